@@ -1,0 +1,276 @@
+"""Commands: requests, imperative. From topics, from the engine's own steps and timers, and from workflow code during a turn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .values import (
+    DEFAULT_STEP_OPTIONS,
+    NOTHING,
+    Actor,
+    Failure,
+    ParentRef,
+    Payload,
+    ReplyTo,
+    StepOptions,
+)
+
+# --- from outside: clients, workers, other workflows -------------------------------------------------------------------
+
+
+class StartWorkflow(NamedTuple):
+    """Start a run. `version` 0 is the newest the owner has; `conflict` and `reuse` as semantics.md; times in ms, 0 none."""
+
+    workflow_type: str
+    arguments: Payload = NOTHING
+    version: int = 0
+    conflict: str = "fail"
+    reuse: str = "allow"
+    start_delay_ms: int = 0
+    execution_timeout_ms: int = 0
+    run_timeout_ms: int = 0
+    parent: ParentRef | None = None
+    memo: Payload = NOTHING
+
+
+class SignalWorkflow(NamedTuple):
+    """Deliver a value to a run (the current one unless `run_id` is given)."""
+
+    name: str
+    payload: Payload = NOTHING
+    run_id: str = ""
+
+
+class CancelWorkflow(NamedTuple):
+    """Ask a run to end: cooperative, delivered once."""
+
+    run_id: str = ""
+
+
+class TerminateWorkflow(NamedTuple):
+    """End a run at once; its code sees nothing."""
+
+    run_id: str = ""
+
+
+class RetryWorkflow(NamedTuple):
+    """Resume a parked run (after a fix)."""
+
+    run_id: str = ""
+
+
+class StartStep(NamedTuple):
+    """A worker asks for the grant of an offered task; the first accepted wins."""
+
+    run_id: str
+    step: str
+    attempt: int
+    token: str
+    worker: str
+    lease_ms: int
+
+
+class HeartbeatStep(NamedTuple):
+    """A running step is alive; renews the lease and keeps `details` for the next attempt."""
+
+    run_id: str
+    step: str
+    attempt: int
+    token: str
+    details: Payload = NOTHING
+
+
+class ReportStep(NamedTuple):
+    """The outcome of one attempt: `failure` None means completed with `result`."""
+
+    run_id: str
+    step: str
+    attempt: int
+    token: str
+    result: Payload = NOTHING
+    failure: Failure | None = None
+    crashed: bool = False
+
+
+class ResolveStep(NamedTuple):
+    """A person or another process ends a step from outside: `action` is complete, fail or retry."""
+
+    run_id: str
+    step: str
+    action: str
+    result: Payload = NOTHING
+    failure: Failure | None = None
+
+
+class ReportChild(NamedTuple):
+    """A child's outcome, sent by its engine to the parent's partition: completed, failed, cancelled, terminated, started."""
+
+    run_id: str
+    step: str
+    child_run_id: str
+    outcome: str
+    result: Payload = NOTHING
+    failure: Failure | None = None
+
+
+class QueryWorkflow(NamedTuple):
+    """A read-only question, answered between batches from proven state, without event, row or dedup.
+
+    `kind` is describe, result, history, list, why, steps, dead_letters or code (a question to workflow code, named `name`).
+    """
+
+    kind: str
+    run_id: str = ""
+    name: str = ""
+    arguments: Payload = NOTHING
+    wait_ms: int = 0
+
+
+# --- from the engine itself ---------------------------------------------------------------------------------------------
+
+
+class FireTimer(NamedTuple):
+    """A due timer row."""
+
+    run_id: str
+    kind: str
+    ref: str
+    due_at_ms: int
+
+
+# --- from workflow code, during a turn ----------------------------------------------------------------------------------
+# `path` and `n` are the identity fixed where the call is made: (task path, creation number within the task).
+
+
+class ScheduleStep(NamedTuple):
+    """Run a step."""
+
+    path: str
+    n: int
+    name: str
+    call_site: str
+    arguments: Payload
+    options: StepOptions = DEFAULT_STEP_OPTIONS
+
+
+class CancelStep(NamedTuple):
+    """Stop waiting for a step and tell it so."""
+
+    step: str
+
+
+class SetTimer(NamedTuple):
+    """Wake the code at `due_at_ms` (the log's clock)."""
+
+    path: str
+    n: int
+    due_at_ms: int
+    call_site: str
+
+
+class CancelTimer(NamedTuple):
+    """Forget a timer."""
+
+    timer: str
+
+
+class StartChild(NamedTuple):
+    """Start a child run; `workflow_id` "" derives one from the parent's run and the step."""
+
+    path: str
+    n: int
+    workflow_type: str
+    version: int
+    workflow_id: str
+    arguments: Payload
+    call_site: str
+    close_policy: str = "terminate"
+
+
+class CancelChild(NamedTuple):
+    """Ask a child to cancel."""
+
+    child: str
+
+
+class SendSignal(NamedTuple):
+    """Signal another workflow, by outbox."""
+
+    path: str
+    n: int
+    workflow_id: str
+    name: str
+    payload: Payload
+    call_site: str
+
+
+class CompleteRun(NamedTuple):
+    """The main function returned."""
+
+    result: Payload
+
+
+class FailRun(NamedTuple):
+    """The main function raised an error that fails the run."""
+
+    failure: Failure
+
+
+class CancelRun(NamedTuple):
+    """CancelledError left the main function after a request."""
+
+
+class ContinueAsNew(NamedTuple):
+    """Close this run and start the next one of the same workflow with fresh history."""
+
+    arguments: Payload
+
+
+class ParkRun(NamedTuple):
+    """The turn's verdict: `kind` is diverged, bug, forbidden, overlong, stuck or crashed. Parking loses nothing."""
+
+    kind: str
+    message: str
+    call_site: str = ""
+
+
+TopicCommand = (
+    StartWorkflow
+    | SignalWorkflow
+    | CancelWorkflow
+    | TerminateWorkflow
+    | RetryWorkflow
+    | StartStep
+    | HeartbeatStep
+    | ReportStep
+    | ResolveStep
+    | ReportChild
+    | QueryWorkflow
+)
+TurnCommand = (
+    ScheduleStep
+    | CancelStep
+    | SetTimer
+    | CancelTimer
+    | StartChild
+    | CancelChild
+    | SendSignal
+    | CompleteRun
+    | FailRun
+    | CancelRun
+    | ContinueAsNew
+    | ParkRun
+)
+
+
+class Command(NamedTuple):
+    """A command with its envelope, as it travels on `<app>.commands`. `id` is a UUIDv7 or the user's idempotency key."""
+
+    id: str
+    workflow_id: str
+    body: TopicCommand
+    actor: Actor = Actor()
+    reason: str = ""
+    time_ms: int = 0
+    trace: str = ""
+    reply_to: ReplyTo | None = None

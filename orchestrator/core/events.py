@@ -1,0 +1,500 @@
+"""Events: committed facts, past tense. Each body is one record type of `schemas/events`; fields here and there are the same.
+
+A body whose first field is `turn` was issued by workflow code in the turn that delivered the event with that `seq`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .values import (
+    DEFAULT_STEP_OPTIONS,
+    NO_CAUSE,
+    NOTHING,
+    Actor,
+    BatchId,
+    Cause,
+    CodeIdentity,
+    Failure,
+    InputPosition,
+    ParentRef,
+    Payload,
+    StepOptions,
+)
+
+# --- a run's history: `seq` 1..n ----------------------------------------------------------------------------------------
+
+
+class RunStarted(NamedTuple):
+    """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later."""
+
+    workflow_type: str
+    version: int
+    arguments: Payload
+    seed: str
+    code: CodeIdentity = CodeIdentity()
+    actor: Actor = Actor()
+    reason: str = ""
+    parent: ParentRef | None = None
+    previous_run_id: str = ""
+    memo: Payload = NOTHING
+    start_delay_ms: int = 0
+    execution_timeout_ms: int = 0
+    run_timeout_ms: int = 0
+
+
+class RunPinned(NamedTuple):
+    """Code for the run was found: it is pinned to this version."""
+
+    version: int
+    code: CodeIdentity
+
+
+class StepScheduled(NamedTuple):
+    """A step is to run: on the log before its effect begins."""
+
+    turn: int
+    path: str
+    n: int
+    name: str
+    call_site: str
+    arguments: Payload
+    options: StepOptions = DEFAULT_STEP_OPTIONS
+
+
+class StepStarted(NamedTuple):
+    """An attempt of an `on_crash` fail or park step, committed before it begins; not begun after `start_within_ms`."""
+
+    step: str
+    attempt: int
+    token: str
+    instance: str
+    start_within_ms: int
+
+
+class StepLeased(NamedTuple):
+    """A worker was granted the attempt."""
+
+    step: str
+    attempt: int
+    token: str
+    worker: str
+    lease_ms: int
+
+
+class StepHeartbeat(NamedTuple):
+    """A heartbeat whose details the next attempt gets."""
+
+    step: str
+    attempt: int
+    details: Payload
+
+
+class StepCompleted(NamedTuple):
+    """A step's one result."""
+
+    step: str
+    attempt: int
+    result: Payload
+
+
+class StepAttemptFailed(NamedTuple):
+    """An attempt failed; the next begins at `retry_at_ms` (log clock), waiting as a timer row only."""
+
+    step: str
+    attempt: int
+    failure: Failure
+    retry_at_ms: int
+
+
+class StepRetried(NamedTuple):
+    """The back-off is over: `attempt` begins."""
+
+    step: str
+    attempt: int
+
+
+class StepFailed(NamedTuple):
+    """A step's final failure; `timeout` names the time-out that ended it, else ""."""
+
+    step: str
+    attempt: int
+    failure: Failure
+    timeout: str = ""
+
+
+class StepInterrupted(NamedTuple):
+    """The owner of a `fail` or `park` attempt is gone: its effect may have happened, or still be in flight."""
+
+    step: str
+    attempt: int
+
+
+class StepParked(NamedTuple):
+    """The step waits for a person: complete, fail or retry it."""
+
+    step: str
+    attempt: int
+    failure: Failure
+
+
+class StepHandedOver(NamedTuple):
+    """The old owner goes on running the attempt for `grace_ms` and reports by command."""
+
+    step: str
+    attempt: int
+    instance: str
+    grace_ms: int
+
+
+class StepCancelRequested(NamedTuple):
+    """Workflow code cancelled the step."""
+
+    turn: int
+    step: str
+
+
+class StepCancelled(NamedTuple):
+    """The step ended as cancelled."""
+
+    step: str
+    attempt: int
+
+
+class TimerSet(NamedTuple):
+    """A durable timer of workflow code."""
+
+    turn: int
+    path: str
+    n: int
+    due_at_ms: int
+    call_site: str
+
+
+class TimerFired(NamedTuple):
+    """The timer is due by the log's clock. Fires once, never early."""
+
+    timer: str
+    due_at_ms: int
+
+
+class TimerCancelled(NamedTuple):
+    """Workflow code forgot the timer; it never fires."""
+
+    turn: int
+    timer: str
+
+
+class SignalReceived(NamedTuple):
+    """A signal, kept until code takes it."""
+
+    name: str
+    payload: Payload
+    actor: Actor = Actor()
+
+
+class CancelRequested(NamedTuple):
+    """Someone asked the run to cancel."""
+
+    actor: Actor = Actor()
+    reason: str = ""
+
+
+class ChildScheduled(NamedTuple):
+    """A child run is to start."""
+
+    turn: int
+    path: str
+    n: int
+    workflow_type: str
+    version: int
+    child_workflow_id: str
+    arguments: Payload
+    call_site: str
+    close_policy: str
+
+
+class ChildStarted(NamedTuple):
+    """The child run exists."""
+
+    child: str
+    child_run_id: str
+
+
+class ChildCompleted(NamedTuple):
+    """The child's result."""
+
+    child: str
+    result: Payload
+
+
+class ChildFailed(NamedTuple):
+    """The child ended otherwise: `outcome` is failed, cancelled, terminated or rejected."""
+
+    child: str
+    outcome: str
+    failure: Failure
+
+
+class ChildCancelRequested(NamedTuple):
+    """Workflow code cancelled the child."""
+
+    turn: int
+    child: str
+
+
+class SignalSent(NamedTuple):
+    """A signal to another workflow left by the outbox."""
+
+    turn: int
+    path: str
+    n: int
+    target_workflow_id: str
+    name: str
+    payload: Payload
+    call_site: str
+
+
+class RunParked(NamedTuple):
+    """The run stands still until a fixed deploy or `workflow retry`. Nothing is lost."""
+
+    kind: str
+    message: str
+    call_site: str
+
+
+class RunResumed(NamedTuple):
+    """The run is runnable again."""
+
+    actor: Actor = Actor()
+    reason: str = ""
+
+
+class RunCompleted(NamedTuple):
+    """Terminal: the main function returned."""
+
+    turn: int
+    result: Payload
+
+
+class RunFailed(NamedTuple):
+    """Terminal: the main function raised an error that fails the run, or a run time-out (turn 0)."""
+
+    turn: int
+    failure: Failure
+
+
+class RunCancelled(NamedTuple):
+    """Terminal: cancelled after a request."""
+
+    turn: int
+
+
+class RunTerminated(NamedTuple):
+    """Terminal: ended from outside without the code's consent."""
+
+    actor: Actor = Actor()
+    reason: str = ""
+
+
+class RunContinuedAsNew(NamedTuple):
+    """Terminal: the same workflow goes on as `new_run_id` with fresh history."""
+
+    turn: int
+    arguments: Payload
+    new_run_id: str
+
+
+# --- the partition's records: `seq` 0, outside any run's history ----------------------------------------------------------
+
+
+class CommandRejected(NamedTuple):
+    """A command was refused, and why; a duplicate of it gets the same answer."""
+
+    command: str
+    code: str
+    message: str
+
+
+class PartitionClaimed(NamedTuple):
+    """An owner takes the partition over (design.md §4). One record, without footer."""
+
+    nonce: str
+    instance: str
+    host: str
+    pid: int
+    engine: str
+    lanes: tuple[str, ...]
+    mode: str
+    level: int
+    commands_topic_id: str
+    events_topic_id: str
+    partitions: int
+    generation: int
+
+
+class PartitionReleased(NamedTuple):
+    """A clean end of ownership: the next owner need not be careful."""
+
+    instance: str
+
+
+class TurnAttempted(NamedTuple):
+    """Careful mode: turn attempt number `attempt` of the run that its header names begins; it may kill its process."""
+
+    attempt: int
+
+
+class SendFailed(NamedTuple):
+    """An outbox record that cannot be sent; ends its step or run alone."""
+
+    outbox: str
+    topic: str
+    why: str
+    step: str = ""
+
+
+class DeadLettered(NamedTuple):
+    """Input that no run could take: the original bytes and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: bytes
+    value: Payload
+
+
+class RunPurged(NamedTuple):
+    """A closed run left the state; its history stays on the log."""
+
+
+class CommandForwarded(NamedTuple):
+    """A command on the wrong partition was sent on with its id."""
+
+    command_id: str
+    to_partition: int
+
+
+class RoutingChanged(NamedTuple):
+    """From here on the partition count is `partitions`."""
+
+    partitions: int
+
+
+class LevelChanged(NamedTuple):
+    """The log's feature level."""
+
+    level: int
+
+
+class InputLost(NamedTuple):
+    """`partition repair` accepted that commands of these offsets are gone."""
+
+    from_offset: int
+    to_offset: int
+
+
+class BatchFooter(NamedTuple):
+    """Last record of every transaction on an events partition but a claim's. Covers the batch by its root."""
+
+    prev_footer_hash: bytes
+    root: bytes
+    count: int
+    position: InputPosition
+    now_ms: int
+    outbox_upto: BatchId
+    level: int
+
+
+RunBody = (
+    RunStarted
+    | RunPinned
+    | StepScheduled
+    | StepStarted
+    | StepLeased
+    | StepHeartbeat
+    | StepCompleted
+    | StepAttemptFailed
+    | StepRetried
+    | StepFailed
+    | StepInterrupted
+    | StepParked
+    | StepHandedOver
+    | StepCancelRequested
+    | StepCancelled
+    | TimerSet
+    | TimerFired
+    | TimerCancelled
+    | SignalReceived
+    | CancelRequested
+    | ChildScheduled
+    | ChildStarted
+    | ChildCompleted
+    | ChildFailed
+    | ChildCancelRequested
+    | SignalSent
+    | RunParked
+    | RunResumed
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunTerminated
+    | RunContinuedAsNew
+)
+PartitionBody = (
+    CommandRejected
+    | PartitionClaimed
+    | PartitionReleased
+    | TurnAttempted
+    | SendFailed
+    | DeadLettered
+    | RunPurged
+    | CommandForwarded
+    | RoutingChanged
+    | LevelChanged
+    | InputLost
+    | BatchFooter
+)
+Body = RunBody | PartitionBody
+
+TERMINAL = (RunCompleted, RunFailed, RunCancelled, RunTerminated, RunContinuedAsNew)
+"""Nothing follows one of these in a run's history (I2)."""
+
+DELIVERABLE = (
+    RunStarted,
+    StepCompleted,
+    StepFailed,
+    StepCancelled,
+    TimerFired,
+    SignalReceived,
+    CancelRequested,
+    ChildCompleted,
+    ChildFailed,
+)
+"""The events that workflow code can see: each is delivered alone and takes one turn."""
+
+
+class Event(NamedTuple):
+    """A fact with its place. `seq` is 1..n in its run, 0 for the partition's records; times in ms of the log's clock."""
+
+    workflow_id: str
+    run_id: str
+    seq: int
+    body: Body
+    cause: Cause = NO_CAUSE
+    recorded_at_ms: int = 0
+    claim_no: int = 0
+    batch_no: int = 0
+    index: int = 0
+    prev_hash: bytes = b""
+    trace: str = ""
+
+
+class Record(NamedTuple):
+    """An event as it stands on the log: key and value bytes as on the wire, and the hash over both (format.md)."""
+
+    event: Event
+    key: bytes
+    value: bytes
+    hash: bytes

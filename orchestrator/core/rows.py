@@ -1,0 +1,210 @@
+"""Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s order here.
+
+Families: meta, runs, steps, timers, outbox, dedup, index, history. A key is a tuple of strings and integers; the store
+encodes it so that byte order equals tuple order.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .commands import Command
+from .tasks import DeadLetter, Reply, TaskOffer
+from .values import (
+    NOTHING,
+    BatchId,
+    CodeIdentity,
+    Failure,
+    InputPosition,
+    ParentRef,
+    Payload,
+    StepOptions,
+)
+
+META = "meta"
+RUNS = "runs"
+STEPS = "steps"
+TIMERS = "timers"
+OUTBOX = "outbox"
+DEDUP = "dedup"
+INDEX = "index"
+HISTORY = "history"
+FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY)
+
+Part = str | int
+Key = tuple[Part, ...]
+
+
+class RunRow(NamedTuple):
+    """The head of a run. `status`: running, parked, waiting_for_code, delayed, or a closed one.
+
+    `turn` is the `seq` of the newest delivery whose turn issued commands; `delivered` the newest deliverable event;
+    `attempts` counts careful-mode turn attempts since the last committed turn.
+    """
+
+    workflow_type: str
+    version: int
+    status: str
+    seq: int
+    head_hash: bytes
+    seed: str
+    started_at_ms: int
+    turn: int = 0
+    delivered: int = 0
+    closed_at_ms: int = 0
+    parent: ParentRef | None = None
+    cancel_requested: bool = False
+    parked_kind: str = ""
+    parked_message: str = ""
+    parked_at: str = ""
+    attempts: int = 0
+    pending_steps: int = 0
+    pending_timers: int = 0
+    pending_children: int = 0
+    steps_done: int = 0
+    result: Payload = NOTHING
+    failure: Failure | None = None
+    next_run_id: str = ""
+    code: CodeIdentity = CodeIdentity()
+
+
+class CurrentRow(NamedTuple):
+    """The newest run of a workflow id."""
+
+    run_id: str
+
+
+class StepRow(NamedTuple):
+    """A step without a result. `state`: scheduled, started, leased, backoff, parked, handed_over."""
+
+    name: str
+    state: str
+    attempt: int
+    scheduled_seq: int
+    scheduled_at_ms: int
+    options: StepOptions
+    token: str = ""
+    worker: str = ""
+    since_ms: int = 0
+    window_ms: int = 0
+    details: Payload = NOTHING
+    cancelled: bool = False
+    timers: tuple[str, ...] = ()
+
+
+class ChildRow(NamedTuple):
+    """A child without an outcome."""
+
+    workflow_type: str
+    child_workflow_id: str
+    child_run_id: str
+    close_policy: str
+    scheduled_seq: int
+
+
+class TimerRow(NamedTuple):
+    """A timer, ordered by due time. `kind`: sleep, retry, lease, start_to_close, ... ; `ref` is the timer's or step's id."""
+
+    workflow_id: str
+    run_id: str
+    kind: str
+    ref: str
+
+
+class TimerDueRow(NamedTuple):
+    """Where a timer's row is: its due time."""
+
+    due_at_ms: int
+
+
+class OutboxRow(NamedTuple):
+    """One record to send once proven. Exactly one of the bodies is set; `topic` is the name after `<app>.`."""
+
+    topic: str
+    partition: int
+    command: Command | None = None
+    reply: Reply | None = None
+    task: TaskOffer | None = None
+    dead_letter: DeadLetter | None = None
+
+
+class DedupRow(NamedTuple):
+    """The original answer of a command."""
+
+    reply: Reply
+    expires_at_ms: int
+
+
+class PositionRow(NamedTuple):
+    """How far the state reflects the log: the last footer's identity, offset after it, hash, and what it says."""
+
+    next_offset: int
+    batch: BatchId
+    footer_hash: bytes
+    position: InputPosition
+    now_ms: int
+    outbox_upto: BatchId
+    level: int
+
+
+class ClaimRow(NamedTuple):
+    """The last claim found, and whether its owner released cleanly."""
+
+    claim_no: int
+    nonce: str
+    instance: str
+    host: str
+    lanes: tuple[str, ...]
+    released: bool
+    partitions: int
+
+
+class IndexRow(NamedTuple):
+    """An entry of the index of runs by status."""
+
+    workflow_type: str
+    started_at_ms: int
+
+
+POSITION_KEY: Key = ("position",)
+CLAIM_KEY: Key = ("claim",)
+
+
+def run_key(workflow_id: str, run_id: str) -> Key:
+    """Key of a RunRow in RUNS."""
+    return (workflow_id, run_id)
+
+
+def current_key(workflow_id: str) -> Key:
+    """Key of a CurrentRow in RUNS; sorts before the runs of its workflow."""
+    return (workflow_id,)
+
+
+def step_key(workflow_id: str, run_id: str, step: str) -> Key:
+    """Key of a StepRow or ChildRow in STEPS."""
+    return (workflow_id, run_id, step)
+
+
+def timer_key(due_at_ms: int, workflow_id: str, run_id: str, timer: str) -> Key:
+    """Key of a TimerRow in TIMERS, by due time. `timer` is `kind|ref`."""
+    return (1, due_at_ms, workflow_id, run_id, timer)
+
+
+def timer_due_key(workflow_id: str, run_id: str, timer: str) -> Key:
+    """Key of a TimerDueRow in TIMERS."""
+    return (0, workflow_id, run_id, timer)
+
+
+def outbox_key(claim_no: int, batch_no: int, index: int, n: int) -> Key:
+    """Key of an OutboxRow in OUTBOX, in the order of sending."""
+    return (claim_no, batch_no, index, n)
+
+
+def dedup_key(workflow_id: str, command_id: str) -> Key:
+    """Key of a DedupRow in DEDUP."""
+    return (workflow_id, command_id)
+
+
+def history_key(workflow_id: str, run_id: str, seq: int) -> Key:
+    """Key of a Record in HISTORY."""
+    return (workflow_id, run_id, seq)
