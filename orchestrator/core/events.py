@@ -369,11 +369,21 @@ class RunPurged(NamedTuple):
     """A closed run left the state; its history stays on the log."""
 
 
+class CommandAccepted(NamedTuple):
+    """A command whose outcome is no event of a run: `use_existing`, or a request that was already fulfilled."""
+
+    command: str
+    code: str
+    message: str
+
+
 class CommandForwarded(NamedTuple):
-    """A command on the wrong partition was sent on with its id."""
+    """A command on the wrong partition was sent on, byte for byte, with its id."""
 
     command_id: str
     to_partition: int
+    key: bytes
+    value: bytes
 
 
 class RoutingChanged(NamedTuple):
@@ -400,7 +410,7 @@ class BatchFooter(NamedTuple):
 
     prev_footer_hash: bytes
     root: bytes
-    count: int
+    event_count: int
     position: InputPosition
     now_ms: int
     outbox_upto: BatchId
@@ -444,6 +454,7 @@ RunBody = (
 )
 PartitionBody = (
     CommandRejected
+    | CommandAccepted
     | PartitionClaimed
     | PartitionReleased
     | TurnAttempted
@@ -486,7 +497,7 @@ class Event(NamedTuple):
     recorded_at_ms: int = 0
     claim_no: int = 0
     batch_no: int = 0
-    index: int = 0
+    batch_index: int = 0
     prev_hash: bytes = b""
     trace: str = ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .commands import Command
-from .tasks import DeadLetter, Reply, TaskOffer
+from .tasks import DeadLetter, Forward, Reply, TaskOffer
 from .values import (
     NOTHING,
     BatchId,
@@ -32,6 +32,7 @@ HISTORY = "history"
 FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY)
 
 Part = str | int
+Message = Command | Reply | TaskOffer | DeadLetter | Forward
 Key = tuple[Part, ...]
 
 
@@ -89,6 +90,7 @@ class StepRow(NamedTuple):
     window_ms: int = 0
     details: Payload = NOTHING
     cancelled: bool = False
+    crashes: int = 0
     timers: tuple[str, ...] = ()
 
 
@@ -118,14 +120,18 @@ class TimerDueRow(NamedTuple):
 
 
 class OutboxRow(NamedTuple):
-    """One record to send once proven. Exactly one of the bodies is set; `topic` is the name after `<app>.`."""
+    """One record to send once proven. `topic` is the name after `<app>.`; `partition` -1 is murmur2 of `key`.
+
+    `step` names the step that fails when the record cannot be sent ("" when none does).
+    """
 
     topic: str
     partition: int
-    command: Command | None = None
-    reply: Reply | None = None
-    task: TaskOffer | None = None
-    dead_letter: DeadLetter | None = None
+    key: str
+    body: Message
+    workflow_id: str = ""
+    run_id: str = ""
+    step: str = ""
 
 
 class DedupRow(NamedTuple):
@@ -157,6 +163,12 @@ class ClaimRow(NamedTuple):
     lanes: tuple[str, ...]
     released: bool
     partitions: int
+
+
+class ExpiryRow(NamedTuple):
+    """When a dedup row may go; ordered by time."""
+
+    command_id: str
 
 
 class IndexRow(NamedTuple):
@@ -202,7 +214,17 @@ def outbox_key(claim_no: int, batch_no: int, index: int, n: int) -> Key:
 
 def dedup_key(workflow_id: str, command_id: str) -> Key:
     """Key of a DedupRow in DEDUP."""
-    return (workflow_id, command_id)
+    return (0, workflow_id, command_id)
+
+
+def expiry_key(expires_at_ms: int, workflow_id: str, command_id: str) -> Key:
+    """Key of an ExpiryRow in DEDUP."""
+    return (1, expires_at_ms, workflow_id, command_id)
+
+
+def index_key(status: str, started_at_ms: int, workflow_id: str, run_id: str) -> Key:
+    """Key of an IndexRow in INDEX: runs by status, oldest first."""
+    return (status, started_at_ms, workflow_id, run_id)
 
 
 def history_key(workflow_id: str, run_id: str, seq: int) -> Key:

@@ -46,3 +46,9 @@ class DeadLetter(NamedTuple):
     reason: str
     key: bytes
     value: Payload
+
+
+class Forward(NamedTuple):
+    """A record sent on byte for byte."""
+
+    value: bytes
