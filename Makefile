@@ -1,0 +1,46 @@
+# One environment, .venv, from the hashed locks of requirements/. `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python >= 3.11 on PATH; `make test PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; exit; }; done; echo python3)
+BIN := .venv/bin
+COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile pyproject.toml requirements/build.in \
+	--universal --python-version 3.11 --generate-hashes --no-header --quiet
+
+.PHONY: help demo test check bench lock clean environment-demo environment-dev
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+environment-demo:
+	@"$(PYTHON)" requirements/install.py demo
+
+environment-dev:
+	@"$(PYTHON)" requirements/install.py dev
+
+demo: environment-demo ## the main job with its faults (KILL_STEP= RATE_LIMIT_STEP= BREAK_STEP= SEED=)
+	@$(BIN)/python -m examples.environment_audit
+
+test: environment-dev ## every test, on the in-memory log and on a real broker (ARGS= for pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: environment-dev ## format, lint, types, and the tests that are neither broker nor slow
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -m "not broker and not slow"
+
+bench: environment-dev ## the benchmark; its last line is one JSON object
+	@$(BIN)/python -m benchmarks
+
+lock: ## resolve the hashed locks again (needs uv on PATH); LOCK_ARGS=--upgrade for newer versions
+	@command -v uv >/dev/null || { echo "make lock needs uv on PATH: python3 -m pip install uv"; exit 1; }
+	$(COMPILE) $(LOCK_ARGS) --extra dev --output-file requirements/dev.txt
+	$(COMPILE) --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
+	$(subst requirements/build.in,,$(COMPILE)) --constraint requirements/dev.txt --output-file requirements/base.txt
+
+clean: ## remove the environment, caches and build products
+	rm -rf .venv .ci-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

