@@ -6,8 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; exit; }; done; echo python3)
 BIN := .venv/bin
-COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile pyproject.toml requirements/build.in \
-	--universal --python-version 3.11 --generate-hashes --no-header --quiet
+# No setting of this machine (mirrors, local wheels) may reach the locks.
+LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-header --quiet
 
 .PHONY: help demo test check bench lock clean environment-demo environment-dev
 
@@ -37,9 +38,10 @@ bench: environment-dev ## the benchmark; its last line is one JSON object
 
 lock: ## resolve the hashed locks again (needs uv on PATH); LOCK_ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH: python3 -m pip install uv"; exit 1; }
-	$(COMPILE) $(LOCK_ARGS) --extra dev --output-file requirements/dev.txt
-	$(COMPILE) --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
-	$(subst requirements/build.in,,$(COMPILE)) --constraint requirements/dev.txt --output-file requirements/base.txt
+	$(LOCK) pyproject.toml requirements/build.in $(LOCK_ARGS) --extra dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
+	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/base.txt
+	$(LOCK) requirements/build.in --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove the environment, caches and build products
 	rm -rf .venv .ci-out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,9 +26,8 @@ def stop(sentence):
 def stamp(lock):
     """The stamp file that says: the lock `lock`, exactly as it is now, is installed for this interpreter."""
     digest = hashlib.sha256()
-    for name in (os.path.join("requirements", lock + ".txt"), "pyproject.toml"):
-        with open(os.path.join(ROOT, name), "rb") as file:
-            digest.update(file.read())
+    with open(os.path.join(ROOT, "requirements", lock + ".txt"), "rb") as file:
+        digest.update(file.read())
     digest.update((sys.version + ROOT).encode())
     return os.path.join(VENV, f"installed-{lock}-{digest.hexdigest()[:16]}")
 
