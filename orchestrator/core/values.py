@@ -93,7 +93,10 @@ class ParentRef(NamedTuple):
 
 
 class RetryPolicy(NamedTuple):
-    """Temporal's names and defaults. Durations in milliseconds; `max_attempts` 0 is unlimited; `max_interval_ms` 0 is 100 × initial."""
+    """Temporal's names and defaults, in milliseconds.
+
+    `max_attempts` 0 is unlimited; `max_interval_ms` 0 is 100 × initial.
+    """
 
     initial_interval_ms: int = 1_000
     backoff: float = 2.0
@@ -103,7 +106,10 @@ class RetryPolicy(NamedTuple):
 
 
 class StepOptions(NamedTuple):
-    """How a step is carried out. Time-outs in milliseconds, 0 is none; `queue` "" runs in the engine's own step processes."""
+    """How a step is carried out.
+
+    Time-outs in milliseconds, 0 is none; `queue` "" runs in the engine's own step processes.
+    """
 
     queue: str = ""
     on_crash: str = "retry"

@@ -1,0 +1,68 @@
+"""Children and signals to other workflows: commands that leave by the outbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import ids
+from ..commands import CancelWorkflow, SignalWorkflow, StartWorkflow
+from ..events import (
+    ChildCancelRequested,
+    ChildCompleted,
+    ChildFailed,
+    ChildScheduled,
+    ChildStarted,
+    SignalSent,
+)
+from ..rows import STEPS, ChildRow, RunRow, step_key
+from ..values import ParentRef
+from .fold import Fold
+
+Fields = dict[str, Any]
+
+
+def child_scheduled(fold: Fold, run: RunRow, body: ChildScheduled) -> Fields:
+    event = fold.event
+    step = ids.step_id(body.path, body.n)
+    row = ChildRow(body.workflow_type, body.child_workflow_id, "", body.close_policy, event.seq)
+    fold.state.put(STEPS, step_key(event.workflow_id, event.run_id, step), row)
+    parent = ParentRef(event.workflow_id, event.run_id, step)
+    start = StartWorkflow(body.workflow_type, body.arguments, body.version, parent=parent)
+    fold.send_command(body.child_workflow_id, start, step=step)
+    return {"pending_children": run.pending_children + 1}
+
+
+def child_started(fold: Fold, run: RunRow, body: ChildStarted) -> Fields:
+    row = _row(fold, body.child)
+    key = step_key(fold.event.workflow_id, fold.event.run_id, body.child)
+    fold.state.put(STEPS, key, row._replace(child_run_id=body.child_run_id))
+    return {}
+
+
+def child_completed(fold: Fold, run: RunRow, body: ChildCompleted) -> Fields:
+    return _ended(fold, run, body.child)
+
+
+def child_failed(fold: Fold, run: RunRow, body: ChildFailed) -> Fields:
+    return _ended(fold, run, body.child)
+
+
+def child_cancel_requested(fold: Fold, run: RunRow, body: ChildCancelRequested) -> Fields:
+    row = _row(fold, body.child)
+    fold.send_command(row.child_workflow_id, CancelWorkflow(row.child_run_id))
+    return {}
+
+
+def signal_sent(fold: Fold, run: RunRow, body: SignalSent) -> Fields:
+    fold.send_command(body.target_workflow_id, SignalWorkflow(body.name, body.payload))
+    return {}
+
+
+def _row(fold: Fold, child: str) -> ChildRow:
+    row: ChildRow = fold.state.get(STEPS, step_key(fold.event.workflow_id, fold.event.run_id, child))
+    return row
+
+
+def _ended(fold: Fold, run: RunRow, child: str) -> Fields:
+    fold.state.put(STEPS, step_key(fold.event.workflow_id, fold.event.run_id, child), None)
+    return {"pending_children": run.pending_children - 1}

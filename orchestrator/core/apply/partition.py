@@ -1,0 +1,135 @@
+"""The partition's own records: claims, footers, rejections, dead letters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..events import (
+    BatchFooter,
+    CommandAccepted,
+    CommandForwarded,
+    CommandRejected,
+    DeadLettered,
+    InputLost,
+    LevelChanged,
+    PartitionClaimed,
+    PartitionReleased,
+    RoutingChanged,
+    RunPurged,
+    SendFailed,
+    TurnAttempted,
+)
+from ..rows import (
+    CLAIM_KEY,
+    DEDUP,
+    HISTORY,
+    INDEX,
+    META,
+    OUTBOX,
+    POSITION_KEY,
+    RUNS,
+    ClaimRow,
+    CurrentRow,
+    Key,
+    PositionRow,
+    RunRow,
+    current_key,
+    dedup_key,
+    index_key,
+    run_key,
+)
+from ..tasks import DeadLetter, Forward
+from ..values import BatchId
+from .fold import Fold
+
+EXPIRED_PER_FOOTER = 2_000
+
+
+def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
+    row = ClaimRow(
+        fold.event.claim_no, body.nonce, body.instance, body.host, body.lanes, released=False, partitions=body.partitions
+    )
+    fold.state.put(META, CLAIM_KEY, row)
+
+
+def partition_released(fold: Fold, body: PartitionReleased) -> None:
+    fold.state.put(META, CLAIM_KEY, fold.state.get(META, CLAIM_KEY)._replace(released=True))
+
+
+def command_recorded(fold: Fold, body: CommandRejected | CommandAccepted | InputLost | LevelChanged | SendFailed) -> None:
+    """Nothing but the record itself; an answer, if one is due, is stored for every event alike."""
+
+
+def turn_attempted(fold: Fold, body: TurnAttempted) -> None:
+    event = fold.event
+    key = run_key(event.workflow_id, event.run_id)
+    fold.state.put(RUNS, key, fold.state.get(RUNS, key)._replace(attempts=body.attempt))
+
+
+def dead_lettered(fold: Fold, body: DeadLettered) -> None:
+    letter = DeadLetter(body.topic, body.partition, body.offset, body.reason, body.key, body.value)
+    fold.send("dead-letters", f"{body.topic}/{body.partition}/{body.offset}", letter)
+
+
+def command_forwarded(fold: Fold, body: CommandForwarded) -> None:
+    fold.send("commands", body.key.decode(errors="replace"), Forward(body.value), partition=body.to_partition)
+
+
+def routing_changed(fold: Fold, body: RoutingChanged) -> None:
+    claim = fold.state.get(META, CLAIM_KEY)
+    fold.state.put(META, CLAIM_KEY, claim._replace(partitions=body.partitions))
+
+
+def run_purged(fold: Fold, body: RunPurged) -> None:
+    """A closed run leaves the state: head, history, index; the log keeps all of it."""
+    event = fold.event
+    key = run_key(event.workflow_id, event.run_id)
+    run: RunRow | None = fold.state.get(RUNS, key)
+    fold.clear_timer("purge|")
+    for history, _ in list(fold.state.scan(HISTORY, key)):
+        fold.state.put(HISTORY, history, None)
+    fold.state.put(RUNS, key, None)
+    if run is not None:
+        fold.state.put(INDEX, index_key(run.status, run.started_at_ms, event.workflow_id, event.run_id), None)
+    current: CurrentRow | None = fold.state.get(RUNS, current_key(event.workflow_id))
+    if current is not None and current.run_id == event.run_id:
+        fold.state.put(RUNS, current_key(event.workflow_id), None)
+
+
+def batch_footer(fold: Fold, body: BatchFooter, footer_hash: bytes, next_offset: int) -> None:
+    """The position moves; what the outbox sent and what deduplication need no longer remember goes."""
+    event = fold.event
+    before: PositionRow | None = fold.state.get(META, POSITION_KEY)
+    row = PositionRow(
+        next_offset,
+        BatchId(event.claim_no, event.batch_no),
+        footer_hash,
+        body.position,
+        body.now_ms,
+        body.outbox_upto,
+        body.level,
+    )
+    fold.state.put(META, POSITION_KEY, row)
+    if before is None or body.outbox_upto > before.outbox_upto:
+        _forget_sent(fold, body.outbox_upto)
+    # Once a minute of the log's clock: both scans would otherwise cost every batch.
+    if before is None or body.now_ms // 60_000 > before.now_ms // 60_000:
+        _forget_expired(fold, body.now_ms)
+
+
+def _forget_sent(fold: Fold, upto: BatchId) -> None:
+    for key, _ in list(_while(fold, OUTBOX, (), lambda key: (key[0], key[1]) <= upto)):
+        fold.state.put(OUTBOX, key, None)
+
+
+def _forget_expired(fold: Fold, now_ms: int) -> None:
+    due = _while(fold, DEDUP, (1,), lambda key: int(key[1]) <= now_ms)
+    for key, row in list(itertools.islice(due, EXPIRED_PER_FOOTER)):
+        fold.state.put(DEDUP, key, None)
+        fold.state.put(DEDUP, dedup_key(str(key[2]), row.command_id), None)
+
+
+def _while(fold: Fold, family: str, prefix: Key, holds: Callable[[Key], bool]) -> Iterator[tuple[Key, Any]]:
+    return itertools.takewhile(lambda item: holds(item[0]), fold.state.scan(family, prefix))

@@ -1,0 +1,142 @@
+"""How a run's own events change its head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..commands import CancelWorkflow, ReportChild, TerminateWorkflow
+from ..events import (
+    CancelRequested,
+    RunCancelled,
+    RunCompleted,
+    RunContinuedAsNew,
+    RunFailed,
+    RunParked,
+    RunPinned,
+    RunResumed,
+    RunStarted,
+    RunTerminated,
+    SignalReceived,
+)
+from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, step_key, timer_due_key
+from ..values import NOTHING, Failure, ParentRef, Payload
+from .fold import Fold
+
+Fields = dict[str, Any]
+
+
+def run_started(fold: Fold, body: RunStarted) -> RunRow:
+    """The one event that makes a row instead of changing one."""
+    event = fold.event
+    if body.start_delay_ms:
+        fold.set_timer("start", "", event.recorded_at_ms + body.start_delay_ms)
+    if body.run_timeout_ms:
+        fold.set_timer("run", "", event.recorded_at_ms + body.start_delay_ms + body.run_timeout_ms)
+    if body.execution_timeout_ms:
+        fold.set_timer("execution", "", event.recorded_at_ms + body.start_delay_ms + body.execution_timeout_ms)
+    fold.state.put(RUNS, current_key(event.workflow_id), CurrentRow(event.run_id))
+    if body.parent is not None:
+        _tell_parent(fold, body.parent, "started")
+    return RunRow(
+        workflow_type=body.workflow_type,
+        version=body.version,
+        status="delayed" if body.start_delay_ms else "running",
+        seq=0,
+        head_hash=b"",
+        seed=body.seed,
+        started_at_ms=event.recorded_at_ms,
+        parent=body.parent,
+        code=body.code,
+    )
+
+
+def run_pinned(fold: Fold, run: RunRow, body: RunPinned) -> Fields:
+    return {"version": body.version, "code": body.code}
+
+
+def signal_received(fold: Fold, run: RunRow, body: SignalReceived) -> Fields:
+    return {}
+
+
+def cancel_requested(fold: Fold, run: RunRow, body: CancelRequested) -> Fields:
+    return {"cancel_requested": True}
+
+
+def run_parked(fold: Fold, run: RunRow, body: RunParked) -> Fields:
+    return {
+        "status": "parked",
+        "parked_kind": body.kind,
+        "parked_message": body.message,
+        "parked_at": body.call_site,
+    }
+
+
+def run_resumed(fold: Fold, run: RunRow, body: RunResumed) -> Fields:
+    return {"status": "running", "parked_kind": "", "parked_message": "", "parked_at": "", "attempts": 0}
+
+
+def run_completed(fold: Fold, run: RunRow, body: RunCompleted) -> Fields:
+    return _close(fold, run, "completed", result=body.result)
+
+
+def run_failed(fold: Fold, run: RunRow, body: RunFailed) -> Fields:
+    return _close(fold, run, "failed", failure=body.failure)
+
+
+def run_cancelled(fold: Fold, run: RunRow, body: RunCancelled) -> Fields:
+    return _close(fold, run, "cancelled", failure=Failure("RunCancelled", "the run was cancelled", retryable=False))
+
+
+def run_terminated(fold: Fold, run: RunRow, body: RunTerminated) -> Fields:
+    why = f"terminated: {body.reason}" if body.reason else "terminated"
+    return _close(fold, run, "terminated", failure=Failure("RunTerminated", why, retryable=False))
+
+
+def run_continued_as_new(fold: Fold, run: RunRow, body: RunContinuedAsNew) -> Fields:
+    return {**_close(fold, run, "continued_as_new"), "next_run_id": body.new_run_id}
+
+
+def _tell_parent(fold: Fold, parent: ParentRef, outcome: str, result: Payload = NOTHING, failure: Failure | None = None) -> None:
+    fold.send_command(
+        parent.workflow_id, ReportChild(parent.run_id, parent.step, fold.event.run_id, outcome, result, failure)
+    )
+
+
+def _close(
+    fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, failure: Failure | None = None
+) -> Fields:
+    """Everything a run had pending goes; parent and children are told."""
+    event = fold.event
+    if run.parent is not None and status != "continued_as_new":
+        _tell_parent(fold, run.parent, status, result, failure)
+    for key, row in list(fold.state.scan(STEPS, step_key(event.workflow_id, event.run_id, "")[:2])):
+        if isinstance(row, ChildRow):
+            _close_child(fold, row)
+        else:
+            for name in row.timers:
+                fold.clear_timer(name)
+        fold.state.put(STEPS, key, None)
+    for name in _run_timers(fold):
+        fold.clear_timer(name)
+    fold.set_timer("purge", "", event.recorded_at_ms + fold.settings.retention_ms)
+    return {
+        "status": status,
+        "closed_at_ms": event.recorded_at_ms,
+        "result": result,
+        "failure": failure,
+        "pending_steps": 0,
+        "pending_timers": 0,
+        "pending_children": 0,
+    }
+
+
+def _run_timers(fold: Fold) -> list[str]:
+    prefix = timer_due_key(fold.event.workflow_id, fold.event.run_id, "")[:3]
+    return [str(key[3]) for key, _ in fold.state.scan(TIMERS, prefix)]
+
+
+def _close_child(fold: Fold, child: ChildRow) -> None:
+    if child.close_policy == "terminate":
+        fold.send_command(child.child_workflow_id, TerminateWorkflow(child.child_run_id))
+    elif child.close_policy == "request_cancel":
+        fold.send_command(child.child_workflow_id, CancelWorkflow(child.child_run_id))

@@ -1,0 +1,82 @@
+"""What `decide` takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from ..commands import Command
+from ..events import Body, CommandAccepted, CommandRejected
+from ..invariants import CLOSED as CLOSED
+from ..rows import RUNS, Key, RunRow, current_key, run_key
+from ..values import NO_CAUSE, Cause, CodeIdentity
+
+
+class View(Protocol):
+    """Rows by family and key, as of the last applied event."""
+
+    def get(self, family: str, key: Key) -> Any:
+        """The row, or None."""
+
+    def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
+        """Rows whose key starts with `prefix`, in key order, beginning behind `after` if given."""
+
+
+class Known(NamedTuple):
+    """Code that this owner has: the version a new run is pinned to, and its identity."""
+
+    version: int
+    identity: CodeIdentity
+
+
+class Context(NamedTuple):
+    """Everything a decision needs beside state: time, names, and which code this owner has.
+
+    `code_of(type, version)` is None when the owner lacks it; version 0 asks for the newest.
+    `input` is where the command was read: (topic, partition, offset).
+    """
+
+    app: str
+    now_ms: int
+    code_of: Callable[[str, int], Known | None]
+    input: tuple[str, int, int] = ("", -1, -1)
+    is_local: bool = False
+
+
+class Draft(NamedTuple):
+    """An event to be: its place (`seq`, hashes) is given when it is sealed."""
+
+    workflow_id: str
+    run_id: str
+    body: Body
+    cause: Cause = NO_CAUSE
+
+
+def caused(command: Command, context: Context, answers: bool = True) -> Cause:
+    """The cause of an event that a command led to. Reports of this process's own steps have no command to answer."""
+    if context.is_local:
+        return NO_CAUSE
+    topic, partition, offset = context.input
+    return Cause(command.id, topic, partition, offset, answers, command.reply_to if answers else None)
+
+
+def rejected(command: Command, context: Context, code: str, message: str, run_id: str = "") -> list[Draft]:
+    """The recorded refusal of a command."""
+    body = CommandRejected(type(command.body).__name__, code, message)
+    return [Draft(command.workflow_id, run_id, body, caused(command, context))]
+
+
+def accepted(command: Command, context: Context, code: str, message: str, run_id: str) -> list[Draft]:
+    """The record of a command that was fulfilled without an event of a run."""
+    body = CommandAccepted(type(command.body).__name__, code, message)
+    return [Draft(command.workflow_id, run_id, body, caused(command, context))]
+
+
+def current_run(view: View, workflow_id: str, run_id: str = "") -> tuple[str, RunRow | None]:
+    """(run id, its head), of the run named or else the newest one of the workflow."""
+    if not run_id:
+        current = view.get(RUNS, current_key(workflow_id))
+        if current is None:
+            return "", None
+        run_id = current.run_id
+    return run_id, view.get(RUNS, run_key(workflow_id, run_id))

@@ -1,0 +1,122 @@
+"""Decisions about runs as a whole: start, signal, cancel, terminate, retry."""
+
+from __future__ import annotations
+
+from .. import ids
+from ..commands import CancelWorkflow, Command, RetryWorkflow, SignalWorkflow, StartWorkflow, TerminateWorkflow
+from ..events import CancelRequested, RunResumed, RunStarted, RunTerminated, SignalReceived, StepRetried
+from ..rows import STEPS, RunRow, StepRow
+from ..values import CodeIdentity
+from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, rejected
+
+
+def start_workflow(view: View, command: Command, body: StartWorkflow, context: Context) -> list[Draft]:
+    """Start a run, unless the conflict or reuse policy says otherwise."""
+    problem = _bad_id(command.workflow_id)
+    if problem:
+        return rejected(command, context, "bad_request", problem)
+    drafts: list[Draft] = []
+    existing_id, existing = current_run(view, command.workflow_id)
+    if existing is not None and existing.status not in CLOSED:
+        if body.conflict == "use_existing":
+            return accepted(command, context, "use_existing", "the run that is open", existing_id)
+        if body.conflict != "terminate_existing":
+            message = f"{command.workflow_id} is running (run {existing_id}); start it with another id or conflict policy"
+            return rejected(command, context, "already_running", message, existing_id)
+        terminated = RunTerminated(command.actor, "terminate_existing: a new run was started")
+        drafts.append(Draft(command.workflow_id, existing_id, terminated, caused(command, context, answers=False)))
+    elif existing is not None:
+        refusal = _reuse_refused(body.reuse, existing)
+        if refusal:
+            message = f"{command.workflow_id} was used by run {existing_id} ({existing.status}); {refusal}"
+            return rejected(command, context, "already_closed", message, existing_id)
+    run_id = ids.run_id(context.app, command.workflow_id, command.id)
+    known = context.code_of(body.workflow_type, body.version)
+    started = RunStarted(
+        workflow_type=body.workflow_type,
+        version=known.version if known else body.version,
+        arguments=body.arguments,
+        seed=ids.seed(run_id),
+        code=known.identity if known else CodeIdentity(),
+        actor=command.actor,
+        reason=command.reason,
+        parent=body.parent,
+        memo=body.memo,
+        start_delay_ms=body.start_delay_ms,
+        execution_timeout_ms=body.execution_timeout_ms,
+        run_timeout_ms=body.run_timeout_ms,
+    )
+    drafts.append(Draft(command.workflow_id, run_id, started, caused(command, context)))
+    return drafts
+
+
+def _bad_id(workflow_id: str) -> str:
+    if not workflow_id or "\x00" in workflow_id:
+        return "a workflow id is a non-empty text without NUL"
+    if len(workflow_id.encode()) > ids.MAX_WORKFLOW_ID * 4:
+        return f"a workflow id has at most {ids.MAX_WORKFLOW_ID} characters, this one {len(workflow_id)}"
+    return ""
+
+
+def _reuse_refused(reuse: str, existing: RunRow) -> str:
+    if reuse == "reject":
+        return "its reuse policy is reject"
+    if reuse == "allow_if_failed" and existing.status == "completed":
+        return "its reuse policy is allow_if_failed"
+    return ""
+
+
+def _open_run(view: View, command: Command, run_id: str, context: Context) -> tuple[str, list[Draft]]:
+    """(id of the open run, []) or ("", its rejection)."""
+    found, run = current_run(view, command.workflow_id, run_id)
+    if run is None:
+        what = f"run {run_id} of {command.workflow_id}" if run_id else command.workflow_id
+        return "", rejected(command, context, "not_found", f"{what}: no such run in this partition's state", run_id)
+    if run.status in CLOSED:
+        return "", rejected(command, context, "run_closed", f"{command.workflow_id}/{found} is {run.status}", found)
+    return found, []
+
+
+def signal_workflow(view: View, command: Command, body: SignalWorkflow, context: Context) -> list[Draft]:
+    """Record a signal; after close it is a recorded rejection, never dropped silently."""
+    run_id, refusal = _open_run(view, command, body.run_id, context)
+    received = SignalReceived(body.name, body.payload, command.actor)
+    return refusal or [Draft(command.workflow_id, run_id, received, caused(command, context))]
+
+
+def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context: Context) -> list[Draft]:
+    """Ask once; a second request is fulfilled already."""
+    run_id, refusal = _open_run(view, command, body.run_id, context)
+    if refusal:
+        return refusal
+    _, run = current_run(view, command.workflow_id, run_id)
+    assert run is not None
+    if run.cancel_requested:
+        return accepted(command, context, "already_requested", "cancellation was requested before", run_id)
+    requested = CancelRequested(command.actor, command.reason)
+    return [Draft(command.workflow_id, run_id, requested, caused(command, context))]
+
+
+def terminate_workflow(view: View, command: Command, body: TerminateWorkflow, context: Context) -> list[Draft]:
+    """End a run at once."""
+    run_id, refusal = _open_run(view, command, body.run_id, context)
+    terminated = RunTerminated(command.actor, command.reason)
+    return refusal or [Draft(command.workflow_id, run_id, terminated, caused(command, context))]
+
+
+def retry_workflow(view: View, command: Command, body: RetryWorkflow, context: Context) -> list[Draft]:
+    """Resume a parked run: its code is replayed and goes on where it stood."""
+    run_id, refusal = _open_run(view, command, body.run_id, context)
+    if refusal:
+        return refusal
+    _, run = current_run(view, command.workflow_id, run_id)
+    assert run is not None
+    if run.status != "parked":
+        return rejected(command, context, "not_parked", f"{command.workflow_id}/{run_id} is {run.status}", run_id)
+    resumed = RunResumed(command.actor, command.reason)
+    drafts = [Draft(command.workflow_id, run_id, resumed, caused(command, context))]
+    for key, row in view.scan(STEPS, (command.workflow_id, run_id)):
+        if isinstance(row, StepRow) and row.state == "parked" and row.options.on_crash == "retry":
+            again = StepRetried(str(key[2]), row.attempt + 1)
+            drafts.append(Draft(command.workflow_id, run_id, again, caused(command, context, answers=False)))
+    return drafts

@@ -1,0 +1,139 @@
+"""The commands that workflow code issued during a turn, decided in the batch of the event that was delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .. import commands as c
+from .. import events as e
+from .. import ids
+from ..rows import STEPS, RunRow, StepRow, step_key
+from .decision import Context, Draft, View
+
+
+class TurnPlace:
+    """Where a turn's commands belong: the run, and the delivery that woke its code."""
+
+    __slots__ = ("run", "run_id", "turn", "workflow_id")
+
+    def __init__(self, workflow_id: str, run_id: str, run: RunRow, turn: int) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.run = run
+        self.turn = turn
+
+
+def _schedule_step(view: View, place: TurnPlace, command: c.ScheduleStep) -> list[e.Body]:
+    return [e.StepScheduled(place.turn, *command)]
+
+
+def _cancel_step(view: View, place: TurnPlace, command: c.CancelStep) -> list[e.Body]:
+    row = view.get(STEPS, step_key(place.workflow_id, place.run_id, command.step))
+    if not isinstance(row, StepRow) or row.cancelled:
+        return []
+    return [e.StepCancelRequested(place.turn, command.step)]
+
+
+def _set_timer(view: View, place: TurnPlace, command: c.SetTimer) -> list[e.Body]:
+    return [e.TimerSet(place.turn, *command)]
+
+
+def _cancel_timer(view: View, place: TurnPlace, command: c.CancelTimer) -> list[e.Body]:
+    return [e.TimerCancelled(place.turn, command.timer)]
+
+
+def _start_child(view: View, place: TurnPlace, command: c.StartChild) -> list[e.Body]:
+    step = ids.step_id(command.path, command.n)
+    workflow_id = command.workflow_id or ids.child_workflow_id(place.workflow_id, place.run_id, step)
+    return [
+        e.ChildScheduled(
+            place.turn,
+            command.path,
+            command.n,
+            command.workflow_type,
+            command.version,
+            workflow_id,
+            command.arguments,
+            command.call_site,
+            command.close_policy,
+        )
+    ]
+
+
+def _cancel_child(view: View, place: TurnPlace, command: c.CancelChild) -> list[e.Body]:
+    return [e.ChildCancelRequested(place.turn, command.child)]
+
+
+def _send_signal(view: View, place: TurnPlace, command: c.SendSignal) -> list[e.Body]:
+    return [e.SignalSent(place.turn, *command)]
+
+
+def _complete_run(view: View, place: TurnPlace, command: c.CompleteRun) -> list[e.Body]:
+    return [e.RunCompleted(place.turn, command.result)]
+
+
+def _fail_run(view: View, place: TurnPlace, command: c.FailRun) -> list[e.Body]:
+    return [e.RunFailed(place.turn, command.failure)]
+
+
+def _cancel_run(view: View, place: TurnPlace, command: c.CancelRun) -> list[e.Body]:
+    return [e.RunCancelled(place.turn)]
+
+
+def _park_run(view: View, place: TurnPlace, command: c.ParkRun) -> list[e.Body]:
+    return [e.RunParked(command.kind, command.message, command.call_site)]
+
+
+def _continue_as_new(view: View, place: TurnPlace, command: c.ContinueAsNew) -> list[e.Body]:
+    new_run_id = ids.next_run_id(place.run_id, place.turn)
+    return [e.RunContinuedAsNew(place.turn, command.arguments, new_run_id)]
+
+
+DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
+    c.ScheduleStep: _schedule_step,
+    c.CancelStep: _cancel_step,
+    c.SetTimer: _set_timer,
+    c.CancelTimer: _cancel_timer,
+    c.StartChild: _start_child,
+    c.CancelChild: _cancel_child,
+    c.SendSignal: _send_signal,
+    c.CompleteRun: _complete_run,
+    c.FailRun: _fail_run,
+    c.CancelRun: _cancel_run,
+    c.ContinueAsNew: _continue_as_new,
+    c.ParkRun: _park_run,
+}
+
+
+def decide_turn(view: View, place: TurnPlace, command: c.TurnCommand, context: Context) -> list[Draft]:
+    """One command of a turn; the events before it are applied already."""
+    bodies = DECIDE_TURN[type(command)](view, place, command)
+    drafts = [Draft(place.workflow_id, place.run_id, body) for body in bodies]
+    if isinstance(command, c.ContinueAsNew):
+        drafts.append(_next_run(place, command, context))
+    return drafts
+
+
+def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> Draft:
+    run = place.run
+    new_run_id = ids.next_run_id(place.run_id, place.turn)
+    known = context.code_of(run.workflow_type, 0)
+    started = e.RunStarted(
+        workflow_type=run.workflow_type,
+        version=known.version if known else run.version,
+        arguments=command.arguments,
+        seed=ids.seed(new_run_id),
+        code=known.identity if known else run.code,
+        parent=run.parent,
+        previous_run_id=place.run_id,
+    )
+    return Draft(place.workflow_id, new_run_id, started)
+
+
+def in_order(commands: Sequence[c.TurnCommand]) -> list[c.TurnCommand]:
+    """The end of the run comes last: nothing follows a terminal event (I2)."""
+    ends = (c.CompleteRun, c.FailRun, c.CancelRun, c.ContinueAsNew)
+    return [command for command in commands if not isinstance(command, ends)] + [
+        command for command in commands if isinstance(command, ends)
+    ]

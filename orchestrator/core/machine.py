@@ -1,0 +1,208 @@
+"""The tables: which function applies which event, which decides which command. Dispatch and nothing else lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import commands as c
+from . import events as e
+from . import invariants
+from .apply import child, partition, run, step, timer
+from .apply.fold import Changes, Fold, Settings
+from .decide import child as decide_child
+from .decide import run as decide_run
+from .decide import step as decide_step
+from .decide import timer as decide_timer
+from .decide.decision import Context, Draft, View
+from .rows import (
+    DEDUP,
+    HISTORY,
+    INDEX,
+    OUTBOX,
+    RUNS,
+    DedupRow,
+    ExpiryRow,
+    IndexRow,
+    OutboxRow,
+    RunRow,
+    dedup_key,
+    expiry_key,
+    history_key,
+    index_key,
+    outbox_key,
+    run_key,
+)
+from .tasks import Reply
+
+APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
+    e.RunPinned: run.run_pinned,
+    e.StepScheduled: step.step_scheduled,
+    e.StepStarted: step.step_started,
+    e.StepLeased: step.step_leased,
+    e.StepHeartbeat: step.step_heartbeat,
+    e.StepCompleted: step.step_completed,
+    e.StepAttemptFailed: step.step_attempt_failed,
+    e.StepRetried: step.step_retried,
+    e.StepFailed: step.step_failed,
+    e.StepInterrupted: step.step_interrupted,
+    e.StepParked: step.step_parked,
+    e.StepHandedOver: step.step_handed_over,
+    e.StepCancelRequested: step.step_cancel_requested,
+    e.StepCancelled: step.step_cancelled,
+    e.TimerSet: timer.timer_set,
+    e.TimerFired: timer.timer_fired,
+    e.TimerCancelled: timer.timer_cancelled,
+    e.SignalReceived: run.signal_received,
+    e.CancelRequested: run.cancel_requested,
+    e.ChildScheduled: child.child_scheduled,
+    e.ChildStarted: child.child_started,
+    e.ChildCompleted: child.child_completed,
+    e.ChildFailed: child.child_failed,
+    e.ChildCancelRequested: child.child_cancel_requested,
+    e.SignalSent: child.signal_sent,
+    e.RunParked: run.run_parked,
+    e.RunResumed: run.run_resumed,
+    e.RunCompleted: run.run_completed,
+    e.RunFailed: run.run_failed,
+    e.RunCancelled: run.run_cancelled,
+    e.RunTerminated: run.run_terminated,
+    e.RunContinuedAsNew: run.run_continued_as_new,
+}
+"""Every event of a run's history but `RunStarted`, which makes the row."""
+
+APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
+    e.CommandRejected: partition.command_recorded,
+    e.CommandAccepted: partition.command_recorded,
+    e.InputLost: partition.command_recorded,
+    e.LevelChanged: partition.command_recorded,
+    e.SendFailed: partition.command_recorded,
+    e.PartitionClaimed: partition.partition_claimed,
+    e.PartitionReleased: partition.partition_released,
+    e.TurnAttempted: partition.turn_attempted,
+    e.DeadLettered: partition.dead_lettered,
+    e.RunPurged: partition.run_purged,
+    e.CommandForwarded: partition.command_forwarded,
+    e.RoutingChanged: partition.routing_changed,
+}
+"""Every record of the partition but `BatchFooter`, whose offset is known only when it was read back."""
+
+DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = {
+    c.StartWorkflow: decide_run.start_workflow,
+    c.SignalWorkflow: decide_run.signal_workflow,
+    c.CancelWorkflow: decide_run.cancel_workflow,
+    c.TerminateWorkflow: decide_run.terminate_workflow,
+    c.RetryWorkflow: decide_run.retry_workflow,
+    c.StartStep: decide_step.start_step,
+    c.HeartbeatStep: decide_step.heartbeat_step,
+    c.ReportStep: decide_step.report_step,
+    c.ResolveStep: decide_step.resolve_step,
+    c.ReportChild: decide_child.report_child,
+}
+"""Every command of a topic but `QueryWorkflow`, which is answered and leaves nothing."""
+
+FIRE: Mapping[str, Callable[[View, str, str, c.FireTimer, Context], list[Draft]]] = {
+    "sleep": decide_timer.sleep,
+    "retry": decide_timer.retry,
+    "start": decide_timer.start,
+    "run": decide_timer.run_timeout,
+    "execution": decide_timer.run_timeout,
+    "purge": decide_timer.purge,
+    "lease": decide_timer.lease,
+    "start_to_close": decide_timer.step_timeout,
+    "schedule_to_close": decide_timer.step_timeout,
+    "schedule_to_start": decide_timer.step_timeout,
+    "heartbeat": decide_timer.step_timeout,
+}
+"""Every kind of timer row."""
+
+SILENCE = frozenset({"lease", "heartbeat", "start_to_close", "schedule_to_close", "schedule_to_start"})
+"""Timers that judge silence: they fire only after the commands that arrived before their due time were read."""
+
+
+def decide(view: View, command: c.Command, context: Context) -> list[Draft]:
+    """A command's events, or the event of its rejection. Pure; a duplicate is not brought here (its answer is a row)."""
+    return DECIDE[type(command.body)](view, command, command.body, context)
+
+
+def fire(view: View, workflow_id: str, timer: c.FireTimer, context: Context) -> list[Draft]:
+    """What a due timer causes; nothing if it no longer means anything."""
+    return FIRE[timer.kind](view, workflow_id, timer.run_id, timer, context)
+
+
+def apply(state: Changes, record: e.Record, settings: Settings) -> None:
+    """Fold one event into state: live, at restore and in an audit alike. A body without an entry raises KeyError: unknown means stop."""
+    event = record.event
+    fold = Fold(state, event, settings)
+    if event.seq:
+        _apply_run(fold, record)
+    else:
+        APPLY_PARTITION[type(event.body)](fold, event.body)
+    if event.cause.answers:
+        _store_answer(fold)
+
+
+def apply_footer(state: Changes, record: e.Record, next_offset: int, settings: Settings) -> None:
+    """Fold a footer that was read back from the log; `next_offset` is the position behind it."""
+    body = record.event.body
+    assert isinstance(body, e.BatchFooter)
+    partition.batch_footer(Fold(state, record.event, settings), body, record.hash, next_offset)
+
+
+def _apply_run(fold: Fold, record: e.Record) -> None:
+    event = record.event
+    body = event.body
+    key = run_key(event.workflow_id, event.run_id)
+    if isinstance(body, e.RunStarted):
+        before = None
+        row = run.run_started(fold, body)
+        fields: dict[str, Any] = {}
+    else:
+        before = row = fold.state.get(RUNS, key)
+        invariants.check_follows(event, row)
+        fields = APPLY_RUN[type(body)](fold, row, body)
+    if isinstance(body, e.DELIVERABLE):
+        fields["delivered"] = event.seq
+    turn: int = getattr(body, "turn", 0)
+    if turn:
+        fields["turn"] = turn
+        fields["attempts"] = 0
+    row = row._replace(seq=event.seq, head_hash=record.hash, **fields)
+    fold.state.put(RUNS, key, row)
+    fold.state.put(HISTORY, history_key(event.workflow_id, event.run_id, event.seq), record)
+    if before is None or before.status != row.status:
+        _index(fold, before, row)
+
+
+def _index(fold: Fold, before: RunRow | None, after: RunRow) -> None:
+    event = fold.event
+    if before is not None:
+        fold.state.put(INDEX, index_key(before.status, before.started_at_ms, event.workflow_id, event.run_id), None)
+    key = index_key(after.status, after.started_at_ms, event.workflow_id, event.run_id)
+    fold.state.put(INDEX, key, IndexRow(after.workflow_type, after.started_at_ms))
+
+
+def answer_of(event: e.Event) -> Reply:
+    """The answer that an event gives to the command that caused it."""
+    body = event.body
+    command_id = event.cause.command_id
+    if isinstance(body, e.CommandRejected):
+        return Reply(command_id, event.workflow_id, event.run_id, "rejected", body.code, body.message)
+    if isinstance(body, e.CommandAccepted):
+        return Reply(command_id, event.workflow_id, event.run_id, "accepted", body.code, body.message)
+    return Reply(command_id, event.workflow_id, event.run_id, "accepted", type(body).__name__)
+
+
+def _store_answer(fold: Fold) -> None:
+    event = fold.event
+    reply = answer_of(event)
+    expires = event.recorded_at_ms + fold.settings.dedup_horizon_ms
+    fold.state.put(DEDUP, dedup_key(event.workflow_id, reply.command_id), DedupRow(reply, expires))
+    fold.state.put(DEDUP, expiry_key(expires, event.workflow_id, reply.command_id), ExpiryRow(reply.command_id))
+    if event.cause.reply_to is not None:
+        topic, reply_partition = event.cause.reply_to
+        key = outbox_key(event.claim_no, event.batch_no, event.batch_index, fold.sent)
+        name = topic.removeprefix(f"{fold.settings.app}.")
+        fold.state.put(
+            OUTBOX, key, OutboxRow(name, reply_partition, reply.command_id, reply, event.workflow_id, event.run_id)
+        )

@@ -1,0 +1,121 @@
+"""The rule by which every reader of an events partition sees batches: buffered, shown at their footer, void before a claim.
+
+Published in `schemas/README.md`; the engine's restore, clients, projections and audits all read by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..errors import LogGap
+from .events import DELIVERABLE, BatchFooter, Event, PartitionClaimed, Record
+from .values import BatchId
+
+NO_FOOTER = b"\x00" * 32
+LEVEL = 1
+"""The feature level that this release reads and writes."""
+
+
+class Batch(NamedTuple):
+    """What became visible: a footer with its records, or a claim (then `footer` is the claim's record).
+
+    `void` counts the records before a claim that no footer covered.
+    """
+
+    records: tuple[Record, ...]
+    footer: Record
+    offset: int
+    is_claim: bool
+    void: int = 0
+
+
+def root_of(hashes: Iterable[bytes]) -> bytes:
+    """The root that a footer carries: SHA-256 of the ordered event hashes."""
+    return hashlib.sha256(b"".join(hashes)).digest()
+
+
+class BatchAssembler:
+    """Feed it an events partition's records in order; it gives the batches. `footer_hash` is the last footer's before them.
+
+    With `skip_to_footer` the log's start offset is above 0: everything up to the first footer is skipped, once.
+    """
+
+    def __init__(self, where: str, footer_hash: bytes = NO_FOOTER, last: BatchId | None = None, *, skip_to_footer: bool = False):
+        self.footer_hash = footer_hash
+        self.last = last or BatchId(0, 0)
+        self.claim_no = self.last.claim_no
+        self._where = where
+        self._pending: list[Record] = []
+        self._skipping = skip_to_footer
+
+    def feed(self, record: Record, offset: int) -> Batch | None:
+        """The batch that `record` completes, if any. Raises LogGap, naming the offset, at anything that breaks the rule."""
+        body = record.event.body
+        if self._skipping:
+            self._skipping = not isinstance(body, BatchFooter | PartitionClaimed)
+            if isinstance(body, BatchFooter):
+                self.footer_hash, self.last = record.hash, BatchId(record.event.claim_no, record.event.batch_no)
+                self.claim_no = record.event.claim_no
+                return None
+            if self._skipping:
+                return None
+        if isinstance(body, PartitionClaimed):
+            return self._claim(record, offset)
+        if isinstance(body, BatchFooter):
+            return self._footer(record, body, offset)
+        self._buffer(record.event, offset)
+        self._pending.append(record)
+        return None
+
+    def _buffer(self, event: Event, offset: int) -> None:
+        if self._pending:
+            first = self._pending[0].event
+            if (event.claim_no, event.batch_no) != (first.claim_no, first.batch_no):
+                raise self._gap(offset, f"batch {first.claim_no}/{first.batch_no} has no footer and no claim follows it")
+        if event.batch_index != len(self._pending):
+            raise self._gap(offset, f"event {event.batch_index} of its batch where {len(self._pending)} belongs")
+        if event.claim_no != self.claim_no:
+            raise self._gap(offset, f"an event of claim {event.claim_no} under claim {self.claim_no}")
+
+    def _claim(self, record: Record, offset: int) -> Batch | None:
+        void = len(self._pending)
+        self._pending = []
+        # An equal or lower number loses: its owner sees the earlier one and claims again.
+        self.claim_no = max(self.claim_no, record.event.claim_no)
+        return Batch((), record, offset, is_claim=True, void=void)
+
+    def _footer(self, record: Record, body: BatchFooter, offset: int) -> Batch:
+        event = record.event
+        batch = BatchId(event.claim_no, event.batch_no)
+        if event.claim_no != self.claim_no:
+            raise self._gap(offset, f"a footer of claim {event.claim_no} under claim {self.claim_no}")
+        if body.prev_footer_hash != self.footer_hash:
+            raise self._gap(offset, f"footer {batch.claim_no}/{batch.batch_no} does not follow the last footer {self.last}")
+        if batch <= self.last:
+            raise self._gap(offset, f"footer {batch} after {self.last}: batch numbers are never reused")
+        if body.event_count != len(self._pending):
+            raise self._gap(offset, f"footer {batch} covers {body.event_count} events, {len(self._pending)} are here")
+        if body.root != root_of(pending.hash for pending in self._pending):
+            raise self._gap(offset, f"the root of footer {batch} is not that of its events")
+        if body.level > LEVEL:
+            raise self._gap(offset, f"level {body.level} is above this release's {LEVEL}: upgrade before reading on")
+        records, self._pending = tuple(self._pending), []
+        self.footer_hash, self.last = record.hash, batch
+        return Batch(records, record, offset, is_claim=False)
+
+    def _gap(self, offset: int, what: str) -> LogGap:
+        return LogGap(f"{self._where} offset {offset}: {what}")
+
+
+def turns_of(history: Sequence[Event]) -> Iterator[tuple[Event, list[Event]]]:
+    """Each event that code saw, with the events that its turn issued: what a replay delivers and compares."""
+    issued: dict[int, list[Event]] = {}
+    for event in history:
+        turn: int = getattr(event.body, "turn", 0)
+        if turn:
+            issued.setdefault(turn, []).append(event)
+    for event in history:
+        if isinstance(event.body, DELIVERABLE):
+            yield event, issued.get(event.seq, [])
