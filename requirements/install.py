@@ -15,6 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 SUPPORTED = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Linux", "arm64"), ("Darwin", "x86_64"), ("Darwin", "arm64")}
+UNREACHABLE = ("NewConnectionError", "ConnectTimeout", "Name or service", "Connection refused", "(from versions: none)")
 LOCKS = {"demo": ("demo",), "dev": ("demo", "dev")}  # dev.txt holds everything of demo.txt, in the same versions
 
 
@@ -84,7 +85,7 @@ def install(pip, arguments):
         return
     output = done.stdout + done.stderr
     sys.stderr.write(output)
-    if any(sign in output for sign in ("NewConnectionError", "Name or service", "Connection refused", "timed out")):
+    if any(sign in output for sign in UNREACHABLE):
         stop("the package index cannot be reached. Connect this machine, or point pip at a mirror (pip config).")
     if "No space left" in output:
         stop(f"the disk that holds {ROOT} is full; about 1 GB is needed.")
