@@ -65,7 +65,7 @@ def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
     )
     if row.options.queue:
         scheduled = fold.state.get(HISTORY, history_key(event.workflow_id, event.run_id, row.scheduled_seq))
-        row = _offer(fold, body.step, row, scheduled.body.arguments)
+        row = _offer(fold, body.step, row, scheduled.event.body.arguments)
     _put(fold, body.step, row)
     return {}
 

@@ -1,0 +1,75 @@
+"""Rows to bytes, and the verbs that every store has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from ..codec.records import Codec
+from ..core.events import Record
+from ..core.rows import FAMILIES, HISTORY, Key
+from . import keys
+
+Changes = Mapping[tuple[str, Key], Any]
+
+
+class Store(Protocol):
+    """Rows of one partition: read, scan, write, checkpoint. Only the partition's thread writes."""
+
+    def get(self, family: str, key: Key) -> Any:
+        """The row, or None."""
+
+    def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
+        """Rows whose key starts with `prefix`, in key order, behind `after`."""
+
+    def write(self, changes: Changes) -> None:
+        """All of them or none; None deletes. Raises StoreError: the partition must go down."""
+
+    def raw(self, family: str) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values as stored, in order: for the state hash."""
+
+    def hint(self, name: str) -> bytes | None:
+        """A local note outside the state."""
+
+    def set_hint(self, name: str, value: bytes) -> None:
+        """Keep a local note."""
+
+    def clear(self) -> None:
+        """Forget every row and hint: the state is to be rebuilt from the log's start."""
+
+    def close(self) -> None:
+        """Release the directory."""
+
+
+class RowCodec:
+    """Row values as bytes; a history row is the event's value exactly as on the wire."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def encode(self, family: str, row: Any) -> bytes:
+        """Bytes of a row."""
+        if family == HISTORY:
+            record: Record = row
+            return record.value
+        return self._codec.encode(row)
+
+    def decode(self, family: str, key: Key, value: bytes) -> Any:
+        """A row from its bytes."""
+        if family == HISTORY:
+            return self._codec.decode_event(str(key[0]).encode(), value)
+        return self._codec.decode(value)
+
+
+def state_hash(store: Store) -> bytes:
+    """SHA-256 over an ordered dump of every family (local hints are not state): equal states have equal hashes (I3)."""
+    digest = hashlib.sha256()
+    for family in FAMILIES:
+        digest.update(family.encode() + b"\x00")
+        for key, value in store.raw(family):
+            digest.update(len(key).to_bytes(4, "big") + key + len(value).to_bytes(4, "big") + value)
+    return digest.digest()
+
+
+__all__ = ["Changes", "RowCodec", "Store", "keys", "state_hash"]
