@@ -39,8 +39,12 @@ def check_machine():
         found = f"{sys.executable} is {platform.python_version()}"
         stop(f"Python 3.11 or newer is needed, {found}. Install one, or name it: make ... PYTHON=/path/to/python3")
     machine = (platform.system(), platform.machine())
+    covered = "the locks hold packages for Linux (glibc >= 2.28) and macOS on x86_64 and arm64"
     if machine not in SUPPORTED:
-        stop(f"the locks hold packages for Linux (glibc >= 2.28) and macOS on x86_64 and arm64, not for {machine}.")
+        stop(f"{covered}, not for {' '.join(machine)}.")
+    library, version = platform.libc_ver()
+    if machine[0] == "Linux" and (library != "glibc" or [int(part) for part in version.split(".")[:2]] < [2, 28]):
+        stop(f"{covered}; this machine has {library or 'another C library'} {version}.")
 
 
 def create():

@@ -130,3 +130,8 @@ def test_an_old_python_and_a_strange_machine_are_named(installer: ModuleType, mo
     monkeypatch.setattr("platform.system", lambda: "Windows")
     with pytest.raises(SystemExit, match="Windows"):
         installer.check_machine()
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.17"))
+    with pytest.raises(SystemExit, match=r"glibc 2\.17"):
+        installer.check_machine()
