@@ -29,3 +29,72 @@ class StoreError(OrchestratorError):
 
 class LimitExceeded(OrchestratorError):
     """A value is larger than a limit; names the step and the size. Nothing was committed."""
+
+
+class CommandRejected(OrchestratorError):
+    """The engine refused a command, and recorded that. `code` is the reason in one word, for programs."""
+
+    def __init__(self, message: str, *, code: str = "", workflow_id: str = "", run_id: str = "", command_id: str = ""):
+        super().__init__(message)
+        self.code = code
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.command_id = command_id
+
+
+class WorkflowAlreadyRunning(CommandRejected):
+    """The workflow id has an open run: choose another id or a conflict policy."""
+
+
+class WorkflowAlreadyClosed(CommandRejected):
+    """The workflow id was used by a run that closed, and the reuse policy forbids using it again."""
+
+
+class WorkflowNotFound(CommandRejected):
+    """No run of this workflow id (or of this run id) is known."""
+
+
+class RunClosed(CommandRejected):
+    """The run has ended: nothing can reach it any more."""
+
+
+class ReplyTimeout(OrchestratorError):
+    """No answer in time. A command may have been decided or not: sending it again with the same id is safe."""
+
+
+class KafkaUnavailable(OrchestratorError):
+    """The cluster cannot be reached, or refused a record; the message says which and what to check."""
+
+
+class RunEnded(OrchestratorError):
+    """A run ended without a result, or stands still; subclasses say how."""
+
+    def __init__(self, message: str, *, workflow_id: str = "", run_id: str = ""):
+        super().__init__(message)
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+
+
+class RunFailed(RunEnded):
+    """The run failed with an error that is not one of the application's declared errors.
+
+    `type` and `details` (JSON text) are the error's as recorded, `traceback` the code's where it was raised.
+    """
+
+    def __init__(self, message: str, *, type: str = "", details: str = "", traceback: str = "", **where: str):
+        super().__init__(message, **where)
+        self.type = type
+        self.details = details
+        self.traceback = traceback
+
+
+class RunCancelled(RunEnded):
+    """The run ended after a request to cancel."""
+
+
+class RunTerminated(RunEnded):
+    """The run was ended from outside."""
+
+
+class RunParked(RunEnded):
+    """The run stands still until a fixed deploy or `orchestrator workflow retry`. Nothing is lost."""

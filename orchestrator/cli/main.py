@@ -1,0 +1,86 @@
+"""The `orchestrator` command: options that every command shares, and the way from an error to an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import ClassVar
+
+import click
+
+from orchestrator.config import Settings
+
+from . import exits
+from .groups import Later, LazyGroup
+
+
+class Root(LazyGroup):
+    """Every noun, imported when it is used."""
+
+    later: ClassVar[Mapping[str, Later]] = {
+        "workflow": Later("orchestrator.cli.workflow:workflow", "Start, watch and steer runs."),
+        "step": Later("orchestrator.cli.step:step", "End or retry a step from outside."),
+        "topics": Later("orchestrator.cli.topics:topics", "Create and check the application's topics."),
+        "partition": Later("orchestrator.cli.partition:partition", "Repair a parked partition."),
+        "audit": Later("orchestrator.cli.audit:audit", "Verify what is on the log."),
+        "dead-letters": Later("orchestrator.cli.dead_letters:dead_letters", "Input that no run could take."),
+        "doctor": Later("orchestrator.cli.doctor:doctor", "Check settings, cluster, topics and engines."),
+        "engine": Later("orchestrator.cli.engine:engine", "Run an engine."),
+        "worker": Later("orchestrator.cli.worker:worker", "Run a worker of task queues."),
+        "dev": Later("orchestrator.cli.dev:dev", "Kafka, topics and engine in one command, for development."),
+        "kafka": Later("orchestrator.cli.kafka:kafka", "Start and stop the embedded Kafka."),
+        "completion": Later("orchestrator.cli.completion:completion", "Print the completion script of a shell."),
+    }
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--app", metavar="MODULE:ATTR", help="The application's code, as in shop:app  [ORCHESTRATOR_APP].")
+@click.option("--app-name", metavar="NAME", help="The application's name alone, when its code is not at hand.")
+@click.option("--bootstrap", metavar="HOST:PORT", help="Kafka's bootstrap servers  [ORCHESTRATOR_BOOTSTRAP].")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
+@click.version_option(package_name="durable-orchestrator", prog_name="orchestrator")
+@click.pass_context
+def root(context: click.Context, app: str | None, app_name: str | None, bootstrap: str | None, debug: bool) -> None:
+    """Durable execution on Kafka: start and steer runs, run engines and workers, look after the log.
+
+    Settings come from ORCHESTRATOR_* variables; the options here win over them.
+    """
+    changes = {"app": app, "app_name": app_name, "bootstrap": bootstrap, "log_level": "DEBUG" if debug else None}
+    settings = Settings.from_env().with_changes(**changes)
+    context.obj = settings
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit code (docs/cli.md). Never raises, never prints a traceback unasked."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        result = root.main(args=arguments, prog_name="orchestrator", standalone_mode=False)
+    except exits.Exit as ended:
+        return ended.code
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return exits.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python must not complain about it while it exits.
+        sys.stderr.close()
+        return exits.OK
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        click.echo(f"error: {exits.sentence(error)}", err=True)
+        return exits.code_of(error)
+    return result if isinstance(result, int) else exits.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

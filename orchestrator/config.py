@@ -1,0 +1,229 @@
+"""Settings of a process, read once from the `ORCHESTRATOR_*` variables. Every consumer and command takes one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .errors import ConfigurationError
+
+PREFIX = "ORCHESTRATOR_"
+KAFKA_PREFIX = "ORCHESTRATOR_KAFKA_"
+OUTSIDE = ("ORCHESTRATOR_CACHE", "ORCHESTRATOR_SEED")
+"""Variables of this prefix that other parts read by themselves."""
+
+OURS: Mapping[str, str] = MappingProxyType(
+    {
+        "bootstrap.servers": "set ORCHESTRATOR_BOOTSTRAP",
+        "group.id": "the group is <app>.engine, so that one prefixed right covers the application",
+        "group.protocol": "set ORCHESTRATOR_GROUP_PROTOCOL",
+        "transactional.id": "lanes name their own, and claims depend on the names",
+        "enable.idempotence": "every producer is idempotent",
+        "isolation.level": "every reader is read_committed",
+        "enable.auto.commit": "the input position is in the footers of the events log",
+        "enable.auto.offset.store": "the input position is in the footers of the events log",
+        "auto.offset.reset": "a position below the log's start is a loss and must be seen",
+        "partitioner": "partitions are murmur2 of the workflow id, given explicitly",
+    }
+)
+"""librdkafka options that cannot be passed through, and why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process is told from outside. Times in seconds; `kafka` goes to librdkafka as it is.
+
+    `app` names the code (`module:attribute`); `app_name` names the application alone, for tools that need no code.
+    """
+
+    app: str = ""
+    app_name: str = ""
+    bootstrap: str = "127.0.0.1:9092"
+    kafka: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    state_dir: Path = Path(".orchestrator")
+    blob_dir: Path | None = None
+    membership: str = "group"
+    group_protocol: str = "consumer"
+    assignment: tuple[int, ...] = ()
+    generation: int = 0
+    session_timeout_s: float = 6.0
+    lanes: int = 2
+    isolation: str = "process"
+    step_slots: int = 0
+    queues: tuple[str, ...] = ()
+    grace_s: float = 30.0
+    partitions: int = 16
+    replication_factor: int = 0
+    wire: str = "single_object"
+    registry_url: str = ""
+    reply_timeout_s: float = 30.0
+    health_host: str = "127.0.0.1"
+    health_port: int = 0
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the variables. Raises ConfigurationError naming the variable, its value and what it may be."""
+        source = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        kafka: dict[str, str] = {}
+        for name, text in source.items():
+            if name.startswith(KAFKA_PREFIX):
+                kafka[_option(name)] = text
+            elif name in READERS and text.strip():
+                field_name, read = READERS[name]
+                values[field_name] = read(name, text.strip())
+            elif name.startswith(PREFIX) and name not in OUTSIDE:
+                _refuse_typing_error(name)
+        return cls(kafka=MappingProxyType(kafka), **values).checked()
+
+    def checked(self) -> Settings:
+        """This, if its parts agree with each other. Raises ConfigurationError otherwise."""
+        if self.membership == "static" and not self.assignment:
+            raise ConfigurationError(
+                "ORCHESTRATOR_MEMBERSHIP=static needs ORCHESTRATOR_ASSIGNMENT, this process's partitions, as in 0-3,8"
+            )
+        if self.assignment and self.membership != "static":
+            raise ConfigurationError(
+                "ORCHESTRATOR_ASSIGNMENT means nothing without ORCHESTRATOR_MEMBERSHIP=static: set both or neither"
+            )
+        if self.wire == "confluent" and not self.registry_url:
+            raise ConfigurationError(
+                "ORCHESTRATOR_WIRE=confluent needs ORCHESTRATOR_REGISTRY_URL, the schema registry's address"
+            )
+        return self
+
+    def with_changes(self, **changes: Any) -> Settings:
+        """A copy with `changes`; the command line's options win over the environment this way. None leaves a value."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **given).checked()
+
+    def required_app(self) -> str:
+        """The reference to the application's code. Raises ConfigurationError when there is none."""
+        if not self.app:
+            raise ConfigurationError(
+                "no application named: give --app module:attribute, or set ORCHESTRATOR_APP, as in shop:app"
+            )
+        return self.app
+
+
+def _option(name: str) -> str:
+    """`ORCHESTRATOR_KAFKA_SASL_MECHANISM` → `sasl.mechanism`; a double underscore stands for an underscore."""
+    option = name.removeprefix(KAFKA_PREFIX).lower().replace("__", "\0").replace("_", ".").replace("\0", "_")
+    if not option:
+        raise ConfigurationError(f"{name} names no librdkafka option: as in ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL")
+    if option in OURS:
+        raise ConfigurationError(f"{name}: {option} is not yours to set; {OURS[option]}")
+    return option
+
+
+def _refuse_typing_error(name: str) -> None:
+    """Refuse a name that is nearly one of ours; leave others alone (Kubernetes injects names after services)."""
+    near = difflib.get_close_matches(name, READERS, n=1, cutoff=0.88)
+    if near:
+        raise ConfigurationError(f"unknown setting {name}: did you mean {near[0]}?")
+
+
+def _text(_name: str, text: str) -> str:
+    return text
+
+
+def _path(_name: str, text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _one_of(*words: str) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text.lower() in words:
+            return text.lower()
+        raise ConfigurationError(f"{name}={text!r}: must be {' or '.join(words)}")
+
+    return read
+
+
+def _whole(least: int, most: int) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ConfigurationError(f"{name}={text!r}: must be a whole number from {least} to {most}") from None
+        if not least <= value <= most:
+            raise ConfigurationError(f"{name}={value}: must be from {least} to {most}")
+        return value
+
+    return read
+
+
+def _seconds(least: float, most: float) -> Callable[[str, str], float]:
+    def read(name: str, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ConfigurationError(f"{name}={text!r}: must be seconds, as in 30 or 0.5") from None
+        if not least <= value <= most:
+            raise ConfigurationError(f"{name}={text}: must be from {least:g} to {most:g} seconds")
+        return value
+
+    return read
+
+
+def _words(_name: str, text: str) -> tuple[str, ...]:
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
+def _application(name: str, text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if not module or (colon and not attribute):
+        raise ConfigurationError(f"{name}={text!r}: must be module:attribute, as in shop:app")
+    return text
+
+
+def parse_partitions(name: str, text: str) -> tuple[int, ...]:
+    """`0-3,8` → (0, 1, 2, 3, 8). Raises ConfigurationError."""
+    found: set[int] = set()
+    for part in _words(name, text):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise ConfigurationError(f"{name}={text!r}: must be partition numbers and ranges, as in 0-3,8")
+        found.update(range(int(first), int(last or first) + 1))
+    if not found:
+        raise ConfigurationError(f"{name}={text!r}: names no partition")
+    return tuple(sorted(found))
+
+
+READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
+    {
+        "ORCHESTRATOR_APP": ("app", _application),
+        "ORCHESTRATOR_APP_NAME": ("app_name", _text),
+        "ORCHESTRATOR_BOOTSTRAP": ("bootstrap", _text),
+        "ORCHESTRATOR_STATE_DIR": ("state_dir", _path),
+        "ORCHESTRATOR_BLOB_DIR": ("blob_dir", _path),
+        "ORCHESTRATOR_MEMBERSHIP": ("membership", _one_of("group", "static")),
+        "ORCHESTRATOR_GROUP_PROTOCOL": ("group_protocol", _one_of("consumer", "classic")),
+        "ORCHESTRATOR_ASSIGNMENT": ("assignment", parse_partitions),
+        "ORCHESTRATOR_GENERATION": ("generation", _whole(0, 2**31 - 1)),
+        "ORCHESTRATOR_SESSION_TIMEOUT_S": ("session_timeout_s", _seconds(1, 1800)),
+        "ORCHESTRATOR_LANES": ("lanes", _whole(1, 16)),
+        "ORCHESTRATOR_ISOLATION": ("isolation", _one_of("process", "thread")),
+        "ORCHESTRATOR_STEP_SLOTS": ("step_slots", _whole(0, 4096)),
+        "ORCHESTRATOR_QUEUES": ("queues", _words),
+        "ORCHESTRATOR_GRACE_S": ("grace_s", _seconds(0, 86_400)),
+        "ORCHESTRATOR_PARTITIONS": ("partitions", _whole(1, 4096)),
+        "ORCHESTRATOR_REPLICATION_FACTOR": ("replication_factor", _whole(0, 32)),
+        "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),
+        "ORCHESTRATOR_REGISTRY_URL": ("registry_url", _text),
+        "ORCHESTRATOR_REPLY_TIMEOUT_S": ("reply_timeout_s", _seconds(0.1, 86_400)),
+        "ORCHESTRATOR_HEALTH_HOST": ("health_host", _text),
+        "ORCHESTRATOR_HEALTH_PORT": ("health_port", _whole(0, 65_535)),
+        "ORCHESTRATOR_LOG_LEVEL": (
+            "log_level",
+            lambda name, text: _one_of("debug", "info", "warning", "error")(name, text).upper(),
+        ),
+    }
+)
+"""Every variable, the field it sets, and how its text is read."""
