@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "config": {"errors"},
     "core": {"errors"},
     "codec": BASE,
-    "log": BASE | {"telemetry"},
-    "store": BASE | {"telemetry"},
+    "log": BASE | {"codec", "telemetry"},
+    "store": BASE | {"codec", "telemetry"},
     "telemetry": BASE,
     "sdk": BASE | {"codec", "telemetry"},  # knows nothing of Kafka or RocksDB
     "engine": ENGINE,
