@@ -1,4 +1,7 @@
-"""What goes into an executor and what comes out of it. Every executor of this package has the interface `StepExecutor`."""
+"""What goes into an executor and what comes out of it.
+
+Every executor of this package has the interface `StepExecutor`.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ UNKNOWN = "UnknownStep"
 class StepCall(NamedTuple):
     """One attempt of a step, to be carried out.
 
-    `on_crash` is retry, fail or park. `begin_before` is a reading of `time.monotonic()` in seconds after which the attempt
-    must not begin any more (design.md §5, `start_within`); 0 is no limit. Other times in milliseconds; the time-outs are
-    enforced by whoever calls, with `cancel`.
+    `on_crash` is retry, fail or park. `begin_before` is a reading of `time.monotonic()` in seconds after which the
+    attempt must not begin any more (design.md §5, `start_within`); 0 is no limit. Other times in milliseconds; the
+    time-outs are enforced by whoever calls, with `cancel`.
     """
 
     workflow_id: str
@@ -69,12 +72,12 @@ Report = Callable[[StepReport], None]
 class ExecutorOptions:
     """Bounds of an executor. Durations in seconds.
 
-    `slots` sync `retry` steps run at once, each in a process of its own, and besides them `guarded_slots` `fail` and `park`
-    steps. `shared_limit` async `retry` steps share one process. `backlog` attempts may wait for a slot before `start`
-    refuses. `warm` processes stay ready without work; others end after `idle_s`. A shared process that answers nothing for
-    `silence_s` is replaced (0: never). A cancelled attempt that has a process to itself loses it after `cancel_grace_s`.
-    `path` is put before `sys.path` of the step processes. `freed` is called, from the executor's thread, when a slot became
-    free after one was refused: it must return at once.
+    `slots` sync `retry` steps run at once, each in a process of its own, and besides them `guarded_slots` `fail` and
+    `park` steps. `shared_limit` async `retry` steps share one process. `backlog` attempts may wait for a slot before
+    `start` refuses. `warm` processes stay ready without work; others end after `idle_s`. A shared process that
+    answers nothing for `silence_s` is replaced (0: never). A cancelled attempt that has a process to itself loses it
+    after `cancel_grace_s`. `path` is put before `sys.path` of the step processes. `freed` is called, from the
+    executor's thread, when a slot became free after one was refused: it must return at once.
     """
 
     slots: int = 8
@@ -95,7 +98,10 @@ class StepExecutor(Protocol):
     """Carries attempts out. Thread-safe; outcomes and heartbeats come by the `report` given at construction."""
 
     def start(self, call: StepCall) -> bool:
-        """Begin an attempt, or line it up. False: no slot, nothing happened. A token already known is not begun again."""
+        """Begin an attempt, or line it up.
+
+        False: no slot, nothing happened. A token already known is not begun again.
+        """
 
     def start_many(self, calls: list[StepCall]) -> list[StepCall]:
         """`start` for several with one write; returns those that were refused."""
@@ -119,7 +125,10 @@ class StepExecutor(Protocol):
         """Whether a taken attempt still waits for a slot (its start-to-close time has not begun)."""
 
     def stop(self, grace_s: float) -> Set[str]:
-        """Take nothing new, wait up to `grace_s` for what runs, end everything. Returns the tokens that were cut off."""
+        """Take nothing new, wait up to `grace_s` for what runs, end everything.
+
+        Returns the tokens that were cut off.
+        """
 
 
 def outcome(call: StepCall, result: Payload, failure: Failure | None, crashed: bool = False) -> StepReport:

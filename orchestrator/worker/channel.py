@@ -119,7 +119,10 @@ class Channel:
         self._process.kill()
 
     def bury(self, wait_s: float = 0.0) -> str:
-        """Close the socket pair, make sure that the process is gone, and say how it went. `wait_s`: time to go by itself."""
+        """Close the socket pair, make sure that the process is gone, and say how it went.
+
+        `wait_s`: time to go by itself.
+        """
         with self._out_lock:
             self.sock.close()
         try:

@@ -1,7 +1,7 @@
 """The executor of step processes: starts, reads, watches and replaces them.
 
-Async `retry` steps share one process. Blocking, `fail` and `park` steps have a process to themselves while they run. All
-processes are started, read and buried by one thread; calls from outside only place attempts and write.
+Async `retry` steps share one process. Blocking, `fail` and `park` steps have a process to themselves while they run.
+All processes are started, read and buried by one thread; calls from outside only place attempts and write.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Executor:
         self._thread = threading.Thread(target=self._serve, name="step-processes", daemon=True)
         self._thread.start()
 
-    # --- any thread ------------------------------------------------------------------------------------------------------
+    # --- any thread --------------------------------------------------------------------------------------------------
 
     def start(self, call: StepCall) -> bool:
         """See `StepExecutor.start`."""
@@ -124,7 +124,10 @@ class Executor:
             return {channel.pid: channel.mode for channel in self._pool.channels()}
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Wait until a step process has loaded the application. Raises `StepProcessFailed` with what it said instead."""
+        """Wait until a step process has loaded the application.
+
+        Raises `StepProcessFailed` with what it said instead.
+        """
         pool = self._pool
         with self._changed:
             self._changed.wait_for(
@@ -149,7 +152,7 @@ class Executor:
         self._thread.join()
         return cut
 
-    # --- helpers of both sides -------------------------------------------------------------------------------------------
+    # --- helpers of both sides ---------------------------------------------------------------------------------------
 
     def _lacking(self) -> bool:
         return self._pool.shared is None or self._pool.missing() > 0
@@ -178,7 +181,7 @@ class Executor:
             except Exception:
                 log.exception("the receiver of step reports failed on one of workflow %r", report.workflow_id)
 
-    # --- the thread ------------------------------------------------------------------------------------------------------
+    # --- the thread --------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         try:

@@ -1,8 +1,8 @@
 """The wire between an executor and its step processes: length-prefixed frames on a socket pair.
 
 A frame is two big-endian 32-bit numbers (length of everything after the first, length of the header), a JSON header
-`[kind, fields, payloads]` and the payloads' bytes, one after the other. A payload of the usual sort stands in the header as
-its length alone, any other as `[codec, key_id, length, blob]`. Values never pass through JSON twice.
+`[kind, fields, payloads]` and the payloads' bytes, one after the other. A payload of the usual sort stands in the
+header as its length alone, any other as `[codec, key_id, length, blob]`. Values never pass through JSON twice.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ PONG = "pong"
 """[]"""
 
 MARK = struct.Struct("<Q")
-"""Not a frame: the number of the attempt whose code holds the process now (0: none), in memory shared with the executor,
-who reads it after the process's death."""
+"""Not a frame: the number of the attempt whose code holds the process now (0: none), in memory shared with the
+executor, who reads it after the process's death."""
 
 _LENGTHS = struct.Struct(">II")
 _LIMIT = 1 << 30

@@ -1,4 +1,4 @@
-"""Where attempts are: placed in a step process, waiting for one, or back from a dead one. The executor's lock guards all of it."""
+"""Where attempts are: in a step process, waiting for one, or back from a dead one. The executor's lock guards it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pool:
         """Every living process."""
         return [*self.alone, self.shared] if self.shared else list(self.alone)
 
-    # --- taking ----------------------------------------------------------------------------------------------------------
+    # --- taking ------------------------------------------------------------------------------------------------------
 
     def take(self, call: StepCall, touched: Touched) -> bool:
         """Place an attempt or line it up. False: no slot."""
@@ -121,7 +121,7 @@ class Pool:
         self.placed.pop(placed.call.token, None)
         touched.reports.append(outcome(placed.call, NOTHING, failure, crashed))
 
-    # --- slots -----------------------------------------------------------------------------------------------------------
+    # --- slots -------------------------------------------------------------------------------------------------------
 
     def idle(self) -> list[Channel]:
         """Processes that could begin a step now."""
@@ -192,7 +192,7 @@ class Pool:
         while self._homeless:
             self._put(self._homeless.popleft(), channel, touched)
 
-    # --- hearing ---------------------------------------------------------------------------------------------------------
+    # --- hearing -----------------------------------------------------------------------------------------------------
 
     def handle(self, channel: Channel, frame: Frame, touched: Touched) -> None:
         """Take in what a process says."""
@@ -228,7 +228,7 @@ class Pool:
         else:
             self._line_up(placed, touched)
 
-    # --- deaths ----------------------------------------------------------------------------------------------------------
+    # --- deaths ------------------------------------------------------------------------------------------------------
 
     def lost(self, channel: Channel, how: str, culprit: int, touched: Touched) -> None:
         """A process is gone: its culprit failed, what else it held runs again with the same attempt."""

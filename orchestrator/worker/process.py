@@ -1,8 +1,8 @@
 """A step process: `python -m orchestrator.worker.process FD APP --mode shared|alone --mark FD`.
 
-Started by an executor, never by hand. `shared` runs async steps side by side on one loop in the main thread; `alone` runs
-one step at a time on its main thread while another thread listens. Either ends at once when the socket pair does: a step
-that goes on without an engine would have effects that nobody records.
+Started by an executor, never by hand. `shared` runs async steps side by side on one loop in the main thread; `alone`
+runs one step at a time on its main thread while another thread listens. Either ends at once when the socket pair
+does: a step that goes on without an engine would have effects that nobody records.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _PR_SET_PDEATHSIG = 1
 def _settle(parent: int) -> None:
     """Signals belong to the engine; output appears line by line; on Linux the kernel ends us with the engine.
 
-    The kernel's help matters when a step holds the interpreter lock, so that no thread of ours could see the socket end.
-    Handlers, not SIG_IGN: programs that a step starts must not inherit deaf ears.
+    The kernel's help matters when a step holds the interpreter lock, so that no thread of ours could see the socket
+    end. Handlers, not SIG_IGN: programs that a step starts must not inherit deaf ears.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

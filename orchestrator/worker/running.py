@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from orchestrator.codec.payloads import encode_failure
-from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.sdk.step import StepInfo, run_step
+
+from orchestrator.core.values import NOTHING, Failure, Payload
 
 from .calls import NOT_STARTED, UNKNOWN, StepCall, cancelled
 from .heartbeat import Heartbeat, interval_s
@@ -29,7 +30,7 @@ class Attempt:
         self._declared = app.registry.errors
         self._heartbeat = Heartbeat(interval_s(call.heartbeat_ms), beat, later)
         self._cancelled = False
-        self._stop: Callable[[], None] | None = None
+        self._stop: Callable[[], object] | None = None
         self._info = StepInfo(
             workflow_id=call.workflow_id,
             run_id=call.run_id,
@@ -49,7 +50,7 @@ class Attempt:
         return self.code is not None and not inspect.iscoroutinefunction(self.code.fn)
 
     def cancel(self) -> None:
-        """Ask the attempt to end: its task is cancelled, a blocking function sees `step_info().cancelled`. Any thread."""
+        """Ask the attempt to end, from any thread: its task is cancelled, a blocking function sees the flag."""
         self._cancelled = True
         if self._stop is not None:
             self._stop()

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, NoReturn
 
 from . import frames
@@ -132,7 +133,7 @@ class Shared:
                 self._say(frames.encode(frames.PONG, []))
 
     def _start(self, seq: int, call: StepCall) -> None:
-        attempt = Attempt(self._app, call, lambda details: self._beat(seq, details), self._later)
+        attempt = Attempt(self._app, call, partial(self._beat, seq), self._later)
         if attempt.blocking:
             self._say(frames.encode(frames.ALONE, [seq]))
             return
@@ -226,7 +227,7 @@ class Alone:
             for frame in reader.feed(data):
                 if frame.kind == frames.START:
                     seq, call = frames.decode_start(frame)
-                    attempt = Attempt(self._app, call, lambda details, seq=seq: self._beat(seq, details), thread_timer)
+                    attempt = Attempt(self._app, call, partial(self._beat, seq), thread_timer)
                     self._attempts[seq] = attempt
                     self._todo.put((seq, attempt))
                 elif frame.kind == frames.CANCEL:

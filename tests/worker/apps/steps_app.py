@@ -1,0 +1,153 @@
+"""Steps of every temper, for the tests of the executor. Step processes import this file by its path."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from orchestrator.sdk.app import Orchestrator
+from orchestrator.sdk.step import step_info
+
+app = Orchestrator("steps-app")
+
+
+@app.step
+async def echo(value: str) -> str:
+    return value
+
+
+@app.step
+async def whoami() -> int:
+    return os.getpid()
+
+
+@app.step
+def blocking_whoami() -> int:
+    return os.getpid()
+
+
+@app.step
+async def hold(file: str) -> int:
+    """Say that the attempt began by a line in `file`; end once a file `<file>.go` exists."""
+    note(file)
+    while not Path(file + ".go").exists():
+        await asyncio.sleep(0.01)
+    return os.getpid()
+
+
+@app.step
+def blocking_hold(file: str) -> int:
+    note(file)
+    while not Path(file + ".go").exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@app.step
+def patient(file: str) -> str:
+    """A blocking step that asks whether it is cancelled."""
+    note(file)
+    while not step_info().cancelled:
+        time.sleep(0.01)
+    return "gave up"
+
+
+@app.step
+async def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@app.step
+async def leave() -> None:
+    sys.exit(3)
+
+
+@app.step
+async def die(code: int) -> None:
+    await asyncio.sleep(0)
+    os._exit(code)
+
+
+@app.step
+def blocking_die(code: int) -> None:
+    os._exit(code)
+
+
+@app.step
+async def crash() -> None:
+    await asyncio.sleep(0)
+    ctypes.string_at(0)
+
+
+@app.step
+async def starve() -> None:
+    """What the kernel does to a process that takes all memory."""
+    await asyncio.gather(child_task())
+
+
+async def child_task() -> None:
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.step
+async def die_in_thread() -> None:
+    """No task's code runs when the process ends: nobody is caught in the act."""
+    await asyncio.to_thread(die_soon)
+
+
+def die_soon() -> None:
+    time.sleep(0.2)
+    os._exit(4)
+
+
+@app.step
+async def spin(file: str) -> None:
+    note(file)
+    while True:
+        pass
+
+
+@app.step
+def blocking_spin(file: str) -> None:
+    note(file)
+    while True:
+        pass
+
+
+@app.step
+async def beats(count: int) -> str:
+    for number in range(count):
+        step_info().heartbeat(number)
+    raise ValueError("after the last heartbeat")
+
+
+@app.step
+async def speak(text: str) -> None:
+    print(text)
+    print(text, file=sys.stderr)
+
+
+@app.step
+def ears() -> int:
+    """The SIGTERM disposition that a program started by a step has: -15 when it can be ended."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child.terminate()
+    return child.wait()
+
+
+@app.step
+async def about() -> str:
+    info = step_info()
+    return f"{info.workflow_id} {info.run_id} {info.attempt} {info.idempotency_key}"
+
+
+def note(file: str) -> None:
+    with open(file, "a", encoding="utf-8") as out:
+        out.write(f"{os.getpid()}\n")
