@@ -15,7 +15,7 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels 
 
 FROM python:3.13-slim
 RUN useradd --uid 1000 --user-group --no-create-home --shell /usr/sbin/nologin orchestrator \
- && install -d -o 1000 -g 1000 /var/lib/orchestrator
+ && install -d -o 1000 -g 1000 /var/lib/orchestrator /var/lib/orchestrator-blobs
 COPY --from=build /opt/orchestrator /opt/orchestrator
 WORKDIR /app
 COPY consumers/ consumers/

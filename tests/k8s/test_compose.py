@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.config import READERS, Settings
 from tests.k8s.manifests import ROOT, Manifest
 
 COMPOSE: Manifest = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -57,3 +58,19 @@ def test_the_image_runs_as_a_user_with_locked_requirements() -> None:
             if "pip install" in part:
                 assert "--require-hashes" in part or ("--no-deps" in part and "--no-index" in part), part
     assert all(line.split(" ", 1)[1].startswith("[") for line in lines if line.startswith(("CMD", "ENTRYPOINT")))
+
+
+def test_the_settings_are_ones_that_we_read() -> None:
+    for item in (*CONSUMERS.values(), SERVICES["topics"]):
+        settings = {name: str(value) for name, value in item["environment"].items()}
+        assert settings.keys() <= READERS.keys()
+        read = Settings.from_env(settings | {"ORCHESTRATOR_APP": "shop:app"})
+        assert read.bootstrap == "kafka:19092"
+        assert read.health_port == 8080
+
+
+def test_state_and_blobs_lie_on_volumes() -> None:
+    settings = SERVICES["engine"]["environment"]
+    mounts = {volume.split(":")[1] for volume in SERVICES["engine"]["volumes"]}
+    assert mounts == {"/var/lib/orchestrator", settings["ORCHESTRATOR_BLOB_DIR"]}
+    assert settings["ORCHESTRATOR_BLOB_DIR"] in {volume.split(":")[1] for volume in SERVICES["worker"]["volumes"]}

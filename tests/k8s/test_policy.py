@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.config import KAFKA_PREFIX, READERS, Settings
 from tests.k8s.manifests import Manifest, container, manifests, one, pod, services, workloads
 
-LONGEST_SHUTDOWN_S = 60  # the grace of running steps, one transaction, a flush and closing every store
+LONGEST_SHUTDOWN_S = Settings().grace_s + 30  # running steps' grace, one transaction, closing every store
 PROBES = {"startupProbe": "/startup", "readinessProbe": "/ready", "livenessProbe": "/live"}
 Rule = Callable[[Manifest], bool]
 
@@ -180,8 +181,21 @@ def test_the_stateful_set_has_its_headless_service() -> None:
 def test_only_declared_temporary_space_is_writable() -> None:
     for workload in workloads():
         for volume in pod(workload).get("volumes", []):
-            assert volume.keys() == {"name", "emptyDir"}
-            assert "sizeLimit" in volume["emptyDir"]
+            if volume["name"] == "blobs":
+                assert volume["persistentVolumeClaim"] == {"claimName": "blobs"}
+            else:
+                assert volume.keys() == {"name", "emptyDir"}
+                assert "sizeLimit" in volume["emptyDir"]
+
+
+def test_blobs_are_shared_by_every_pod_and_state_by_none() -> None:
+    """A payload's blob must be there for whichever pod owns the partition next."""
+    where = one("ConfigMap", "orchestrator")["data"]["ORCHESTRATOR_BLOB_DIR"]
+    assert one("PersistentVolumeClaim", "blobs")["spec"]["accessModes"] == ["ReadWriteMany"]
+    for workload in services():
+        mounts = {mount["name"]: mount["mountPath"] for mount in container(workload)["volumeMounts"]}
+        assert mounts["blobs"] == where
+        assert pod(workload)["securityContext"]["fsGroup"] == 1000
 
 
 def test_the_topics_job_repeats_until_kafka_answers() -> None:
@@ -194,7 +208,10 @@ def test_the_topics_job_repeats_until_kafka_answers() -> None:
 def test_settings_are_ours_and_not_secret() -> None:
     data = one("ConfigMap", "orchestrator")["data"]
     assert {"ORCHESTRATOR_APP", "ORCHESTRATOR_BOOTSTRAP", "ORCHESTRATOR_STATE_DIR"} <= data.keys()
-    assert all(name.startswith("ORCHESTRATOR_") and isinstance(value, str) for name, value in data.items())
+    settings = Settings.from_env(data)
+    assert data.keys() <= READERS.keys() | {name for name in data if name.startswith(KAFKA_PREFIX)}
+    assert settings.kafka["security.protocol"] == "SASL_SSL"
+    assert settings.replication_factor >= 3
     assert not [name for name in data if "PASSWORD" in name or name.endswith("_KEY")]
     assert not manifests("Secret"), "secrets are created by their owner, never kept here"
     assert data["ORCHESTRATOR_HEALTH_HOST"] == "0.0.0.0", "the kubelet probes from outside of the pod"
