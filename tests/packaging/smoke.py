@@ -33,8 +33,8 @@ def run(*command: object, cwd: Path) -> str:
 
 
 def build(into: Path) -> Path:
-    """The wheel, built by the backend of the lock (nothing is fetched)."""
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", into, ROOT, cwd=into)
+    """The wheel, built from the source archive by the backend of the lock (nothing is fetched)."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", into, ROOT, cwd=into)
     (wheel,) = into.glob("*.whl")
     return wheel
 
