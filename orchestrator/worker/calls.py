@@ -16,8 +16,8 @@ from orchestrator.core.values import NOTHING, Failure, Payload
 CRASHED = "StepCrashed"
 """Failure type of an attempt that killed, froze or held its step process."""
 
-CANCELLED = "StepCancelled"
-"""Failure type of an attempt that ended because `cancel` was asked for it."""
+CANCELLED = "CancelledError"
+"""Failure type of an attempt that ended because `cancel` was asked for it (the name that `core` knows)."""
 
 NOT_STARTED = "StepNotStarted"
 """Failure type of an attempt that was refused because `begin_before` had passed: it certainly had no effect."""

@@ -1,4 +1,4 @@
-"""Steps in threads of this process: `isolation="thread"`, notebooks, and tests with fakes. Nothing protects from a crash."""
+"""Steps in threads of this process: `isolation="thread"`, notebooks, tests with fakes. Nothing shields from a crash."""
 
 from __future__ import annotations
 

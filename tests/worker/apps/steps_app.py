@@ -151,3 +151,9 @@ async def about() -> str:
 def note(file: str) -> None:
     with open(file, "a", encoding="utf-8") as out:
         out.write(f"{os.getpid()}\n")
+
+
+@app.step
+async def beat_and_hold(file: str) -> None:
+    step_info().heartbeat("half way")
+    await hold(file)

@@ -1,0 +1,303 @@
+"""Steps offered on task topics: ask for the grant, carry out on the same executor, keep the lease, report.
+
+Knows Kafka only by what it is given: a source of offers and somebody who sends commands and waits for their replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestrator.client.requests import NO_REQUEST, Request, new_command_id
+from orchestrator.codec.records import Codec
+from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
+from orchestrator.core.tasks import Reply, TaskOffer
+from orchestrator.core.values import NOTHING, Failure, Payload
+from orchestrator.errors import (
+    CommandRejected,
+    KafkaUnavailable,
+    LimitExceeded,
+    OrchestratorError,
+    ReplyTimeout,
+    UndecodableRecord,
+)
+
+from .calls import NOT_STARTED, Report, StepCall, StepExecutor, StepReport, outcome
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+class TaskSource(Protocol):
+    """Offers of the queues that this worker serves, each acknowledged as it is handed over. Used by one thread."""
+
+    def poll(self, timeout_s: float, take: bool) -> bytes | None:
+        """The next offer's value, None if there is none in time. `take` False: only stay a member of the group."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Asks(Protocol):
+    """Sends a command and waits for its reply; `orchestrator.client` has one."""
+
+    async def command(self, workflow_id: str, body: TopicCommand, request: Request = NO_REQUEST) -> Reply:
+        """The reply that accepts. Raises CommandRejected, ReplyTimeout, KafkaUnavailable, LimitExceeded."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """`worker` names this process in leases. `slots` steps are held at once. Durations in seconds.
+
+    An attempt is granted for `lease_s`, renewed every `renew_s` while it runs. On a drain, steps may run on for `grace_s`, and their
+    reports may take `report_s` after that.
+    """
+
+    worker: str
+    slots: int = 16
+    lease_s: float = 60.0
+    renew_s: float = 20.0
+    grace_s: float = 30.0
+    report_s: float = 10.0
+
+
+@dataclass(eq=False)
+class Held:
+    """A granted attempt: what it said last, and whether the engine still wants it."""
+
+    call: StepCall
+    details: Payload
+    beating: bool = False
+    lost: bool = False
+
+
+class RemoteWorker:
+    """One worker process. `unsafe(name)` tells steps that are `fail` or `park`; they run in a process of their own."""
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        asks: Asks,
+        source: TaskSource,
+        executor: Callable[[Report, Callable[[], None]], StepExecutor],
+        unsafe: Callable[[str], bool],
+        codec: Codec | None = None,
+    ) -> None:
+        """`executor(report, freed)` makes the executor."""
+        self._options = options
+        self._asks = asks
+        self._source = source
+        self._make_executor = executor
+        self._unsafe = unsafe
+        self._codec = codec or Codec()
+        self._room = threading.Condition()
+        self._slots = options.slots
+        self._draining = False
+        self._held: dict[str, Held] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        self._executor: StepExecutor
+        self._loop: asyncio.AbstractEventLoop
+
+    async def run(self, drain: asyncio.Event) -> frozenset[str]:
+        """Work until `drain` is set, then finish within the grace time.
+
+        Returns the tokens of steps that were cut off.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._executor = self._make_executor(self._from_thread(self._reported), self._from_thread(self._freed.set))
+        poller = asyncio.create_task(asyncio.to_thread(self._poll))
+        renewer = asyncio.create_task(self._renew())
+        stop = asyncio.create_task(drain.wait())
+        try:
+            await asyncio.wait([poller, stop], return_when=asyncio.FIRST_COMPLETED)
+            return await self._drain(poller)
+        finally:
+            stop.cancel()
+            renewer.cancel()
+
+    async def _drain(self, poller: asyncio.Task[None]) -> frozenset[str]:
+        with self._room:
+            self._draining = True
+            self._room.notify_all()
+        self._freed.set()
+        try:
+            await poller
+        finally:
+            await asyncio.to_thread(self._source.close)
+            await self._settle(self._asking, self._options.lease_s)
+            cut = await asyncio.to_thread(self._executor.stop, self._options.grace_s)
+            await asyncio.sleep(0)  # reports handed over by the executor's thread become tasks
+            await self._settle(self._telling, self._options.report_s)
+        for token in cut:
+            log.warning("step %s was cut off by the end of the grace time; its lease runs out", token)
+        return frozenset(cut)
+
+    async def _settle(self, tasks: set[asyncio.Task[None]], timeout_s: float) -> None:
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+
+    def _from_thread(self, call: Callable[..., object]) -> Callable[..., None]:
+        def hand_over(*values: Any) -> None:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(call, *values)
+
+        return hand_over
+
+    # --- offers: the polling thread ----------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        while not self._draining:
+            with self._room:
+                take = self._slots > 0
+            value = self._source.poll(_POLL_S if take else 0.0, take)
+            with self._room:
+                if value is not None:
+                    self._slots -= 1
+                elif not take and not self._draining:
+                    self._room.wait(_POLL_S)
+            if value is not None:
+                self._loop.call_soon_threadsafe(self._offered, value)
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def _offered(self, value: bytes) -> None:
+        try:
+            offer = self._codec.decode(value)
+        except UndecodableRecord as error:
+            log.warning("a record on a task topic that is no offer: %s", error)
+            offer = None
+        if not isinstance(offer, TaskOffer) or offer.token in self._held:
+            self._release()
+            return
+        self._task(self._asking, self._ask(offer))
+
+    def _task(self, kind: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        kind.add(task)
+        task.add_done_callback(kind.discard)
+
+    def _release(self) -> None:
+        with self._room:
+            self._slots += 1
+            self._room.notify_all()
+
+    async def _ask(self, offer: TaskOffer) -> None:
+        """Get the grant, then begin. Without it nothing happens here: the engine offers again."""
+        guarded = self._unsafe(offer.name)
+        if guarded and not await self._reserve(offer.token):
+            self._release()
+            return
+        lease_s = max(self._options.lease_s, 2 * offer.heartbeat_ms / 1000)
+        asked = time.monotonic()
+        body = StartStep(
+            offer.run_id, offer.step, offer.attempt, offer.token, self._options.worker, int(lease_s * 1000)
+        )
+        try:
+            await self._asks.command(offer.workflow_id, body, Request(timeout_s=lease_s))
+        except OrchestratorError as error:
+            level = logging.DEBUG if isinstance(error, CommandRejected) else logging.WARNING
+            log.log(level, "no grant for step %r of workflow %r: %s", offer.name, offer.workflow_id, error)
+            self._executor.unreserve(offer.token)
+            self._release()
+            return
+        call = _call_of(offer, "park" if guarded else "retry", asked + lease_s)
+        self._held[offer.token] = Held(call, offer.details)
+        if not self._executor.start(call):
+            why = f"{call.where()} was not begun: the worker lost the process it was to run in"
+            self._reported(outcome(call, NOTHING, Failure(NOT_STARTED, why)))
+
+    async def _reserve(self, token: str) -> bool:
+        while not self._draining:
+            self._freed.clear()
+            if self._executor.reserve(token):
+                return True
+            await self._freed.wait()
+        return False
+
+    def _reported(self, report: StepReport) -> None:
+        held = self._held.get(report.body.token)
+        if held is None:
+            return
+        if isinstance(report.body, HeartbeatStep):
+            held.details = report.body.details
+            self._task(self._telling, self._beat(held))
+        else:
+            self._task(self._telling, self._tell(held, report.body))
+
+    async def _tell(self, held: Held, body: ReportStep) -> None:
+        """Report until somebody decided: a result may have been expensive."""
+        request = Request(command_id=new_command_id())
+        try:
+            while True:
+                try:
+                    await self._asks.command(held.call.workflow_id, body, request)
+                    return
+                except (ReplyTimeout, KafkaUnavailable) as error:
+                    log.warning("%s has an outcome that nobody takes yet: %s", held.call.where(), error)
+                    await asyncio.sleep(_POLL_S)
+                except LimitExceeded as error:
+                    failure = Failure("LimitExceeded", f"{held.call.where()}: {error}", retryable=False)
+                    body = body._replace(result=NOTHING, failure=failure)
+                    request = Request(command_id=new_command_id())
+        except CommandRejected as error:
+            self._lose(held, error)
+        finally:
+            self._held.pop(held.call.token, None)
+            self._release()
+
+    async def _beat(self, held: Held) -> None:
+        if held.beating or held.lost:
+            return
+        held.beating = True
+        call = held.call
+        body = HeartbeatStep(call.run_id, call.step, call.attempt, call.token, held.details)
+        try:
+            await self._asks.command(call.workflow_id, body)
+        except CommandRejected as error:
+            self._lose(held, error)
+            self._executor.cancel(call.token)
+        except OrchestratorError as error:
+            log.warning("a heartbeat of %s was not taken: %s", call.where(), error)
+        finally:
+            held.beating = False
+
+    def _lose(self, held: Held, error: CommandRejected) -> None:
+        if not held.lost:
+            held.lost = True
+            log.warning("%s is no longer this worker's; its result is dropped: %s", held.call.where(), error)
+
+    async def _renew(self) -> None:
+        """Keep the leases of steps without a heartbeat time-out, and of outcomes that nobody took yet."""
+        while True:
+            await asyncio.sleep(self._options.renew_s)
+            for token, held in list(self._held.items()):
+                if not held.call.heartbeat_ms or token not in self._executor.running():
+                    self._task(self._telling, self._beat(held))
+
+
+def _call_of(offer: TaskOffer, on_crash: str, begin_before: float) -> StepCall:
+    return StepCall(
+        workflow_id=offer.workflow_id,
+        run_id=offer.run_id,
+        step=offer.step,
+        attempt=offer.attempt,
+        token=offer.token,
+        name=offer.name,
+        arguments=offer.arguments,
+        idempotency_key=offer.idempotency_key,
+        start_to_close_ms=offer.start_to_close_ms,
+        heartbeat_ms=offer.heartbeat_ms,
+        details=offer.details,
+        on_crash=on_crash,
+        begin_before=begin_before,
+    )

@@ -1,0 +1,341 @@
+"""The remote worker: nothing without a grant, reports until decided, leases kept, zombies found, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.client.requests import NO_REQUEST, Request
+from orchestrator.codec.records import Codec
+from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
+from orchestrator.core.tasks import Reply, TaskOffer
+from orchestrator.errors import CommandRejected, LimitExceeded, ReplyTimeout
+from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.worker.executor import Executor
+from orchestrator.worker.remote import RemoteWorker, WorkerOptions
+
+from .rig import APP, LONG_S, lines, payload
+
+Decide = Callable[[TopicCommand, Request], None]
+
+
+class Source:
+    """Task topics in a queue. Counts how often it was asked for an offer, and whether it was left."""
+
+    def __init__(self) -> None:
+        self.offers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.idle = threading.Event()
+        self.closed = False
+        self.full = threading.Event()
+
+    def poll(self, timeout_s: float, take: bool) -> bytes | None:
+        assert not self.closed
+        if not take:
+            self.full.set()
+            return None
+        try:
+            return self.offers.get(timeout=timeout_s)
+        except queue.Empty:
+            self.idle.set()
+            return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Engine:
+    """Takes commands as the engine would, by a rule; keeps them."""
+
+    def __init__(self, decide: Decide = lambda body, request: None) -> None:
+        self.decide = decide
+        self.commands: list[TopicCommand] = []
+        self.ids: list[str] = []
+        self.changed = asyncio.Condition()
+
+    async def command(self, workflow_id: str, body: TopicCommand, request: Request = NO_REQUEST) -> Reply:
+        assert workflow_id == "flow"
+        async with self.changed:
+            self.commands.append(body)
+            self.ids.append(request.command_id)
+            self.changed.notify_all()
+        self.decide(body, request)
+        return Reply("id", workflow_id, "run", "accepted")
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [body for body in self.commands if isinstance(body, kind)]
+
+    async def wait_for(self, kind: type[Any], count: int = 1) -> list[Any]:
+        async with asyncio.timeout(LONG_S), self.changed:
+            await self.changed.wait_for(lambda: len(self.of(kind)) >= count)
+        return self.of(kind)
+
+
+class Bench:
+    """A worker at work."""
+
+    def __init__(self, decide: Decide = lambda body, request: None, unsafe: bool = False, **options: Any) -> None:
+        self.source = Source()
+        self.engine = Engine(decide)
+        self.drain = asyncio.Event()
+        self.worker = RemoteWorker(
+            WorkerOptions("worker-1", **options),
+            self.engine,
+            self.source,
+            lambda report, freed: Executor(APP, ExecutorOptions(freed=freed), report),
+            lambda name: unsafe,
+        )
+        self._codec = Codec()
+        self._count = 0
+        self.task: asyncio.Task[frozenset[str]] | None = None
+
+    def offer(self, name: str, heartbeat_ms: int = 0, **arguments: Any) -> str:
+        """Offer a step; its token."""
+        self._count += 1
+        step = f"0:{self._count}"
+        token = f"run/{step}/1"
+        offer = TaskOffer("flow", "run", step, 1, token, name, payload(arguments), "key", heartbeat_ms=heartbeat_ms)
+        self.again(offer)
+        return token
+
+    def again(self, offer: TaskOffer) -> None:
+        self.source.offers.put(self._codec.encode(offer))
+
+    async def end(self) -> frozenset[str]:
+        """Drain, and wait for the end."""
+        assert self.task is not None
+        self.drain.set()
+        async with asyncio.timeout(LONG_S):
+            return await self.task
+
+
+def work(test: Callable[[Bench], Coroutine[Any, Any, None]], **options: Any) -> None:
+    """Run a test against a worker; the worker must end cleanly."""
+
+    async def run() -> None:
+        bench = Bench(**options)
+        bench.task = asyncio.create_task(bench.worker.run(bench.drain))
+        try:
+            await test(bench)
+        finally:
+            await bench.end()
+        assert bench.source.closed
+
+    asyncio.run(run())
+
+
+async def begun(file: Path, count: int = 1) -> list[str]:
+    async with asyncio.timeout(LONG_S):
+        while len(lines(file)) < count:
+            await asyncio.sleep(0.01)
+    return lines(file)
+
+
+def refuse(kind: type[Any], code: str = "stale_attempt") -> Decide:
+    """Refuse commands of one kind."""
+
+    def decide(body: TopicCommand, request: Request) -> None:
+        if isinstance(body, kind):
+            raise CommandRejected("not yours", code=code)
+
+    return decide
+
+
+def test_an_offer_is_asked_for_carried_out_and_reported() -> None:
+    async def test(bench: Bench) -> None:
+        token = bench.offer("echo", value="x")
+        [report] = await bench.engine.wait_for(ReportStep)
+        [start] = bench.engine.of(StartStep)
+        assert (start.token, start.worker, start.lease_ms) == (token, "worker-1", 60_000)
+        assert (report.token, json.loads(report.result.data), report.failure) == (token, "x", None)
+        assert bench.engine.commands.index(start) < bench.engine.commands.index(report)
+
+    work(test)
+
+
+def test_without_the_grant_nothing_happens(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        await bench.engine.wait_for(StartStep)
+        bench.engine.decide = lambda body, request: None
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(ReportStep)
+        assert not (tmp_path / "gate").exists()
+
+    work(test, decide=refuse(StartStep, "already_granted"), slots=1)
+
+
+def test_a_step_is_not_begun_after_its_lease(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert report.failure is not None
+        assert report.failure.type == "StepNotStarted"
+        assert not (tmp_path / "gate").exists()
+
+    work(test, lease_s=1e-6)
+
+
+def test_offers_are_taken_only_with_a_free_slot(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        for _ in range(3):
+            bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate", 2)
+        assert await asyncio.to_thread(bench.source.full.wait, LONG_S)
+        assert len(bench.engine.of(StartStep)) == 2
+        assert bench.source.offers.qsize() == 1
+        (tmp_path / "gate.go").touch()
+        await bench.engine.wait_for(ReportStep, 3)
+
+    work(test, slots=2)
+
+
+def test_a_second_offer_of_a_held_attempt_is_dropped(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        bench._count -= 1
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        bench.source.idle.clear()
+        assert await asyncio.to_thread(bench.source.idle.wait, LONG_S)
+        (tmp_path / "gate.go").touch()
+        await bench.engine.wait_for(ReportStep)
+        assert len(bench.engine.of(StartStep)) == 1
+
+    work(test)
+
+
+def test_what_is_no_offer_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        bench.source.offers.put(b"garbage")
+        bench.source.offers.put(Codec().encode(Reply("id", "flow", "run", "accepted")))
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(ReportStep)
+
+    work(test, slots=1)
+    assert "no offer" in caplog.text
+
+
+def test_a_report_is_sent_until_somebody_decides() -> None:
+    silent = 2
+
+    def decide(body: TopicCommand, request: Request) -> None:
+        nonlocal silent
+        if isinstance(body, ReportStep) and silent:
+            silent -= 1
+            raise ReplyTimeout("nobody")
+
+    async def test(bench: Bench) -> None:
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(ReportStep, 3)
+        pairs = zip(bench.engine.commands, bench.engine.ids, strict=True)
+        assert len({command_id for body, command_id in pairs if isinstance(body, ReportStep)}) == 1
+
+    work(test, decide=decide)
+
+
+def test_a_result_that_is_too_large_fails_the_step() -> None:
+    def decide(body: TopicCommand, request: Request) -> None:
+        if isinstance(body, ReportStep) and body.failure is None:
+            raise LimitExceeded("2,000,000 bytes")
+
+    async def test(bench: Bench) -> None:
+        bench.offer("echo", value="x")
+        reports = await bench.engine.wait_for(ReportStep, 2)
+        assert reports[1].failure.type == "LimitExceeded"
+        assert not reports[1].failure.retryable
+
+    work(test, decide=decide)
+
+
+def test_a_zombies_result_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(ReportStep)
+
+    with caplog.at_level(logging.WARNING):
+        work(test, decide=refuse(ReportStep))
+    assert caplog.text.count("no longer this worker's") == 1
+
+
+def test_a_lost_lease_ends_the_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert report.failure.type == "CancelledError"
+
+    with caplog.at_level(logging.WARNING):
+        work(test, decide=refuse(HeartbeatStep), renew_s=0.1)
+    assert caplog.text.count("no longer this worker's") == 1
+
+
+def test_leases_are_renewed_with_the_last_details(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("beat_and_hold", file=str(tmp_path / "gate"))
+        beats = await bench.engine.wait_for(HeartbeatStep, 4)
+        assert {beat.details.data for beat in beats[-2:]} == {b'"half way"'}
+        (tmp_path / "gate.go").touch()
+        await bench.engine.wait_for(ReportStep)
+
+    work(test, renew_s=0.1)
+
+
+def test_a_step_with_a_heartbeat_time_out_must_speak_itself(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", heartbeat_ms=60_000, file=str(tmp_path / "silent"))
+        await begun(tmp_path / "silent")
+        bench.offer("hold", file=str(tmp_path / "renewed"))
+        beats = await bench.engine.wait_for(HeartbeatStep, 4)
+        assert {beat.step for beat in beats} == {"0:2"}
+        for name in ("silent.go", "renewed.go"):
+            (tmp_path / name).touch()
+        await bench.engine.wait_for(ReportStep, 2)
+
+    work(test, renew_s=0.1)
+
+
+def test_unsafe_steps_have_a_process_to_themselves_and_die_uncounted_by_others(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        [pid] = await begun(tmp_path / "gate")
+        token = bench.offer("die", code=3)
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert (report.token, report.crashed, report.failure.type) == (token, True, "StepCrashed")
+        (tmp_path / "gate.go").touch()
+        reports = await bench.engine.wait_for(ReportStep, 2)
+        assert json.loads(reports[1].result.data) == int(pid)
+
+    work(test, unsafe=True)
+
+
+def test_a_drain_finishes_what_runs_and_takes_nothing_new(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        bench.drain.set()
+        async with asyncio.timeout(LONG_S):
+            while not bench.source.closed:
+                await asyncio.sleep(0.01)
+        bench.offer("echo", value="late")
+        (tmp_path / "gate.go").touch()
+        assert await bench.end() == frozenset()
+        assert [report.step for report in bench.engine.of(ReportStep)] == ["0:1"]
+
+    work(test)
+
+
+def test_a_drain_ends_after_its_grace(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        token = bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        assert await bench.end() == {token}
+        assert bench.engine.of(ReportStep) == []
+
+    work(test, grace_s=0.1)
