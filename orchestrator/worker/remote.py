@@ -55,8 +55,8 @@ class Asks(Protocol):
 class WorkerOptions:
     """`worker` names this process in leases. `slots` steps are held at once. Durations in seconds.
 
-    An attempt is granted for `lease_s`, renewed every `renew_s` while it runs. On a drain, steps may run on for `grace_s`, and their
-    reports may take `report_s` after that.
+    An attempt is granted for `lease_s`, renewed every `renew_s` while it runs. On a drain, steps may run on for
+    `grace_s`, and their reports may take `report_s` after that.
     """
 
     worker: str

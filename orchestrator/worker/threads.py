@@ -57,7 +57,7 @@ class ThreadExecutor:
                 self._waiting.append(attempt)
                 return True
             self._blocked += attempt.blocking and not call.guarded
-        self._begin(attempt)
+            self._begin(attempt)
         return True
 
     def start_many(self, calls: list[StepCall]) -> list[StepCall]:
@@ -126,10 +126,11 @@ class ThreadExecutor:
             attempts = list(self._running.values())
             self._waiting.clear()
             self._running.clear()
-        for attempt in attempts:
-            attempt.cancel()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        if not self._loop.is_closed():
+            for attempt in attempts:
+                attempt.cancel()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
         return cut
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -169,8 +170,8 @@ class ThreadExecutor:
         self._say(outcome(call, *end))
         with self._changed:
             self._changed.notify_all()
-        if following is not None:
-            self._begin(following)
+            if following is not None:
+                self._begin(following)
         self._freed()
 
     def _freed(self) -> None:
