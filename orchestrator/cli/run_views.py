@@ -1,0 +1,133 @@
+"""Looking at runs: `workflow show`, `history` and `list`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import click
+
+from orchestrator.client.calls import Calls
+from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, failure_text
+
+from .output import cell, dumps, output_option, print_one, print_rows, time_text
+from .session import call, settings_of
+
+T = TypeVar("T")
+
+QUIET = frozenset({"turn", "path", "n", "options", "seed", "code", "actor", "traceback", "call_site", "token"})
+"""Members of an event's body that a line of history leaves out."""
+
+
+async def gathered(items: AsyncIterator[T]) -> list[T]:
+    """All of them."""
+    return [item async for item in items]
+
+
+@click.command("show")
+@click.argument("workflow_id", metavar="ID")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@output_option
+@click.pass_context
+def show_command(context: click.Context, workflow_id: str, run_id: str, output: str) -> None:
+    """Show a run, its open steps, and in a sentence why it waits."""
+
+    async def work(calls: Calls) -> RunDescription:
+        return await calls.describe(workflow_id, run_id)
+
+    run = call(settings_of(context), work)
+    if output == "table":
+        print_description(run)
+    else:
+        print_one(run.raw, output)
+
+
+def print_description(run: RunDescription) -> None:
+    """A run for people: what it is, why it waits, what is open."""
+    click.echo(f"{run.workflow_id} is {run.status.replace('_', ' ')}: {why(run)}")
+    click.echo("")
+    lines: dict[str, Any] = {
+        "run": run.run_id,
+        "type": f"{run.workflow_type} version {run.version}" if run.version else run.workflow_type,
+        "started_at_ms": run.started_at_ms,
+        "closed_at_ms": run.closed_at_ms,
+        "steps done": run.steps_done,
+        "events": run.seq,
+        "failure": failure_text(run.raw.get("failure")),
+    }
+    print_one(lines, "table")
+    if run.pending_steps:
+        click.echo("")
+        rows = [{**step._asdict(), "next_at_ms": step.next_at_ms} for step in run.pending_steps]
+        print_rows(rows, ["step", "name", "state", "attempt", "since_ms", "next_at_ms", "failure"], "table")
+
+
+def why(run: RunDescription) -> str:
+    """The engine's sentence; for a run that it said nothing of, one made from its status."""
+    if run.why:
+        return run.why
+    if run.is_open:
+        return "it can run at once"
+    failure = failure_text(run.raw.get("failure"))
+    return f"{failure}" if failure else f"it ended at {time_text(run.closed_at_ms)}"
+
+
+@click.command("history")
+@click.argument("workflow_id", metavar="ID")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
+@output_option
+@click.pass_context
+def history_command(context: click.Context, workflow_id: str, run_id: str, from_seq: int, output: str) -> None:
+    """Print a run's history, event by event."""
+
+    async def work(calls: Calls) -> list[HistoryEvent]:
+        return await gathered(calls.history(workflow_id, run_id, from_seq))
+
+    events = call(settings_of(context), work)
+    if output == "table":
+        print_rows([event_row(event) for event in events], ["seq", "at_ms", "type", "what"], "table")
+    else:
+        print_rows([event.raw for event in events], [], output)
+
+
+def event_row(event: HistoryEvent) -> dict[str, Any]:
+    """An event as a line of a table."""
+    return {"seq": event.seq, "at_ms": event.at_ms, "type": event.type, "what": event_summary(event)}
+
+
+def event_summary(event: HistoryEvent) -> str:
+    """What an event says beyond its type, on one line."""
+    parts = []
+    if "path" in event.body and "n" in event.body:
+        parts.append(f"{event.body['path']}:{event.body['n']}")
+    for name, value in event.body.items():
+        if name in QUIET or value in (None, "", 0, [], {}):
+            continue
+        if name == "failure":
+            text = failure_text(value)
+        elif name.endswith("_at_ms"):
+            text = f"{name.removesuffix('_ms')}={time_text(value)}"
+        else:
+            text = value if name == "name" else f"{name}={value if isinstance(value, str) else dumps(value)}"
+        parts.append(text)
+    return cell("what", " ".join(parts))
+
+
+@click.command("list")
+@click.option(
+    "--status", default="", help="running, parked, waiting_for_code, delayed, completed, failed, cancelled ..."
+)
+@click.option("--type", "workflow_type", default="", help="Only runs of this workflow.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many.")
+@output_option
+@click.pass_context
+def list_command(context: click.Context, status: str, workflow_type: str, limit: int, output: str) -> None:
+    """List runs, asking every partition; newest first."""
+
+    async def work(calls: Calls) -> list[RunSummary]:
+        return await gathered(calls.runs(status, workflow_type, limit))
+
+    runs = sorted(call(settings_of(context), work), key=lambda run: -run.started_at_ms)
+    rows = [run.raw for run in runs]
+    print_rows(rows, ["workflow_id", "workflow_type", "status", "started_at_ms", "run_id"], output)

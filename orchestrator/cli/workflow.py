@@ -1,0 +1,176 @@
+"""`orchestrator workflow`: start, watch and steer runs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from orchestrator.client.calls import Calls
+from orchestrator.client.views import json_payload, json_value
+from orchestrator.core.commands import StartWorkflow
+from orchestrator.core.tasks import Reply
+
+from . import exits
+from .arguments import json_of, value_of, workflow_arguments
+from .output import output_option, print_one, print_value
+from .run_views import history_command, list_command, show_command
+from .run_wait import debug_command, report_end, wait_command, wait_for, watch_command
+from .session import call, request_of, request_options, settings_of
+
+
+@click.group()
+def workflow() -> None:
+    """Start, watch and steer runs."""
+
+
+for _command in (show_command, history_command, list_command, wait_command, watch_command, debug_command):
+    workflow.add_command(_command)
+
+
+def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = (
+        click.argument("workflow_type", metavar="TYPE"),
+        click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]..."),
+        click.option("--id", "workflow_id", default="", help="The workflow's id; made up if not given."),
+        click.option("--input", "given", default="", metavar="JSON", help="Arguments as a JSON object, @file or -."),
+        click.option("--version", type=int, default=0, help="The workflow's version; the newest if not given."),
+        click.option("--conflict", type=click.Choice(["fail", "use_existing", "terminate_existing"]), default="fail",
+                     show_default=True, help="If a run of this id is open."),
+        click.option("--reuse", type=click.Choice(["allow", "allow_if_failed", "reject"]), default="allow",
+                     show_default=True, help="If a run of this id has closed."),
+        click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Begin that much later."),
+        click.option("--execution-timeout", type=float, default=0.0, metavar="SECONDS",
+                     help="For the run and those that continue it."),
+        click.option("--run-timeout", type=float, default=0.0, metavar="SECONDS", help="For the run."),
+        click.option("--memo", default="", metavar="JSON", help="A note kept with the run."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return request_options(output_option(command))
+
+
+def _start_body(options: dict[str, Any]) -> StartWorkflow:
+    return StartWorkflow(
+        workflow_type=options["workflow_type"],
+        arguments=json_payload(workflow_arguments(options["arguments"], options["given"])),
+        version=options["version"],
+        conflict=options["conflict"],
+        reuse=options["reuse"],
+        start_delay_ms=round(options["delay"] * 1000),
+        execution_timeout_ms=round(options["execution_timeout"] * 1000),
+        run_timeout_ms=round(options["run_timeout"] * 1000),
+        memo=json_payload(json_of(options["memo"], "--memo") if options["memo"] else None),
+    )
+
+
+def _id_of(options: dict[str, Any]) -> str:
+    return str(options["workflow_id"] or f"{options['workflow_type']}-{secrets.token_hex(4)}")
+
+
+def _answer(reply: Reply) -> dict[str, Any]:
+    return {
+        "workflow_id": reply.workflow_id,
+        "run_id": reply.run_id,
+        "outcome": reply.code or reply.outcome,
+        "command_id": reply.command_id,
+    }
+
+
+@workflow.command()
+@_start_options
+@click.pass_context
+def start(context: click.Context, output: str, **options: Any) -> None:
+    """Start a run of TYPE, with its arguments by name, and print where it is."""
+    request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
+
+    async def work(calls: Calls) -> Reply:
+        return await calls.start(workflow_id, body, request)
+
+    print_one(_answer(call(settings_of(context), work)), output)
+
+
+@workflow.command()
+@_start_options
+@click.pass_context
+def execute(context: click.Context, output: str, **options: Any) -> None:
+    """Start a run of TYPE and wait for its result; --timeout bounds the whole wait.
+
+    Exit code 1 if the run fails, is cancelled or terminated; 4 if it has not ended in time (it goes on).
+    """
+    request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
+
+    async def work(calls: Calls) -> int:
+        started = await calls.start(workflow_id, body, request)
+        outcome = await wait_for(calls, workflow_id, started.run_id, request.timeout_s or None)
+        return report_end(outcome, output)
+
+    _finish(call(settings_of(context), work))
+
+
+@workflow.command()
+@click.argument("workflow_id", metavar="ID")
+@click.argument("name")
+@click.argument("value", default="null")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@request_options
+@output_option
+@click.pass_context
+def signal(context: click.Context, workflow_id: str, name: str, value: str, output: str, **options: Any) -> None:
+    """Send signal NAME with VALUE (JSON, else text) to a run; durable when this returns."""
+    request, run_id = request_of(options), str(options["run_id"])
+
+    async def work(calls: Calls) -> Reply:
+        return await calls.signal(workflow_id, name, json_payload(value_of(value)), run_id, request)
+
+    print_one(_answer(call(settings_of(context), work)), output)
+
+
+@workflow.command()
+@click.argument("workflow_id", metavar="ID")
+@click.argument("name")
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
+@output_option
+@click.pass_context
+def query(context: click.Context, workflow_id: str, name: str, output: str, **options: Any) -> None:
+    """Ask the run's code question NAME and print the answer."""
+    payload = json_payload(workflow_arguments(options["arguments"], ""))
+
+    async def work(calls: Calls) -> Any:
+        answer = await calls.code_query(workflow_id, name, payload, str(options["run_id"]))
+        return json_value(answer, f"the answer of {name}")
+
+    print_value(call(settings_of(context), work, options["timeout"]), output)
+
+
+def _steer(name: str, help_text: str, done: Callable[..., Any]) -> click.Command:
+    @click.command(name, help=help_text)
+    @click.argument("workflow_id", metavar="ID")
+    @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+    @request_options
+    @output_option
+    @click.pass_context
+    def command(context: click.Context, workflow_id: str, run_id: str, output: str, **options: Any) -> None:
+        request = request_of(options)
+
+        async def work(calls: Calls) -> Reply:
+            reply: Reply = await done(calls, workflow_id, run_id, request)
+            return reply
+
+        print_one(_answer(call(settings_of(context), work)), output)
+
+    return command
+
+
+workflow.add_command(_steer("cancel", "Ask a run to end; its code may clean up first.", Calls.cancel))
+workflow.add_command(_steer("terminate", "End a run at once; its code sees nothing.", Calls.terminate))
+workflow.add_command(_steer("retry", "Let a parked run go on, after a fix.", Calls.retry))
+
+
+def _finish(code: int) -> None:
+    if code != exits.OK:
+        raise exits.Exit(code)

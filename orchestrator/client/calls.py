@@ -1,0 +1,217 @@
+"""Every command and question, without types of the application's code: for tools, and under the typed client.
+
+The JSON of questions and answers is the contract with `orchestrator/engine/queries.py`:
+`result` is answered with `code` = how the run ended and its payload or failure (`continued_as_new`: the next run is
+named in `message`), or `not_ready` with `code` = its status and, when it is parked, the sentence why in `message`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from orchestrator.core import commands as c
+from orchestrator.core.tasks import Reply
+from orchestrator.core.values import NOTHING, Failure, Payload
+from orchestrator.errors import OrchestratorError, ReplyTimeout, RunParked
+
+from .caller import Caller
+from .requests import NO_REQUEST, Request
+from .views import (
+    HistoryEvent,
+    JsonObject,
+    Outcome,
+    RunDescription,
+    RunSummary,
+    description,
+    history_event,
+    json_object,
+    json_payload,
+    run_summary,
+)
+
+log = logging.getLogger(__name__)
+
+HISTORY_PAGE = 500
+LIST_PAGE = 200
+ASK_AGAIN_S = 0.5
+"""Between two long polls of a run that answered at once: it is parked, or its engine is about to stop."""
+
+
+class Calls:
+    """The application's calls over one `Caller`. They raise CommandRejected, ReplyTimeout and KafkaUnavailable."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    # -- commands
+
+    async def start(self, workflow_id: str, body: c.StartWorkflow, request: Request = NO_REQUEST) -> Reply:
+        """Start a run; the reply's `run_id` is the run (with `use_existing`, the one that was open)."""
+        return await self.caller.command(workflow_id, body, request)
+
+    async def signal(
+        self, workflow_id: str, name: str, payload: Payload, run_id: str = "", request: Request = NO_REQUEST
+    ) -> Reply:
+        """Deliver a signal; it is durable when this returns."""
+        return await self.caller.command(workflow_id, c.SignalWorkflow(name, payload, run_id), request)
+
+    async def cancel(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
+        """Ask a run to end."""
+        return await self.caller.command(workflow_id, c.CancelWorkflow(run_id), request)
+
+    async def terminate(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
+        """End a run at once."""
+        return await self.caller.command(workflow_id, c.TerminateWorkflow(run_id), request)
+
+    async def retry(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
+        """Let a parked run go on."""
+        return await self.caller.command(workflow_id, c.RetryWorkflow(run_id), request)
+
+    async def complete_step(
+        self, workflow_id: str, run_id: str, step: str, result: Payload, request: Request = NO_REQUEST
+    ) -> Reply:
+        """Give a step its result from outside."""
+        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "complete", result), request)
+
+    async def fail_step(
+        self, workflow_id: str, run_id: str, step: str, failure: Failure, request: Request = NO_REQUEST
+    ) -> Reply:
+        """End a step with a failure from outside."""
+        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "fail", NOTHING, failure), request)
+
+    async def retry_step(self, workflow_id: str, run_id: str, step: str, request: Request = NO_REQUEST) -> Reply:
+        """Let a parked step be attempted again."""
+        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "retry"), request)
+
+    # -- questions
+
+    async def ask(self, workflow_id: str, kind: str, arguments: Any = None, run_id: str = "", name: str = "") -> Reply:
+        """Any question about one workflow, with JSON arguments."""
+        return await self.caller.query(workflow_id, c.QueryWorkflow(kind, run_id, name, json_payload(arguments)))
+
+    async def describe(self, workflow_id: str, run_id: str = "") -> RunDescription:
+        """A run's state, and why it waits."""
+        reply = await self.ask(workflow_id, "describe", run_id=run_id)
+        return description(json_object(reply, f"the description of {workflow_id}"))
+
+    async def code_query(self, workflow_id: str, name: str, arguments: Payload, run_id: str = "") -> Payload:
+        """A question to the workflow's code."""
+        reply = await self.caller.query(workflow_id, c.QueryWorkflow("code", run_id, name, arguments))
+        return reply.result
+
+    async def history(self, workflow_id: str, run_id: str = "", from_seq: int = 1) -> AsyncIterator[HistoryEvent]:
+        """A run's events, page by page, all of the same run."""
+        following: int | None = from_seq
+        while following is not None:
+            arguments = {"from_seq": following, "limit": HISTORY_PAGE}
+            reply = await self.ask(workflow_id, "history", arguments, run_id)
+            run_id = run_id or reply.run_id
+            page = json_object(reply, f"the history of {workflow_id}")
+            for raw in page["events"]:
+                yield history_event(raw)
+            following = page.get("next_seq")
+
+    async def runs(
+        self, status: str = "", workflow_type: str = "", limit: int | None = None
+    ) -> AsyncIterator[RunSummary]:
+        """The runs of every partition, one partition after the other, at most `limit`."""
+        left = limit
+        for partition in range(self.caller.partitions):
+            async for raw in self._pages("list", "runs", {"status": status, "workflow_type": workflow_type}, partition):
+                if left is not None and left <= 0:
+                    return
+                yield run_summary(raw)
+                left = None if left is None else left - 1
+
+    async def dead_letters(self, partition: int) -> AsyncIterator[JsonObject]:
+        """The dead letters that a partition's state knows."""
+        async for raw in self._pages("dead_letters", "dead_letters", {}, partition):
+            yield raw
+
+    async def _pages(
+        self, kind: str, member: str, arguments: Mapping[str, Any], partition: int
+    ) -> AsyncIterator[JsonObject]:
+        after: Any = None
+        while True:
+            asked = json_payload({**arguments, "limit": LIST_PAGE, "after": after})
+            reply = await self.caller.query("", c.QueryWorkflow(kind, arguments=asked), partition=partition)
+            page = json_object(reply, f"{kind} of partition {partition}")
+            for raw in page[member]:
+                yield raw
+            after = page.get("next")
+            if after is None:
+                return
+
+    async def outcome(
+        self,
+        workflow_id: str,
+        run_id: str = "",
+        timeout_s: float | None = None,
+        waiting: Callable[[Reply], None] | None = None,
+    ) -> Outcome:
+        """Wait until a run has ended, or those that continue it; None waits for ever.
+
+        With the option `parked="raise"` a parked run raises RunParked at once; else it is waited for, and RunParked is
+        raised only if it still is parked when the time is over. `waiting` hears every `not_ready` reply.
+        Raises ReplyTimeout when the time is over.
+        """
+        clock = asyncio.get_running_loop().time
+        ends = None if timeout_s is None else clock() + timeout_s
+        latest: Reply | None = None
+        while True:
+            left = None if ends is None else ends - clock()
+            if left is not None and left <= 0:
+                raise _not_ended(workflow_id, run_id, timeout_s or 0.0, latest)
+            asked_at = clock()
+            reply = await self._poll(workflow_id, run_id, left, latest)
+            if reply.outcome == "answered" and reply.code == "continued_as_new":
+                run_id, latest = reply.message, None
+                continue
+            if reply.outcome == "answered":
+                return Outcome(reply.code, reply)
+            self._note_wait(reply, latest, waiting)
+            run_id, latest = reply.run_id or run_id, reply
+            if clock() - asked_at < ASK_AGAIN_S:
+                await asyncio.sleep(ASK_AGAIN_S if left is None else min(ASK_AGAIN_S, left))
+
+    async def _poll(self, workflow_id: str, run_id: str, left: float | None, latest: Reply | None) -> Reply:
+        wait_s = self.caller.options.poll_s if left is None else min(self.caller.options.poll_s, left)
+        body = c.QueryWorkflow("result", run_id, wait_ms=max(int(wait_s * 1000), 1))
+        try:
+            # The engine answers `not_ready` after wait_ms: it gets a moment longer than that to say so.
+            return await self.caller.query(workflow_id, body, None if left is None else left + 1.0)
+        except ReplyTimeout:
+            if latest is None:
+                raise
+            return latest
+
+    def _note_wait(self, reply: Reply, latest: Reply | None, waiting: Callable[[Reply], None] | None) -> None:
+        if waiting is not None:
+            waiting(reply)
+        if reply.code != "parked":
+            return
+        error = parked(reply)
+        if self.caller.options.parked == "raise":
+            raise error
+        if latest is None or latest.code != "parked":
+            log.warning("waiting for %s, which is %s", reply.workflow_id, error)
+
+
+def parked(reply: Reply) -> RunParked:
+    """The error of a run that stands still."""
+    sentence = reply.message.removeprefix("parked: ")
+    return RunParked(f"parked: {sentence}", workflow_id=reply.workflow_id, run_id=reply.run_id)
+
+
+def _not_ended(workflow_id: str, run_id: str, waited: float, latest: Reply | None) -> OrchestratorError:
+    if latest is not None and latest.code == "parked":
+        return parked(latest)
+    status = f" (it is {latest.code})" if latest is not None and latest.code else ""
+    which = f"{workflow_id}/{run_id}" if run_id else workflow_id
+    return ReplyTimeout(
+        f"{which} has not ended within {waited:g} s{status}; it goes on. Ask again, or see"
+        f" `orchestrator workflow show {workflow_id}`"
+    )

@@ -1,0 +1,161 @@
+"""What the engine answers to questions about runs, as typed values. Each keeps the answer as it came in `raw`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from orchestrator.core.tasks import Reply
+from orchestrator.core.values import Payload
+from orchestrator.errors import UndecodableRecord
+
+JsonObject = Mapping[str, Any]
+
+OPEN = frozenset({"running", "parked", "waiting_for_code", "delayed"})
+"""Statuses of runs that have not ended."""
+
+
+class PendingStep(NamedTuple):
+    """A step without a result. Times in ms of the log's clock, 0 if none."""
+
+    step: str
+    name: str
+    state: str
+    attempt: int
+    since_ms: int
+    next_at_ms: int
+    failure: str
+
+
+class RunDescription(NamedTuple):
+    """A run as its partition's proven state has it. `why` says in a sentence what an open run waits for."""
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    version: int
+    status: str
+    started_at_ms: int
+    closed_at_ms: int
+    seq: int
+    steps_done: int
+    why: str
+    pending_steps: tuple[PendingStep, ...]
+    raw: JsonObject
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has not ended."""
+        return self.status in OPEN
+
+
+class HistoryEvent(NamedTuple):
+    """One event of a run's history; payloads in `body` are decoded JSON."""
+
+    seq: int
+    type: str
+    at_ms: int
+    body: JsonObject
+    raw: JsonObject
+
+
+class RunSummary(NamedTuple):
+    """A line of the list of runs."""
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    status: str
+    started_at_ms: int
+    raw: JsonObject
+
+
+class Outcome(NamedTuple):
+    """How a run ended: `status` is completed, failed, cancelled or terminated."""
+
+    status: str
+    reply: Reply
+
+
+def json_payload(value: Any) -> Payload:
+    """A value as the JSON payload of a command."""
+    return Payload(data=json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def json_value(payload: Payload, what: str) -> Any:
+    """The JSON of a payload. Raises UndecodableRecord."""
+    if payload.blob is not None:
+        raise UndecodableRecord(
+            f"{what} is kept in blob {payload.blob.name} ({payload.blob.size:,} bytes), not in the reply"
+        )
+    if payload.codec != "json":
+        raise UndecodableRecord(f"{what} is encoded as {payload.codec!r}, which this client cannot read")
+    try:
+        return json.loads(payload.data)
+    except ValueError as error:
+        raise UndecodableRecord(f"{what} is not JSON: {error}") from error
+
+
+def json_object(reply: Reply, what: str) -> JsonObject:
+    """The JSON object that a query was answered with. Raises UndecodableRecord."""
+    value = json_value(reply.result, what)
+    if not isinstance(value, dict):
+        raise UndecodableRecord(
+            f"{what} is a {type(value).__name__} where an object belongs: is the engine of another release?"
+        )
+    return value
+
+
+def description(raw: JsonObject) -> RunDescription:
+    """A `describe` answer."""
+    return RunDescription(
+        workflow_id=str(raw["workflow_id"]),
+        run_id=str(raw["run_id"]),
+        workflow_type=str(raw["workflow_type"]),
+        version=int(raw["version"]),
+        status=str(raw["status"]),
+        started_at_ms=int(raw["started_at_ms"]),
+        closed_at_ms=int(raw.get("closed_at_ms") or 0),
+        seq=int(raw["seq"]),
+        steps_done=int(raw.get("steps_done") or 0),
+        why=str(raw.get("why") or ""),
+        pending_steps=tuple(_pending_step(step) for step in raw.get("pending_steps") or ()),
+        raw=raw,
+    )
+
+
+def _pending_step(raw: JsonObject) -> PendingStep:
+    return PendingStep(
+        step=str(raw["step"]),
+        name=str(raw["name"]),
+        state=str(raw["state"]),
+        attempt=int(raw["attempt"]),
+        since_ms=int(raw.get("since_ms") or 0),
+        next_at_ms=int(raw.get("next_at_ms") or 0),
+        failure=failure_text(raw.get("failure")),
+    )
+
+
+def failure_text(raw: Any) -> str:
+    """A failure on one line: `type: message`."""
+    if not isinstance(raw, dict):
+        return str(raw or "")
+    return ": ".join(part for part in (str(raw.get("type") or ""), str(raw.get("message") or "")) if part)
+
+
+def history_event(raw: JsonObject) -> HistoryEvent:
+    """An entry of a `history` answer."""
+    return HistoryEvent(int(raw["seq"]), str(raw["type"]), int(raw["at_ms"]), raw.get("body") or {}, raw)
+
+
+def run_summary(raw: JsonObject) -> RunSummary:
+    """An entry of a `list` answer."""
+    return RunSummary(
+        str(raw["workflow_id"]),
+        str(raw["run_id"]),
+        str(raw.get("workflow_type") or ""),
+        str(raw["status"]),
+        int(raw.get("started_at_ms") or 0),
+        raw,
+    )
