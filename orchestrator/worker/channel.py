@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import frames
 from .calls import ExecutorOptions, StepCall
@@ -59,6 +60,7 @@ class Channel:
             self._process = subprocess.Popen(
                 self._command(app_ref, options, theirs.fileno(), file.fileno()),
                 stdin=subprocess.DEVNULL,
+                env=_environment(),
                 pass_fds=(theirs.fileno(), file.fileno()),
                 process_group=0,
             )
@@ -141,3 +143,12 @@ class Channel:
         number: int = MARK.unpack(self._mark[:])[0]
         self._mark.close()
         return number
+
+
+def _environment() -> dict[str, str]:
+    """Ours, so that a process finds this very package, from wherever it was imported."""
+    root = Path(__file__).resolve().parents[2]
+    if root.name in ("site-packages", "dist-packages"):
+        return dict(os.environ)
+    known = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *([known] if known else [])])}

@@ -42,6 +42,7 @@ class Executor:
         self._changed = threading.Condition()
         self._pool = Pool(options)
         self._ended = False
+        self._telling: set[str] = set()
         self._full: set[Channel] = set()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -74,7 +75,7 @@ class Executor:
         touched = Touched()
         with self._changed:
             self._pool.cancel(token, touched)
-            self._changed.notify_all()
+            self._note(touched)
         self._flush(touched.channels)
         self._tell(touched)
 
@@ -110,7 +111,7 @@ class Executor:
     def running(self) -> Set[str]:
         """See `StepExecutor.running`."""
         with self._changed:
-            return frozenset(self._pool.placed)
+            return frozenset(self._pool.placed) | self._telling
 
     def waiting(self, token: str) -> bool:
         """See `StepExecutor.waiting`."""
@@ -174,12 +175,23 @@ class Executor:
         if self._options.freed is not None:
             self._options.freed()
 
+    def _note(self, touched: Touched) -> None:
+        """Under the lock.
+
+        Until its report was made an attempt counts as running: nothing is idle that will yet be heard of.
+        """
+        self._telling.update(report.body.token for report in touched.reports)
+        self._changed.notify_all()
+
     def _tell(self, touched: Touched) -> None:
         for report in touched.reports:
             try:
                 self._report(report)
             except Exception:
                 log.exception("the receiver of step reports failed on one of workflow %r", report.workflow_id)
+        if touched.reports:
+            with self._changed:
+                self._telling.difference_update(report.body.token for report in touched.reports)
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
@@ -241,7 +253,7 @@ class Executor:
                 self._pool.handle(channel, frame, touched)
             self._pool.assign(touched)
             freed = self._pool.take_freed()
-            self._changed.notify_all()
+            self._note(touched)
         self._flush(touched.channels)
         self._tell(touched)
         if freed:
@@ -256,7 +268,7 @@ class Executor:
         with self._changed:
             self._pool.lost(channel, how, culprit, touched)
             self._pool.assign(touched)
-            self._changed.notify_all()
+            self._note(touched)
         self._flush(touched.channels)
         self._tell(touched)
 

@@ -10,7 +10,7 @@ from collections.abc import Set
 from functools import partial
 from typing import Any
 
-from orchestrator.core.values import Payload
+from orchestrator.core.values import NOTHING, Payload
 
 from .calls import ExecutorOptions, Report, StepCall, StepReport, alive, cancelled, outcome
 from .heartbeat import thread_timer
@@ -34,6 +34,7 @@ class ThreadExecutor:
         self._report = report
         self._changed = threading.Condition()
         self._running: dict[str, Attempt] = {}
+        self._telling: set[str] = set()
         self._waiting: deque[Attempt] = deque()
         self._blocked = 0
         self._reserved: set[str] = set()
@@ -74,10 +75,10 @@ class ThreadExecutor:
             if early:
                 self._waiting.remove(attempt)
                 del self._running[token]
-                self._changed.notify_all()
+                self._telling.add(token)
         attempt.cancel()
         if early:
-            self._say(outcome(attempt.call, Payload(), cancelled(attempt.call, "before it began")))
+            self._conclude(outcome(attempt.call, NOTHING, cancelled(attempt.call, "before it began")))
 
     def slot_free(self) -> bool:
         """See `StepExecutor.slot_free`."""
@@ -104,7 +105,7 @@ class ThreadExecutor:
     def running(self) -> Set[str]:
         """See `StepExecutor.running`."""
         with self._changed:
-            return frozenset(self._running)
+            return frozenset(self._running) | self._telling
 
     def waiting(self, token: str) -> bool:
         """See `StepExecutor.waiting`."""
@@ -114,7 +115,7 @@ class ThreadExecutor:
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs; whether it came to that."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._running, timeout_s)
+            return self._changed.wait_for(lambda: not self._running and not self._telling, timeout_s)
 
     def stop(self, grace_s: float) -> Set[str]:
         """See `StepExecutor.stop`."""
@@ -162,17 +163,27 @@ class ThreadExecutor:
         with self._changed:
             if self._running.pop(call.token, None) is None:
                 return
+            self._telling.add(call.token)
             if attempt.blocking and not call.guarded:
                 self._blocked -= 1
                 if self._waiting:
                     following = self._waiting.popleft()
                     self._blocked += 1
-        self._say(outcome(call, *end))
+        self._conclude(outcome(call, *end))
         with self._changed:
-            self._changed.notify_all()
-            if following is not None:
+            if following is not None and not self._loop.is_closed():
                 self._begin(following)
         self._freed()
+
+    def _conclude(self, report: StepReport) -> None:
+        """Report an outcome.
+
+        Until that is done, the attempt counts as running: nothing is idle that will yet be heard of.
+        """
+        self._say(report)
+        with self._changed:
+            self._telling.discard(report.body.token)
+            self._changed.notify_all()
 
     def _freed(self) -> None:
         with self._changed:

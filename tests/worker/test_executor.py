@@ -21,6 +21,12 @@ def test_a_step_runs_in_another_process_and_its_value_comes_back(rig: Rig) -> No
     assert rig.executor.running() == frozenset()
 
 
+def test_values_larger_than_any_buffer_pass_both_ways(rig: Rig) -> None:
+    values = [str(number) * 5_000_000 for number in range(8)]
+    calls = [rig.start("echo", value=value) for value in values]
+    assert [rig.result(call) for call in calls] == values
+
+
 def test_a_step_sees_who_it_is(rig: Rig) -> None:
     call = rig.start("about")
     assert rig.result(call) == f"flow run 1 flow/run/{call.step}"
