@@ -9,6 +9,8 @@ import venv
 import zipfile
 from pathlib import Path
 
+import smoke_dev
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -71,7 +73,10 @@ def main() -> None:
     assert seen["schemas"] == len(list((ROOT / "schemas").rglob("*.avsc"))), seen
     assert not seen["extras"], f"the base install brought extras: {seen['extras']}"
     run(home / "bin" / "orchestrator", "--help", cwd=scratch)
-    print(f"smoke: {wheel.name} works outside the checkout, {seen['schemas']} schemas")
+    run(*pip, "--require-hashes", "-r", ROOT / "requirements" / "demo.txt", cwd=scratch)
+    result = smoke_dev.use(home / "bin" / "orchestrator", scratch / "shop")
+    assert "42" in result.split(), f"the workflow's result is 42, not {result}"
+    print(f"smoke: {wheel.name} works outside the checkout: {seen['schemas']} schemas, `orchestrator dev`, a workflow")
 
 
 if __name__ == "__main__":
