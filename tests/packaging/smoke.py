@@ -41,17 +41,22 @@ def build(into: Path) -> Path:
     return wheel
 
 
+def files_of(folder: str) -> list[Path]:
+    """The files below `folder` that somebody wrote: no caches."""
+    found = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return [path for path in found if not any(part == "__pycache__" or "_cache" in part for part in path.parts)]
+
+
 def check_contents(wheel: Path) -> None:
-    """One top-level package, all schemas, the type marker."""
+    """One top-level package with every file of the checkout's (locks and properties too), all schemas, no waste."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     packages = {name for name in tops if not name.endswith(".dist-info")}
     assert packages == {"orchestrator"}, f"the wheel installs {packages}"
-    for path in (ROOT / "schemas").rglob("*"):
-        if path.is_file():
-            inside = "orchestrator/" + path.relative_to(ROOT).as_posix()
-            assert inside in names, f"{inside} is not in the wheel"
-    assert "orchestrator/py.typed" in names
+    wanted = ["orchestrator/" + path.relative_to(ROOT).as_posix() for path in files_of("schemas")]
+    wanted += [path.relative_to(ROOT).as_posix() for path in files_of("orchestrator")]
+    missing = sorted(set(wanted) - set(names))
+    assert not missing, f"not in the wheel: {missing}"
     forbidden = [name for name in names if "__pycache__" in name or name.endswith(".pyc") or "ruff_cache" in name]
     assert not forbidden, forbidden
 
