@@ -309,11 +309,12 @@ class RunContinuedAsNew(NamedTuple):
 
 
 class CommandRejected(NamedTuple):
-    """A command was refused, and why; a duplicate of it gets the same answer."""
+    """A command was refused, and why; a duplicate of it gets the same answer. A refused child start tells `parent`."""
 
     command: str
     code: str
     message: str
+    parent: ParentRef | None = None
 
 
 class PartitionClaimed(NamedTuple):

@@ -72,11 +72,11 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
 """Every event of a run's history but `RunStarted`, which makes the row."""
 
 APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
-    e.CommandRejected: partition.command_recorded,
-    e.CommandAccepted: partition.command_recorded,
-    e.InputLost: partition.command_recorded,
-    e.LevelChanged: partition.command_recorded,
-    e.SendFailed: partition.command_recorded,
+    e.CommandRejected: partition.command_rejected,
+    e.CommandAccepted: partition.recorded,
+    e.InputLost: partition.recorded,
+    e.LevelChanged: partition.recorded,
+    e.SendFailed: partition.recorded,
     e.PartitionClaimed: partition.partition_claimed,
     e.PartitionReleased: partition.partition_released,
     e.TurnAttempted: partition.turn_attempted,

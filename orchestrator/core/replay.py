@@ -42,7 +42,9 @@ class BatchAssembler:
     With `skip_to_footer` the log's start offset is above 0: everything up to the first footer is skipped, once.
     """
 
-    def __init__(self, where: str, footer_hash: bytes = NO_FOOTER, last: BatchId | None = None, *, skip_to_footer: bool = False):
+    def __init__(
+        self, where: str, footer_hash: bytes = NO_FOOTER, last: BatchId | None = None, *, skip_to_footer: bool = False
+    ):
         self.footer_hash = footer_hash
         self.last = last or BatchId(0, 0)
         self.claim_no = self.last.claim_no
@@ -73,7 +75,9 @@ class BatchAssembler:
         if self._pending:
             first = self._pending[0].event
             if (event.claim_no, event.batch_no) != (first.claim_no, first.batch_no):
-                raise self._gap(offset, f"batch {first.claim_no}/{first.batch_no} has no footer and no claim follows it")
+                raise self._gap(
+                    offset, f"batch {first.claim_no}/{first.batch_no} has no footer and no claim follows it"
+                )
         if event.batch_index != len(self._pending):
             raise self._gap(offset, f"event {event.batch_index} of its batch where {len(self._pending)} belongs")
         if event.claim_no != self.claim_no:
@@ -92,7 +96,9 @@ class BatchAssembler:
         if event.claim_no != self.claim_no:
             raise self._gap(offset, f"a footer of claim {event.claim_no} under claim {self.claim_no}")
         if body.prev_footer_hash != self.footer_hash:
-            raise self._gap(offset, f"footer {batch.claim_no}/{batch.batch_no} does not follow the last footer {self.last}")
+            raise self._gap(
+                offset, f"footer {batch.claim_no}/{batch.batch_no} does not follow the last footer {self.last}"
+            )
         if batch <= self.last:
             raise self._gap(offset, f"footer {batch} after {self.last}: batch numbers are never reused")
         if body.event_count != len(self._pending):

@@ -52,7 +52,7 @@ class Fold:
         """Queue a command to another workflow, with an id derived from this event."""
         event = self.event
         command = Command(
-            id=ids.sent_command_id(event.workflow_id, event.run_id, event.seq, self.sent),
+            id=self._command_id(),
             workflow_id=workflow_id,
             body=body,
             actor=Actor(kind="child", id=f"{event.workflow_id}/{event.run_id}"),
@@ -60,6 +60,13 @@ class Fold:
             trace=event.trace,
         )
         self.send("commands", workflow_id, command, step=step)
+
+    def _command_id(self) -> str:
+        event = self.event
+        if event.seq:
+            return ids.sent_command_id(event.workflow_id, event.run_id, event.seq, self.sent)
+        # A record of the partition has no place in a run: the command that caused it names it.
+        return ids.sent_command_id(event.workflow_id, event.cause.command_id, 0, self.sent)
 
     def set_timer(self, kind: str, ref: str, due_at_ms: int) -> str:
         """Put a timer row; returns its name `kind|ref`. A timer of the same name is replaced."""

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..commands import ReportChild
 from ..events import (
     BatchFooter,
     CommandAccepted,
@@ -41,7 +42,7 @@ from ..rows import (
     run_key,
 )
 from ..tasks import DeadLetter, Forward
-from ..values import BatchId
+from ..values import BatchId, Failure
 from .fold import Fold
 
 EXPIRED_PER_FOOTER = 2_000
@@ -49,7 +50,13 @@ EXPIRED_PER_FOOTER = 2_000
 
 def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
     row = ClaimRow(
-        fold.event.claim_no, body.nonce, body.instance, body.host, body.lanes, released=False, partitions=body.partitions
+        fold.event.claim_no,
+        body.nonce,
+        body.instance,
+        body.host,
+        body.lanes,
+        released=False,
+        partitions=body.partitions,
     )
     fold.state.put(META, CLAIM_KEY, row)
 
@@ -58,7 +65,9 @@ def partition_released(fold: Fold, body: PartitionReleased) -> None:
     fold.state.put(META, CLAIM_KEY, fold.state.get(META, CLAIM_KEY)._replace(released=True))
 
 
-def command_recorded(fold: Fold, body: CommandRejected | CommandAccepted | InputLost | LevelChanged | SendFailed) -> None:
+def command_recorded(
+    fold: Fold, body: CommandRejected | CommandAccepted | InputLost | LevelChanged | SendFailed
+) -> None:
     """Nothing but the record itself; an answer, if one is due, is stored for every event alike."""
 
 

@@ -18,7 +18,7 @@ from ..events import (
     RunTerminated,
     SignalReceived,
 )
-from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, step_key, timer_due_key
+from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
 from .fold import Fold
 
@@ -72,6 +72,7 @@ def run_parked(fold: Fold, run: RunRow, body: RunParked) -> Fields:
 
 
 def run_resumed(fold: Fold, run: RunRow, body: RunResumed) -> Fields:
+    fold.clear_timer("start|")
     return {"status": "running", "parked_kind": "", "parked_message": "", "parked_at": "", "attempts": 0}
 
 
@@ -96,20 +97,21 @@ def run_continued_as_new(fold: Fold, run: RunRow, body: RunContinuedAsNew) -> Fi
     return {**_close(fold, run, "continued_as_new"), "next_run_id": body.new_run_id}
 
 
-def _tell_parent(fold: Fold, parent: ParentRef, outcome: str, result: Payload = NOTHING, failure: Failure | None = None) -> None:
+def _tell_parent(
+    fold: Fold, parent: ParentRef, outcome: str, result: Payload = NOTHING, failure: Failure | None = None
+) -> None:
     fold.send_command(
         parent.workflow_id, ReportChild(parent.run_id, parent.step, fold.event.run_id, outcome, result, failure)
     )
 
 
-def _close(
-    fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, failure: Failure | None = None
-) -> Fields:
+def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, failure: Failure | None = None) -> Fields:
     """Everything a run had pending goes; parent and children are told."""
     event = fold.event
     if run.parent is not None and status != "continued_as_new":
         _tell_parent(fold, run.parent, status, result, failure)
-    for key, row in list(fold.state.scan(STEPS, step_key(event.workflow_id, event.run_id, "")[:2])):
+    pending = run.pending_steps or run.pending_children
+    for key, row in list(fold.state.scan(STEPS, (event.workflow_id, event.run_id))) if pending else ():
         if isinstance(row, ChildRow):
             _close_child(fold, row)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from ..commands import Command
+from ..commands import Command, StartWorkflow
 from ..events import Body, CommandAccepted, CommandRejected
 from ..invariants import CLOSED as CLOSED
 from ..rows import RUNS, Key, RunRow, current_key, run_key
@@ -33,7 +33,8 @@ class Context(NamedTuple):
     """Everything a decision needs beside state: time, names, and which code this owner has.
 
     `code_of(type, version)` is None when the owner lacks it; version 0 asks for the newest.
-    `input` is where the command was read: (topic, partition, offset).
+    `input` is where the command was read: (topic, partition, offset). `is_local`: an outcome of a step of this process.
+    `any_attempt` is a sabotage switch of the tests: stale results are taken.
     """
 
     app: str
@@ -41,6 +42,7 @@ class Context(NamedTuple):
     code_of: Callable[[str, int], Known | None]
     input: tuple[str, int, int] = ("", -1, -1)
     is_local: bool = False
+    any_attempt: bool = False
 
 
 class Draft(NamedTuple):
@@ -62,7 +64,8 @@ def caused(command: Command, context: Context, answers: bool = True) -> Cause:
 
 def rejected(command: Command, context: Context, code: str, message: str, run_id: str = "") -> list[Draft]:
     """The recorded refusal of a command."""
-    body = CommandRejected(type(command.body).__name__, code, message)
+    parent = command.body.parent if isinstance(command.body, StartWorkflow) else None
+    body = CommandRejected(type(command.body).__name__, code, message, parent)
     return [Draft(command.workflow_id, run_id, body, caused(command, context))]
 
 

@@ -21,7 +21,9 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
         if body.conflict == "use_existing":
             return accepted(command, context, "use_existing", "the run that is open", existing_id)
         if body.conflict != "terminate_existing":
-            message = f"{command.workflow_id} is running (run {existing_id}); start it with another id or conflict policy"
+            message = (
+                f"{command.workflow_id} is running (run {existing_id}); start it with another id or conflict policy"
+            )
             return rejected(command, context, "already_running", message, existing_id)
         terminated = RunTerminated(command.actor, "terminate_existing: a new run was started")
         drafts.append(Draft(command.workflow_id, existing_id, terminated, caused(command, context, answers=False)))

@@ -40,7 +40,9 @@ def start_step(view: View, command: Command, body: StartStep, context: Context) 
     if row is None or row.attempt != body.attempt or row.token != body.token:
         return _stale(command, body.run_id, body.step, row, context)
     if row.state != "scheduled":
-        message = f"step {body.step} attempt {body.attempt} is {row.state}" + (f" by {row.worker}" if row.worker else "")
+        message = f"step {body.step} attempt {body.attempt} is {row.state}" + (
+            f" by {row.worker}" if row.worker else ""
+        )
         return rejected(command, context, "already_granted", message, body.run_id)
     leased = StepLeased(body.step, body.attempt, body.token, body.worker, body.lease_ms)
     return [Draft(command.workflow_id, body.run_id, leased, caused(command, context))]
@@ -58,13 +60,14 @@ def heartbeat_step(view: View, command: Command, body: HeartbeatStep, context: C
 def report_step(view: View, command: Command, body: ReportStep, context: Context) -> list[Draft]:
     """One attempt's outcome. A result of a stale attempt is a recorded rejection."""
     row = _pending(view, command, body.run_id, body.step)
-    if row is None or row.attempt != body.attempt or row.token != body.token or row.state in ("backoff", "parked"):
+    current = row is not None and row.attempt == body.attempt and row.token == body.token
+    if row is None or not (context.any_attempt or (current and row.state not in ("backoff", "parked", "interrupted"))):
         return _stale(command, body.run_id, body.step, row, context)
     cause = caused(command, context)
     if body.failure is None:
         done = StepCompleted(body.step, body.attempt, body.result)
         return [Draft(command.workflow_id, body.run_id, done, cause)]
-    if row.cancelled and body.failure.type == "CancelledError":
+    if row.cancelled and body.failure.type == "StepCancelled":
         return [Draft(command.workflow_id, body.run_id, StepCancelled(body.step, body.attempt), cause)]
     ended = Ended(command.workflow_id, body.run_id, body.step, row, cause)
     if body.crashed and row.options.on_crash != "retry":

@@ -1,0 +1,48 @@
+"""A batch being built: sealed records, what they ask of the world once committed or proven, and what to put back if they are lost."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ..core.events import Event, Record
+from ..core.rows import Key, OutboxRow
+from ..core.tasks import Reply
+from ..core.values import BatchId, ReplyTo
+from ..worker.calls import StepReport
+from .steps import Effect
+from .turns import RunKey
+
+
+class Batch:
+    """One transaction's worth. `batch_id` is never reused."""
+
+    def __init__(self, batch_id: BatchId, now_ms: int, next_offset: int, no_turn_after: float) -> None:
+        self.batch_id = batch_id
+        self.now_ms = now_ms
+        self.next_offset = next_offset
+        self.no_turn_after = no_turn_after
+        self.records: list[Record] = []
+        self.footer: Record | None = None
+        self.bytes = 0
+        self.woken: deque[RunKey] = deque()
+        self.on_commit: list[Effect] = []
+        self.on_proof: list[Effect] = []
+        self.answers: list[tuple[ReplyTo, Reply]] = []
+        self.outbox: list[tuple[Key, OutboxRow]] = []
+        self.closed_runs: list[Event] = []
+        self.reports: list[StepReport] = []
+
+    def add(self, record: Record) -> None:
+        """A sealed and applied event."""
+        self.records.append(record)
+        self.bytes += len(record.value)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing for the log."""
+        return not self.records and self.footer is None
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """Keys and values as they are produced, footer last."""
+        assert self.footer is not None
+        return [(record.key, record.value) for record in (*self.records, self.footer)]

@@ -1,0 +1,219 @@
+"""Decide, encode, apply: drafts become sealed records of a batch, deliveries become turns, turns become more drafts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from ..codec.records import Codec
+from ..core import machine
+from ..core.commands import TurnCommand
+from ..core.apply.fold import Settings
+from ..core.decide.decision import CLOSED, Context, Draft, Known
+from ..core.decide.turn import TurnPlace, decide_turn, in_order
+from ..core.events import DELIVERABLE, TERMINAL, BatchFooter, Event, RunParked, RunPinned, RunResumed, RunStarted
+from ..core.replay import LEVEL, root_of
+from ..core.rows import RUNS, RunRow, run_key
+from ..core.values import BatchId, InputPosition, Payload
+from ..errors import LimitExceeded
+from ..sdk.registry import Registry
+from .batch import Batch
+from .careful import Careful
+from .options import EngineOptions
+from .overlay import Overlay
+from .steps import LocalSteps, Stop
+from .turns import RunKey, Turns
+
+NO_HASH = b"\x00" * 32
+HEAD_ROOM = 8_192
+"""Bytes of an event kept free for everything but its payload."""
+
+
+class Builder:
+    """Builds the batches of one partition upon its overlay."""
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        codec: Codec,
+        registry: Registry,
+        settings: Settings,
+        options: EngineOptions,
+        steps: LocalSteps,
+        turns: Turns,
+    ) -> None:
+        self.overlay = overlay
+        self.careful = Careful(options.careful_attempts)
+        self.later: dict[RunKey, None] = {}
+        self._codec = codec
+        self._registry = registry
+        self._settings = settings
+        self._options = options
+        self._steps = steps
+        self._turns = turns
+
+    def code_of(self, workflow_type: str, version: int) -> Known | None:
+        """Which version a new run would be pinned to here."""
+        code = self._registry.workflow(workflow_type, version)
+        return None if code is None else Known(code.version, code.identity)
+
+    def context(self, batch: Batch) -> Context:
+        """What decisions of this batch may know beside state."""
+        return Context(self._settings.app, batch.now_ms, self.code_of)
+
+    # -- events --------------------------------------------------------------------------------------------------------------
+
+    def take(self, batch: Batch, drafts: Iterable[Draft]) -> None:
+        """Record the events of one decision, then let the runs that they woke take their turns."""
+        for draft in drafts:
+            self._record(batch, draft)
+        self._wake(batch)
+
+    def _record(self, batch: Batch, draft: Draft) -> None:
+        """Give a draft its place, seal it, apply it. Raises LimitExceeded before anything changed."""
+        seq, prev_hash = 0, NO_HASH
+        if type(draft.body) not in machine.APPLY_PARTITION:
+            run: RunRow | None = self.overlay.get(RUNS, run_key(draft.workflow_id, draft.run_id))
+            seq, prev_hash = (run.seq + 1, run.head_hash) if run is not None else (1, NO_HASH)
+        event = Event(
+            draft.workflow_id,
+            draft.run_id,
+            seq,
+            draft.body,
+            draft.cause,
+            batch.now_ms,
+            batch.batch_id.claim_no,
+            batch.batch_id.batch_no,
+            len(batch.records),
+            prev_hash,
+        )
+        record = self._codec.seal(event)
+        if len(record.value) > self._options.event_bytes:
+            what = getattr(draft.body, "name", "") or getattr(draft.body, "step", "")
+            raise LimitExceeded(
+                f"{type(draft.body).__name__} {what} of {draft.workflow_id}: {len(record.value)} bytes, the limit is"
+                f" {self._options.event_bytes}. Return a reference to large data, not the data."
+            )
+        machine.apply(self.overlay, record, self._settings)
+        batch.add(record)
+        if seq:
+            self._note(batch, event)
+
+    def _note(self, batch: Batch, event: Event) -> None:
+        """What an applied event of a run asks for: a turn, effects."""
+        body = event.body
+        key = (event.workflow_id, event.run_id)
+        if isinstance(body, RunStarted) and batch.next_offset <= self.careful.barrier:
+            self.careful.suspect(key)
+        if isinstance(body, DELIVERABLE):
+            self._turns.notice(event)
+            batch.woken.append(key)
+        elif isinstance(body, RunResumed | RunPinned):
+            batch.woken.append(key)
+        if isinstance(body, TERMINAL):
+            batch.on_proof += self._steps.stops_of_run(event.run_id)
+            batch.closed_runs.append(event)
+            return
+        if isinstance(body, RunParked):
+            batch.closed_runs.append(event)
+        for effect in self._steps.effects(event, self.overlay):
+            at_once = not isinstance(effect, Stop) and effect.safe
+            (batch.on_commit if at_once else batch.on_proof).append(effect)
+
+    # -- turns -----------------------------------------------------------------------------------------------------------------
+
+    def wake(self, batch: Batch, key: RunKey) -> None:
+        """Let a run take the turns it has deliveries for."""
+        batch.woken.append(key)
+        self._wake(batch)
+
+    def _wake(self, batch: Batch) -> None:
+        while batch.woken:
+            self._take_turns(batch, batch.woken.popleft())
+
+    def _take_turns(self, batch: Batch, key: RunKey) -> None:
+        while True:
+            run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
+            if run is None or run.status != "running" or not self._has_code(batch, key, run):
+                return
+            if self.careful.doubts(key, run):
+                self.careful.queue(key)
+                return
+            taken = self._turns.next(self.overlay, key, run)
+            if taken is None:
+                if self._turns.replaying(key):
+                    self.later[key] = None
+                elif self._options.evict_after_turn:
+                    self._turns.drop(key)
+                return
+            if taken.turn.verdict is not None:
+                verdict = taken.turn.verdict
+                self._turns.drop(key)
+                self._record(batch, Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site)))
+                return
+            self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
+            if time.perf_counter() > batch.no_turn_after:
+                self.later[key] = None
+                return
+
+    def _has_code(self, batch: Batch, key: RunKey, run: RunRow) -> bool:
+        if run.version == 0:
+            known = self.code_of(run.workflow_type, 0)
+            if known is None:
+                return False
+            self._record(batch, Draft(*key, RunPinned(known.version, known.identity)))
+            return False
+        return self._turns.has_code(run)
+
+    def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
+        too_large = next(filter(None, (self._too_large(command) for command in commands)), "")
+        if too_large:
+            key = (place.workflow_id, place.run_id)
+            self._turns.drop(key)
+            self._record(batch, Draft(*key, RunParked("limit", too_large, "")))
+            return
+        context = self.context(batch)
+        for command in in_order(commands):
+            for draft in decide_turn(self.overlay, place, command, context):
+                self._record(batch, draft)
+
+    def _too_large(self, command: TurnCommand) -> str:
+        """Why a turn's command cannot be recorded: found before anything of the turn is."""
+        for value in command:
+            if isinstance(value, Payload) and len(value.data) > self._options.event_bytes - HEAD_ROOM:
+                name = getattr(command, "name", "") or type(command).__name__
+                return (
+                    f"{name}: a value of {len(value.data)} bytes, the limit is {self._options.event_bytes - HEAD_ROOM}."
+                    " Pass a reference to large data, not the data."
+                )
+        return ""
+
+    # -- the footer --------------------------------------------------------------------------------------------------------------
+
+    def close(self, batch: Batch, prev_footer_hash: bytes, position: InputPosition, outbox_upto: BatchId) -> None:
+        """Seal the footer: it covers the batch by its root and carries the input position."""
+        body = BatchFooter(
+            prev_footer_hash=prev_footer_hash,
+            root=root_of(record.hash for record in batch.records),
+            event_count=len(batch.records),
+            position=position,
+            now_ms=batch.now_ms,
+            outbox_upto=outbox_upto,
+            level=LEVEL,
+        )
+        claim_no, batch_no = batch.batch_id
+        batch.footer = self._codec.seal(
+            Event("", "", 0, body, recorded_at_ms=batch.now_ms, claim_no=claim_no, batch_no=batch_no, batch_index=len(batch.records))
+        )
+
+    # -- after a claim -------------------------------------------------------------------------------------------------------------
+
+    def open_runs(self) -> list[RunKey]:
+        """Runs whose code may not have seen every delivery."""
+        behind = []
+        for key, run in self.overlay.scan(RUNS, ()):
+            if isinstance(run, RunRow) and run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
+                behind.append((str(key[0]), str(key[1])))
+        return behind
+
+

@@ -1,0 +1,118 @@
+"""What waits for a partition's thread: commands, outcomes of its steps, records read back, acknowledgements, requests."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..log.ports import Wire
+from ..worker.calls import StepReport
+
+
+class Requests(NamedTuple):
+    """What the process asks of a partition."""
+
+    release: bool = False
+    grace_ms: int = 0
+
+
+class Inbox:
+    """Bounded by its sources: the readers are paused above `high` and resumed below `low` waiting commands."""
+
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], high: int = 2_000, low: int = 500) -> None:
+        self.changed = threading.Condition()
+        self.commands: deque[Wire] = deque()
+        self.reports: deque[StepReport] = deque()
+        self.tail: deque[Wire] = deque()
+        self.acks: deque[tuple[int, str]] = deque()
+        self.slot_freed = False
+        self.lost_from = -1
+        self.request = Requests()
+        self._pause, self._resume, self._high, self._low = pause, resume, high, low
+        self._paused = False
+
+    def put_commands(self, records: Sequence[Wire]) -> None:
+        """From the commands reader's thread."""
+        with self.changed:
+            self.commands.extend(records)
+            if len(self.commands) > self._high and not self._paused:
+                self._paused = True
+                self._pause()
+            self.changed.notify()
+
+    def put_tail(self, records: Sequence[Wire]) -> None:
+        """From the tail reader's thread."""
+        with self.changed:
+            self.tail.extend(records)
+            self.changed.notify()
+
+    def put_report(self, report: StepReport) -> None:
+        """From an executor's thread."""
+        with self.changed:
+            self.reports.append(report)
+            self.changed.notify()
+
+    def put_ack(self, number: int, problem: str) -> None:
+        """From the outbox producer's thread."""
+        with self.changed:
+            self.acks.append((number, problem))
+            self.changed.notify()
+
+    def slot_is_free(self) -> None:
+        """A slot for a `fail` or `park` step became free."""
+        with self.changed:
+            self.slot_freed = True
+            self.changed.notify()
+
+    def commands_lost(self, start: int) -> None:
+        """The commands log begins behind our position."""
+        with self.changed:
+            self.lost_from = start
+            self.changed.notify()
+
+    def ask(self, request: Requests) -> None:
+        """From the process: release the partition."""
+        with self.changed:
+            self.request = request
+            self.changed.notify()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until something is here, or the time is over. True if something is."""
+        with self.changed:
+            if self._idle():
+                self.changed.wait(timeout_s)
+            return not self._idle()
+
+    def wait_tail(self, timeout_s: float) -> bool:
+        """Until a record was read back, or the time is over."""
+        with self.changed:
+            if not self.tail:
+                self.changed.wait_for(lambda: bool(self.tail), timeout_s)
+            return bool(self.tail)
+
+    def _idle(self) -> bool:
+        return not (
+            self.commands
+            or self.reports
+            or self.tail
+            or self.acks
+            or self.slot_freed
+            or self.request.release
+            or self.lost_from >= 0
+        )
+
+    def took_command(self) -> None:
+        """The partition took a command off the queue: let the reader go on when there is room again."""
+        if self._paused and len(self.commands) < self._low:
+            self._paused = False
+            self._resume()
+
+    def drop_commands(self) -> None:
+        """They are read again from the last footer's input position."""
+        with self.changed:
+            self.commands.clear()
+            if self._paused:
+                self._paused = False
+                self._resume()

@@ -1,0 +1,267 @@
+"""What a batch is made of, in its order: outcomes of steps, due timers, runs to go on with, then commands."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+
+from ..codec.records import Codec
+from ..core import ids, machine
+from ..core.commands import Command, FireTimer, HeartbeatStep, QueryWorkflow, ReportStep
+from ..core.decide.decision import Draft, rejected
+from ..core.decide.step import Ended, attempt_failed, interrupted
+from ..core.events import (
+    ChildFailed,
+    CommandForwarded,
+    CommandRejected,
+    DeadLettered,
+    SendFailed,
+    StepFailed,
+    StepStarted,
+)
+from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
+from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, Payload
+from ..errors import LimitExceeded, UndecodableRecord
+from ..log.partitioner import partition_of
+from ..log.ports import Wire
+from ..worker.calls import StepReport
+from .batch import Batch
+from .builder import Builder
+from .failpoints import failpoint
+from .options import EngineOptions
+from .outbox import Unsent
+from .ownership import Ground
+from .sabotage import sabotaged
+from .steps import Begin, LocalSteps, Stop, Watch
+
+log = logging.getLogger(__name__)
+
+TIMERS_PER_BATCH = 500
+
+
+class Intake:
+    """Decides the inputs of one partition into a batch."""
+
+    def __init__(self, ground: Ground, builder: Builder, steps: LocalSteps, options: EngineOptions) -> None:
+        self.queries: list[Command] = []
+        self.next_offset = 0
+        self._ground = ground
+        self._builder = builder
+        self._steps = steps
+        self._options = options
+        self._codec: Codec = ground.codec
+        self._partitions = 1
+        self._barriers: dict[str, int] = {}
+        self._spent: set[tuple[int, str, str, str]] = set()
+        self._next_timer_ms = 0
+
+    def begin(self, next_offset: int, partitions: int) -> None:
+        """A claim was won: go on behind the last footer's input position."""
+        self.next_offset = next_offset
+        self._partitions = partitions
+        self.queries.clear()
+        self._barriers.clear()
+        self._spent.clear()
+        self._next_timer_ms = 0
+        self._ground.overlay.earliest_timer_ms = 0
+
+    # -- outcomes of steps -------------------------------------------------------------------------------------------------------
+
+    def report(self, batch: Batch, report: StepReport) -> None:
+        """The outcome or heartbeat of a step of this process."""
+        batch.reports.append(report)
+        body = report.body
+        command = Command("", report.workflow_id, body)
+        context = self._builder.context(batch)._replace(is_local=True, any_attempt=sabotaged("lease_ignored"))
+        if isinstance(body, HeartbeatStep):
+            self._steps.beat(body.token)
+            if body.details == NOTHING:
+                return
+        drafts = machine.decide(self._builder.overlay, command, context)
+        if drafts and isinstance(drafts[0].body, CommandRejected):
+            log.debug("outcome of %s/%s ignored: %s", report.workflow_id, body.step, drafts[0].body.message)
+            return
+        try:
+            self._builder.take(batch, drafts)
+        except LimitExceeded as error:
+            assert isinstance(body, ReportStep)
+            failure = Failure("LimitExceeded", str(error), retryable=False)
+            failed = StepFailed(body.step, body.attempt, failure)
+            self._builder.take(batch, [Draft(report.workflow_id, body.run_id, failed)])
+
+    # -- time --------------------------------------------------------------------------------------------------------------------
+
+    def timers(self, batch: Batch) -> None:
+        """Fire what is due by the log's clock."""
+        overlay = self._builder.overlay
+        now_ms = batch.now_ms + (60_000 if sabotaged("timer_early") else 0)
+        start = min(self._next_timer_ms, overlay.earliest_timer_ms)
+        if start > now_ms:
+            return
+        overlay.earliest_timer_ms = 1 << 62
+        due = list(itertools.islice(overlay.scan(TIMERS, (1,), after=(1, start)), TIMERS_PER_BATCH))
+        held = 1 << 62
+        for key, row in due:
+            due_ms = int(key[1])
+            if due_ms > now_ms:
+                self._next_timer_ms = min(due_ms, held)
+                return
+            failpoint("K19")
+            name = (due_ms, row.workflow_id, row.run_id, str(key[4]))
+            if name in self._spent:
+                continue
+            if row.kind in machine.SILENCE and self._silence_unproven("|".join(map(str, name)), batch):
+                held = min(held, due_ms)
+                continue
+            fire = FireTimer(row.run_id, row.kind, row.ref, due_ms)
+            drafts = machine.fire(overlay, row.workflow_id, fire, self._builder.context(batch))
+            if not drafts:
+                self._spent.add(name)
+            batch.on_proof += self._stops(row.run_id, row.kind, row.ref)
+            self._builder.take(batch, drafts)
+            if time.perf_counter() > batch.no_turn_after:
+                self._next_timer_ms = min(due_ms, held)
+                return
+        self._next_timer_ms = held if len(due) < TIMERS_PER_BATCH else min(int(due[-1][0][1]), held)
+
+    def _stops(self, run_id: str, kind: str, step: str) -> list[Begin | Stop]:
+        return self._steps.stops_of_run(f"{run_id}/{step}") if kind in machine.SILENCE else []
+
+    def _silence_unproven(self, name: str, batch: Batch) -> bool:
+        """Whether commands that arrived before the timer's due time may still wait: a result among them wins."""
+        if sabotaged("timer_before_report"):
+            return False
+        barrier = self._barriers.get(name)
+        if barrier is None:
+            _, barrier = self._ground.log.inputs().bounds(self._ground.number)
+            self._barriers[name] = barrier
+        if batch.next_offset < barrier:
+            return True
+        del self._barriers[name]
+        return False
+
+    def next_due_ms(self) -> int:
+        """When the next durable timer is due, by the log's clock."""
+        return min(self._next_timer_ms, self._builder.overlay.earliest_timer_ms)
+
+    def watch(self, batch: Batch, watch: Watch) -> None:
+        """A deadline of this owner's own."""
+        overlay = self._builder.overlay
+        row = overlay.get(STEPS, step_key(*watch.ref))
+        if not isinstance(row, StepRow) or row.token != watch.token:
+            return
+        if watch.kind == "again":
+            call = self._steps.call_of(overlay, watch.ref)
+            batch.on_proof += [Begin(call, safe=True)] if call else []
+        elif watch.kind == "interrupted":
+            self._interrupted(batch, watch, row)
+        elif watch.kind == "offer":
+            self._offer(batch, watch, row)
+        elif not self._steps.postponed(watch):
+            failure = Failure("StepTimeout", f"{watch.kind} of step {row.name} is over")
+            ended = Ended(*watch.ref, row, NO_CAUSE)
+            batch.on_proof.append(Stop(watch.token))
+            self._builder.take(batch, attempt_failed(ended, failure, batch.now_ms, watch.kind))
+
+    def _interrupted(self, batch: Batch, watch: Watch, row: StepRow) -> None:
+        if row.state not in ("started", "handed_over"):
+            return
+        if row.options.on_crash == "retry":
+            call = self._steps.call_of(self._builder.overlay, watch.ref)
+            batch.on_proof += [Begin(call, safe=True)] if call else []
+            return
+        failure = Failure(
+            "StepInterrupted",
+            f"step {row.name}: its engine {row.worker} is gone; the effect may have happened, or still be in flight",
+            retryable=False,
+        )
+        self._builder.take(batch, interrupted(Ended(*watch.ref, row, NO_CAUSE), failure))
+
+    def _offer(self, batch: Batch, watch: Watch, row: StepRow) -> None:
+        """Offer a remote step again, unrecorded, until a worker's StartStep is accepted."""
+        if row.state != "scheduled":
+            return
+        self._steps.offer_again(self._builder.overlay, watch)
+
+    def want_slots(self, batch: Batch) -> None:
+        """Record the start of `fail` and `park` steps for which a slot is free; they begin once that is proven."""
+        overlay = self._builder.overlay
+        for ref, token in list(self._steps.wanting.items()):
+            row = overlay.get(STEPS, step_key(*ref))
+            if not isinstance(row, StepRow) or row.token != token or row.state != "scheduled":
+                del self._steps.wanting[ref]
+                continue
+            if not self._steps.executor.reserve(token):
+                return
+            del self._steps.wanting[ref]
+            started = StepStarted(ref.step, row.attempt, token, self._options.instance, self._options.start_within_ms)
+            self._builder.take(batch, [Draft(ref.workflow_id, ref.run_id, started)])
+
+    # -- commands ------------------------------------------------------------------------------------------------------------------
+
+    def command(self, batch: Batch, wire: Wire) -> None:
+        """One record of the commands topic; the position moves with its outcome."""
+        if wire.offset < self.next_offset:
+            return
+        self.next_offset = batch.next_offset = wire.offset + 1
+        try:
+            command = self._codec.decode_command(wire.value)
+        except UndecodableRecord as error:
+            self._dead_letter(batch, wire, str(error))
+            return
+        if isinstance(command.body, QueryWorkflow):
+            self.queries.append(command)
+            return
+        owner = partition_of(command.workflow_id.encode(), self._partitions)
+        if owner != self._ground.number:
+            forwarded = CommandForwarded(command.id, owner, wire.key, wire.value)
+            self._builder.take(batch, [Draft(command.workflow_id, "", forwarded, _cause(command.id, wire))])
+            return
+        known = self._builder.overlay.get(DEDUP, dedup_key(command.workflow_id, command.id))
+        if known is not None and not sabotaged("no_dedup"):
+            if command.reply_to is not None:
+                batch.answers.append((command.reply_to, known.reply))
+            return
+        self._decide(batch, command, wire)
+
+    def _decide(self, batch: Batch, command: Command, wire: Wire) -> None:
+        context = self._builder.context(batch)._replace(
+            input=(wire.topic, wire.partition, wire.offset), any_attempt=sabotaged("lease_ignored")
+        )
+        if not command.id or len(command.id) > ids.MAX_WORKFLOW_ID * 4:
+            self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
+            return
+        try:
+            self._builder.take(batch, machine.decide(self._builder.overlay, command, context))
+        except LimitExceeded as error:
+            self._builder.take(batch, rejected(command, context, "limit", str(error)))
+
+    def _dead_letter(self, batch: Batch, wire: Wire, reason: str) -> None:
+        """Input that no run can take: its bytes and the reason are an event before the position moves on."""
+        log.warning("%s/%d offset %d goes to the dead letters: %s", wire.topic, wire.partition, wire.offset, reason)
+        letter = DeadLettered(
+            wire.topic, wire.partition, wire.offset, reason, wire.key, Payload(codec="bytes", data=wire.value)
+        )
+        self._builder.take(batch, [Draft("", "", letter, _cause("", wire))])
+
+    # -- what could not be sent ------------------------------------------------------------------------------------------------------
+
+    def unsent(self, batch: Batch, unsent: Unsent) -> None:
+        """A record that can never be sent ends its step or child alone."""
+        row = unsent.row
+        where = f"{self._ground.log.app}.{row.topic}"
+        log.error("%s: a record for %s cannot be sent: %s", row.workflow_id or "?", where, unsent.reason)
+        name = "/".join(map(str, unsent.key))
+        drafts = [Draft(row.workflow_id, row.run_id, SendFailed(name, row.topic, unsent.reason, row.step))]
+        pending = self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.step)) if row.step else None
+        failure = Failure("SendFailed", f"{where}: {unsent.reason}", retryable=False)
+        if isinstance(pending, StepRow):
+            drafts.append(Draft(row.workflow_id, row.run_id, StepFailed(row.step, pending.attempt, failure)))
+        elif isinstance(pending, ChildRow):
+            drafts.append(Draft(row.workflow_id, row.run_id, ChildFailed(row.step, "rejected", failure)))
+        self._builder.take(batch, drafts)
+
+
+def _cause(command_id: str, wire: Wire) -> Cause:
+    return Cause(command_id, wire.topic, wire.partition, wire.offset)

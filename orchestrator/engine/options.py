@@ -1,0 +1,43 @@
+"""Bounds and habits of an engine process, with their units."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+
+
+def new_instance() -> str:
+    """Identity of one process start: host, pid and a nonce. Another start on the same host is another instance."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Seconds end in `_s`, milliseconds in `_ms`.
+
+    A batch takes no new turn after `batch_ms` and stays below `batch_bytes`. `cached_runs` coroutines stay in memory (0:
+    every await evicts and replays). `prove_s` is how long a footer may take to be read back before the partition is
+    claimed again; `hang_s` how long a restore may stand still before it is reported.
+    """
+
+    instance: str = field(default_factory=new_instance)
+    batch_ms: int = 50
+    batch_bytes: int = 512 * 1024
+    event_bytes: int = 1_000_000
+    inline_bytes: int = 64 * 1024
+    cached_runs: int = 5_000
+    replay_slice: int = 2_000
+    turn_s: float = 1.0
+    prove_s: float = 2.0
+    hang_s: float = 20.0
+    start_within_ms: int = 5_000
+    hand_over_ms: int = 60_000
+    offer_again_s: float = 10.0
+    offer_again_max_s: float = 300.0
+    idle_footer_s: float = 1.0
+    careful_attempts: int = 2
+    dedup_horizon_ms: int = 14 * 86_400_000
+    retention_ms: int = 30 * 86_400_000
+    evict_after_turn: bool = False

@@ -1,0 +1,76 @@
+"""The outbox of one partition: proven rows go out in order; `upto` is the last batch whose every row was acknowledged or failed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..codec.records import Codec
+from ..core.commands import Command
+from ..core.rows import Key, OutboxRow
+from ..core.tasks import Forward
+from ..core.values import BatchId
+from ..log.ports import Out, Outgoing
+from .inbox import Inbox
+
+
+class Unsent(NamedTuple):
+    """A row that can never be sent, and why."""
+
+    key: Key
+    row: OutboxRow
+    reason: str
+
+
+class Outbox:
+    """Sends rows; acknowledgements come back through the inbox and are settled by the partition's thread."""
+
+    def __init__(self, app: str, partitions: int, codec: Codec, outgoing: Outgoing, inbox: Inbox) -> None:
+        self.upto = BatchId(0, 0)
+        self._app = app
+        self._partitions = partitions
+        self._codec = codec
+        self._outgoing = outgoing
+        self._inbox = inbox
+        self._numbers = 0
+        self._waiting: dict[int, tuple[Key, OutboxRow]] = {}
+        self._order: deque[tuple[int, BatchId]] = deque()
+
+    def send(self, rows: Iterable[tuple[Key, OutboxRow]]) -> None:
+        """Queue rows for sending, in key order."""
+        for key, row in rows:
+            self._numbers += 1
+            number = self._numbers
+            self._waiting[number] = (key, row)
+            self._order.append((number, BatchId(int(key[0]), int(key[1]))))
+            self._outgoing.send(self._out(row), lambda problem, number=number: self._inbox.put_ack(number, problem))
+
+    def nothing_in(self, batch: BatchId) -> None:
+        """A proven batch without rows: `upto` may pass it."""
+        if not self._order:
+            self.upto = batch
+
+    def settle(self, acks: Iterable[tuple[int, str]]) -> list[Unsent]:
+        """Take acknowledgements; returns the rows that can never be sent."""
+        problems = []
+        for number, problem in acks:
+            entry = self._waiting.pop(number, None)
+            if entry is not None and problem:
+                problems.append(Unsent(*entry, problem))
+        while self._order and self._order[0][0] not in self._waiting:
+            _, batch = self._order.popleft()
+            if not self._order or self._order[0][1] != batch:
+                self.upto = max(self.upto, batch)
+        return problems
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything was acknowledged."""
+        return not self._order
+
+    def _out(self, row: OutboxRow) -> Out:
+        body = row.body
+        value = body.value if isinstance(body, Forward) else self._codec.encode(body)
+        key = body.workflow_id if isinstance(body, Command) else row.key
+        return Out(f"{self._app}.{row.topic}", row.partition, key.encode(), value)

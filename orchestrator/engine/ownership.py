@@ -1,0 +1,262 @@
+"""Owning a partition: restore, initialise every lane, claim, and read the log until one's own claim comes back (design.md §4)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+
+from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY
+from ..codec.records import Codec, event_hash
+from ..core import machine
+from ..core.apply.fold import Settings
+from ..core.events import Event, PartitionClaimed
+from ..core.replay import LEVEL, NO_FOOTER, BatchAssembler
+from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
+from ..core.values import BatchId, InputPosition
+from ..errors import LogGap, LogReplaced, OrchestratorError
+from ..log.ports import Fenced, Log, TopicIds, Wire
+from ..store.rows import Store
+from .failpoints import failpoint
+from .inbox import Inbox
+from .options import EngineOptions
+from .overlay import Overlay
+from .sabotage import sabotaged
+
+log = logging.getLogger(__name__)
+
+RESTORE_SLICE = 4_000
+NEAR = 1_000
+
+
+class ClaimLost(OrchestratorError):
+    """Another owner claimed the partition: this one stops, it never fences back."""
+
+
+class HangingTransaction(OrchestratorError):
+    """The events log does not go on: an open transaction of another owner hides what follows."""
+
+
+class Ground:
+    """What an owner stands on: the partition's number, its log, store and overlay, and where the log was read to."""
+
+    def __init__(self, number: int, log_: Log, codec: Codec, store: Store, inbox: Inbox, options: EngineOptions) -> None:
+        self.number = number
+        self.log = log_
+        self.codec = codec
+        self.store = store
+        self.overlay = Overlay(store)
+        self.inbox = inbox
+        self.options = options
+        self.settings = Settings(log_.app, options.dedup_horizon_ms, options.retention_ms)
+        self.lanes = log_.lanes(number)
+        self.claim_no = 0
+        self.unclean = False
+        self.restored_events = 0
+        self.where = f"{log_.app}.events/{number}"
+        self._assembler = BatchAssembler(self.where)
+
+    # -- what the log says so far ------------------------------------------------------------------------------------------
+
+    def position(self) -> PositionRow | None:
+        """The last footer that the state reflects."""
+        row: PositionRow | None = self.overlay.get(META, POSITION_KEY)
+        return row
+
+    def claim_row(self) -> ClaimRow | None:
+        """The last claim found."""
+        row: ClaimRow | None = self.overlay.get(META, CLAIM_KEY)
+        return row
+
+    def footer_hash(self) -> bytes:
+        """What the next footer chains to."""
+        position = self.position()
+        return position.footer_hash if position else NO_FOOTER
+
+    def input_position(self, ids: TopicIds) -> InputPosition:
+        """Where to go on reading commands; the log's start when no footer says otherwise."""
+        position = self.position()
+        if position is not None:
+            return position.position
+        start, _ = self.log.inputs().bounds(self.number)
+        return InputPosition(ids.cluster_id, ids.commands, self.number, start)
+
+    # -- taking over ---------------------------------------------------------------------------------------------------------
+
+    def take_over(self) -> None:
+        """Restore and claim. On return the state is the log's, up to this owner's claim.
+
+        Raises LogReplaced, LogGap, HangingTransaction, Fenced, ClaimLost.
+        """
+        ids = self.log.topic_ids()
+        self._check_directory(ids)
+        self._follow()
+        _, end = self.log.tail().bounds(self.number)
+        self._restore_near(end)
+        while True:
+            before = self.claim_row()
+            failpoint("K0")
+            self.lanes.init([name for name in (before.lanes if before else ()) if name not in self.lanes.names])
+            failpoint("K21")
+            claim = self._claim(ids, before)
+            if self._read_back(claim):
+                self.unclean = before is not None and not before.released
+                return
+            log.info("%s: another claim came first, claiming again", self.where)
+
+    def _check_directory(self, ids: TopicIds) -> None:
+        """A directory of another partition is left alone; of another log, it is never continued."""
+        mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
+        noted = self.store.hint("identity")
+        if noted is not None:
+            found = json.loads(noted)
+            if (found["app"], found["partition"]) != (self.log.app, self.number):
+                log.warning("%s: the directory holds %s/%s: rebuilding", self.where, found["app"], found["partition"])
+                self.store.clear()
+            elif found != mine and self.store.get(META, POSITION_KEY) is not None:
+                raise LogReplaced(
+                    f"{self.where}: this state was folded from topic {found['events']} of cluster {found['cluster']}, the"
+                    f" topic is now {ids.events} of {ids.cluster_id}. If the topic was re-created on purpose, delete the"
+                    " state directory; if the cluster was moved, see `orchestrator topics adopt`."
+                )
+        self.store.set_hint("identity", json.dumps(mine).encode())
+
+    def _follow(self) -> None:
+        """Read events from the last footer on; that footer is compared first."""
+        self.overlay.discard()
+        position = self.position()
+        start, end = self.log.tail().bounds(self.number)
+        at = position.next_offset - 1 if position else start
+        if position is None and start > 0:
+            raise LogReplaced(
+                f"{self.where}: the log starts at offset {start} and there is no state below it: restore a checkpoint;"
+                " an engine never starts empty"
+            )
+        if position is not None and (start > at or end <= at) and not sabotaged("store_trusted"):
+            raise LogReplaced(
+                f"{self.where}: state reflects offset {at}, the log has {start}..{end}: it was cut or replaced."
+                " See `orchestrator partition repair`."
+            )
+        self._assembler = BatchAssembler(
+            self.where, self.footer_hash(), position.batch if position else None
+        )
+        claim = self.claim_row()
+        if claim is not None:
+            self._assembler.claim_no = max(self._assembler.claim_no, claim.claim_no)
+        self.log.tail().unfollow(self.number)
+        with self.inbox.changed:
+            self.inbox.tail.clear()
+        self.log.tail().follow(self.number, at, self.inbox.put_tail)
+        if position is not None and not sabotaged("store_trusted"):
+            first = self._next()
+            if first.offset != at or event_hash(first.key, first.value) != position.footer_hash:
+                raise LogReplaced(
+                    f"{self.where} offset {at}: not the footer that the state was folded from: the log was cut and"
+                    " written again. See `orchestrator partition repair`."
+                )
+
+    def _restore_near(self, end: int) -> None:
+        """Fold what is visible before any lane is initialised: the old owner works on meanwhile."""
+        position = self.position()
+        at = position.next_offset if position else 0
+        while end - at > NEAR:
+            at = self._fold_slice().offset + 1
+
+    def _fold_slice(self) -> Wire:
+        """Fold up to a slice of records, one write batch; returns the last record read."""
+        failpoint("K16")
+        wire = self._next()
+        self._fold(wire)
+        for _ in range(RESTORE_SLICE):
+            if not self.inbox.tail:
+                break
+            wire = self.inbox.tail.popleft()
+            self._fold(wire)
+        self._write_restored()
+        return wire
+
+    def _write_restored(self) -> None:
+        self.store.write(self.overlay.take_open())
+
+    def _fold(self, wire: Wire) -> Event | None:
+        """Fold one record; returns its event if it is a claim."""
+        record = self.codec.decode_event(wire.key, wire.value)
+        batch = self._assembler.feed(record, wire.offset)
+        if batch is None:
+            return None
+        if batch.is_claim:
+            machine.apply(self.overlay, batch.footer, self.settings)
+            return batch.footer.event
+        for event in batch.records:
+            machine.apply(self.overlay, event, self.settings)
+        machine.apply_footer(self.overlay, batch.footer, wire.offset + 1, self.settings)
+        self.restored_events += len(batch.records)
+        return None
+
+    def _next(self) -> Wire:
+        """The next record read back. Raises HangingTransaction when none comes for `hang_s`."""
+        if not self.inbox.wait_tail(self.options.hang_s):
+            raise HangingTransaction(
+                f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must follow: an open"
+                " transaction hides them. See docs/runbook.md, hung transaction."
+            )
+        return self.inbox.tail.popleft()
+
+    def _claim(self, ids: TopicIds, before: ClaimRow | None) -> PartitionClaimed:
+        self.claim_no = max(self._assembler.claim_no, before.claim_no if before else 0) + 1
+        claim = PartitionClaimed(
+            nonce=secrets.token_hex(16),
+            instance=self.options.instance,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            engine=f"python {sys.version_info.major}.{sys.version_info.minor}",
+            lanes=self.lanes.names,
+            mode="exclusive",
+            level=LEVEL,
+            commands_topic_id=ids.commands,
+            events_topic_id=ids.events,
+            partitions=ids.partitions,
+            generation=0,
+        )
+        record = self.codec.seal(Event("", "", 0, claim, claim_no=self.claim_no))
+        assert record.key == CLAIM_RECORD_KEY
+        self.lanes.begin([(record.key, record.value)])
+        self.lanes.commit()
+        failpoint("K22")
+        return claim
+
+    def _read_back(self, claim: PartitionClaimed) -> bool:
+        """Fold the log until our own claim comes back. False: another's claim makes ours invalid, claim again."""
+        if sabotaged("no_claim_read_back"):
+            return True
+        valid = True
+        deadline = time.monotonic() + self.options.hang_s
+        while True:
+            wire = self._next()
+            found = self._fold(wire)
+            if found is not None:
+                body = found.body
+                assert isinstance(body, PartitionClaimed)
+                if body.nonce == claim.nonce:
+                    self._write_restored()
+                    return valid
+                unknown = set(body.lanes) - set(self.lanes.names)
+                valid = valid and found.claim_no < self.claim_no and not unknown
+            if time.monotonic() > deadline and not self.inbox.tail:
+                raise HangingTransaction(f"{self.where}: our own claim {self.claim_no} did not come back")
+
+    # -- after a failure -----------------------------------------------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """End all lanes without a word to the broker: the next claim's `init_transactions` settles what was open."""
+        self.lanes.close()
+        self.log.tail().unfollow(self.number)
+        self.log.inputs().unfollow(self.number)
+        self.overlay.discard()
+
+
+__all__ = ["BatchId", "ClaimLost", "Fenced", "Ground", "HangingTransaction", "LogGap"]

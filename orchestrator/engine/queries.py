@@ -1,0 +1,209 @@
+"""Queries: answered between batches from proven state, without event, row or dedup. A lost answer is asked for again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ..core.commands import Command, QueryWorkflow
+from ..core.decide.decision import CLOSED, View, current_run
+from ..core.rows import HISTORY, INDEX, RUNS, STEPS, TIMERS, ChildRow, Key, RunRow, StepRow, history_key, run_key
+from ..core.tasks import Reply
+from ..core.values import Payload, ReplyTo
+from . import views
+from .deadlines import Deadlines
+from .turns import RunKey, Turns
+
+PAGE_BYTES = 700_000
+MAX_WAIT_MS = 20_000
+
+
+class Waiter(NamedTuple):
+    """A caller that waits for a run's result. Lives in memory: a dead caller leaves nothing."""
+
+    command: Command
+    run_id: str
+
+
+class Queries:
+    """One partition's questions."""
+
+    def __init__(self, view: View, turns: Turns, send: Callable[[ReplyTo, Reply], None]) -> None:
+        self._view = view
+        self._turns = turns
+        self._send = send
+        self._waiting: dict[RunKey, list[Waiter]] = {}
+        self.patience: Deadlines[tuple[RunKey, Waiter]] = Deadlines()
+
+    def answer(self, command: Command, monotonic: float) -> None:
+        """Answer now, or keep the caller waiting for a result."""
+        if command.reply_to is None:
+            return
+        body = command.body
+        assert isinstance(body, QueryWorkflow)
+        if body.kind == "list":
+            self._reply(command, "", self._list(_arguments(body)))
+            return
+        run_id, run = current_run(self._view, command.workflow_id, body.run_id)
+        if run is None:
+            self._refuse(command, "not_found", f"{command.workflow_id}: no such workflow")
+        elif body.kind == "describe":
+            self._reply(command, run_id, self._describe(command.workflow_id, run_id, run))
+        elif body.kind == "history":
+            self._reply(command, run_id, self._history((command.workflow_id, run_id), run, _arguments(body)))
+        elif body.kind == "result":
+            self._result(command, run_id, run, body.wait_ms, monotonic)
+        elif body.kind == "code":
+            self._code(command, (command.workflow_id, run_id), run, body)
+        else:
+            self._refuse(command, "bad_request", f"unknown query {body.kind!r}")
+
+    # -- results: a long poll --------------------------------------------------------------------------------------------------
+
+    def _result(self, command: Command, run_id: str, run: RunRow, wait_ms: int, monotonic: float) -> None:
+        if run.status in CLOSED or run.status == "parked" or wait_ms <= 0:
+            self._send_result(command, run_id, run)
+            return
+        waiter = Waiter(command, run_id)
+        key = (command.workflow_id, run_id)
+        self._waiting.setdefault(key, []).append(waiter)
+        self.patience.add(monotonic + min(wait_ms, MAX_WAIT_MS) / 1000, (key, waiter))
+
+    def changed(self, keys: Iterator[RunKey]) -> None:
+        """Proven changes of runs: tell whoever waits for one that is closed or parked now."""
+        for key in keys:
+            if key not in self._waiting:
+                continue
+            run = self._view.get(RUNS, run_key(*key))
+            if run is not None and (run.status in CLOSED or run.status == "parked"):
+                for waiter in self._waiting.pop(key):
+                    self._send_result(waiter.command, key[1], run)
+
+    def expire(self, monotonic: float) -> None:
+        """Callers whose patience is over are told to ask again."""
+        for key, waiter in self.patience.due(monotonic):
+            waiters = self._waiting.get(key, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+                run = self._view.get(RUNS, run_key(*key))
+                self._send_result(waiter.command, key[1], run)
+
+    def _send_result(self, command: Command, run_id: str, run: RunRow | None) -> None:
+        if run is None:
+            self._refuse(command, "not_found", f"{command.workflow_id}/{run_id} left the state: its retention is over")
+            return
+        outcome = "answered" if run.status in CLOSED else "not_ready"
+        message = run.parked_message if run.status == "parked" else run.next_run_id
+        assert command.reply_to is not None
+        self._send(
+            command.reply_to,
+            Reply(command.id, command.workflow_id, run_id, outcome, run.status, message, run.result, run.failure),
+        )
+
+    # -- the others --------------------------------------------------------------------------------------------------------------
+
+    def _describe(self, workflow_id: str, run_id: str, run: RunRow) -> Any:
+        steps, children = [], []
+        for key, row in self._view.scan(STEPS, run_key(workflow_id, run_id)):
+            if isinstance(row, StepRow):
+                steps.append(views.step_view(str(key[2]), row))
+            elif isinstance(row, ChildRow):
+                children.append({"step": str(key[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
+        live = self._turns.live((workflow_id, run_id))
+        return {
+            **views.run_view(workflow_id, run_id, run),
+            "pending_steps": steps[:100],
+            "pending_children": children[:100],
+            "pending_timers": run.pending_timers,
+            "why": self._why(workflow_id, run_id, run, steps, live.waiting if live else ""),
+        }
+
+    def _why(self, workflow_id: str, run_id: str, run: RunRow, steps: list[Any], waiting: str) -> str:
+        """In a sentence: why the run does not go on."""
+        if run.status in CLOSED:
+            return f"it is {run.status}"
+        if run.status == "parked":
+            return f"parked ({run.parked_kind}): {run.parked_message}; after a fix: orchestrator workflow retry {workflow_id}"
+        if run.status == "delayed":
+            return "its start delay is not over"
+        if not self._turns.has_code(run):
+            version = f" version {run.version}" if run.version else ""
+            return f"waits for code: this engine has no {run.workflow_type}{version}; it goes on where that is deployed"
+        if steps:
+            first = steps[0]
+            more = f" and {len(steps) - 1} more" if len(steps) > 1 else ""
+            return f"waits for step {first['name']} ({first['state']}, attempt {first['attempt']}){more}"
+        due = self._next_timer(workflow_id, run_id)
+        return waiting or (f"waits for a timer due at {due} ms" if due else "waits for a signal or a child")
+
+    def _next_timer(self, workflow_id: str, run_id: str) -> int:
+        pending = [
+            row.due_at_ms
+            for key, row in self._view.scan(TIMERS, (0, workflow_id, run_id))
+            if str(key[3]).startswith("sleep|")
+        ]
+        return min(pending, default=0)
+
+    def _history(self, key: RunKey, run: RunRow, arguments: dict[str, Any]) -> Any:
+        start = int(arguments.get("from_seq", 1))
+        limit = min(int(arguments.get("limit", 500)), 2_000)
+        events: list[Any] = []
+        size = 0
+        for row_key, record in self._view.scan(HISTORY, key, after=history_key(*key, max(start - 1, 0))):
+            size += len(record.value) * 2
+            if len(events) == limit or (events and size > PAGE_BYTES):
+                return {"events": events, "next_seq": int(row_key[2]), "status": run.status}
+            events.append(views.event_view(record.event))
+        return {"events": events, "next_seq": None, "status": run.status}
+
+    def _list(self, arguments: dict[str, Any]) -> Any:
+        status = str(arguments.get("status") or "")
+        wanted = str(arguments.get("workflow_type") or "")
+        limit = min(int(arguments.get("limit", 100)), 1_000)
+        after = tuple(arguments["after"]) if arguments.get("after") else None
+        found: list[Any] = []
+        last: Key = ()
+        for key, row in self._view.scan(INDEX, (status,) if status else (), after=after):
+            if wanted and row.workflow_type != wanted:
+                continue
+            if len(found) == limit:
+                return {"runs": found, "next": list(last)}
+            last = key
+            run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
+            if run is not None:
+                found.append(views.run_view(str(key[2]), str(key[3]), run))
+        return {"runs": found, "next": None}
+
+    def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
+        live = self._turns.ready(self._view, key, run)
+        if live is None:
+            self._refuse(command, "no_code", f"{run.workflow_type} version {run.version} is not in this engine")
+            return
+        try:
+            answer = live.query(body.name, body.arguments)
+        except Exception as error:
+            # Whatever a query handler raises is the asker's to see; the run is untouched.
+            self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")
+            return
+        self._reply_payload(command, key[1], answer)
+
+    def _reply(self, command: Command, run_id: str, value: Any) -> None:
+        self._reply_payload(command, run_id, Payload(data=json.dumps(value, separators=(",", ":")).encode()))
+
+    def _reply_payload(self, command: Command, run_id: str, payload: Payload) -> None:
+        assert command.reply_to is not None
+        self._send(command.reply_to, Reply(command.id, command.workflow_id, run_id, "answered", result=payload))
+
+    def _refuse(self, command: Command, code: str, message: str) -> None:
+        assert command.reply_to is not None
+        self._send(command.reply_to, Reply(command.id, command.workflow_id, "", "rejected", code, message))
+
+
+def _arguments(body: QueryWorkflow) -> dict[str, Any]:
+    try:
+        found = json.loads(body.arguments.data or b"null")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+

@@ -1,0 +1,166 @@
+"""The engine process: membership says which partitions are its own, each gets a thread, a signal drains them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ..codec.records import Codec
+from ..core.commands import Command, HeartbeatStep
+from ..core.values import Actor
+from ..log.partitioner import partition_of
+from ..log.ports import Log, Out
+from ..sdk.registry import Registry
+from ..store.rows import Store
+from ..worker.calls import Report, StepExecutor, StepReport
+from .clock import Clock, SystemClock
+from .health import Health
+from .inbox import Requests
+from .options import EngineOptions
+from .partition import Partition, Shared, State
+from .supervisor import Supervisor
+from .turns import TurnGuard
+
+log = logging.getLogger(__name__)
+
+MakeExecutor = Callable[[Report, Callable[[], None]], StepExecutor]
+"""Builds the executor from where outcomes go and who is told of a freed slot."""
+
+
+class Engine:
+    """One process's partitions over a log, a registry of code and an executor of steps."""
+
+    def __init__(
+        self,
+        log_: Log,
+        registry: Registry,
+        make_executor: MakeExecutor,
+        open_store: Callable[[int, Codec], Store],
+        options: EngineOptions | None = None,
+        clock: Clock | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        self.options = options or EngineOptions()
+        self.log = log_
+        self.partitions: dict[int, Partition] = {}
+        self._codec = codec or Codec()
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._count = log_.topic_ids().partitions
+        self._guard = TurnGuard(self.options.turn_s)
+        self.executor = make_executor(self._route, self._slot_freed)
+        self._shared = Shared(
+            log_,
+            self._codec,
+            registry,
+            self.executor,
+            self._guard,
+            self._clock,
+            self.options,
+            lambda number: open_store(number, self._codec),
+            self._stopped,
+        )
+        self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
+
+    # -- life ------------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Join the application's engines."""
+        self._supervisor.start()
+        self.log.membership().start(self._assigned, self._revoked)
+
+    def stop(self, grace_s: float = 30.0) -> None:
+        """Release every partition, wait for running steps up to `grace_s`, report them, end. A second call does nothing."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        with self._lock:
+            owned = list(self.partitions.values())
+        for partition in owned:
+            partition.inbox.ask(Requests(release=True, grace_ms=int(grace_s * 1000)))
+        deadline = time.monotonic() + grace_s
+        for partition in owned:
+            if not partition.join(max(1.0, deadline - time.monotonic())):
+                log.error("partition %d did not release in time", partition.number)
+        self.log.membership().stop()
+        left = self.executor.stop(max(0.0, deadline - time.monotonic()))
+        if left:
+            log.warning("%d steps were cut off at the end of the grace time", len(left))
+        self._supervisor.stop()
+        self._guard.stop()
+        self.log.close()
+
+    def health(self) -> Health:
+        """For the probes."""
+        with self._lock:
+            states = {number: partition.state.value for number, partition in self.partitions.items()}
+        settled = all(state != State.RESTORING.value for state in states.values())
+        ready = all(state == State.OWNED.value for state in states.values())
+        member = self.log.membership().healthy() and not self._stopping.is_set()
+        return Health(member and settled, member and ready, not self._supervisor.hung(), states)
+
+    # -- membership --------------------------------------------------------------------------------------------------------------
+
+    def _assigned(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            with self._lock:
+                if number in self.partitions or self._stopping.is_set():
+                    continue
+                partition = self.partitions[number] = Partition(number, self._shared)
+            partition.start()
+
+    def _revoked(self, numbers: Sequence[int], lost: bool) -> None:
+        """Hand over, or, when the group has given the partitions away already, just stop: the log fences us."""
+        grace_ms = self.options.hand_over_ms
+        for number in numbers:
+            partition = self.partitions.get(number)
+            if partition is None:
+                self.log.membership().released(number)
+            else:
+                partition.inbox.ask(Requests(release=True, grace_ms=grace_ms))
+
+    def _stopped(self, number: int, problem: str) -> None:
+        """A partition's thread ended. Parked ones stay listed, so that probes and people see them."""
+        with self._lock:
+            partition = self.partitions.get(number)
+            if partition is not None and partition.state is not State.PARKED:
+                del self.partitions[number]
+        self.log.membership().released(number)
+
+    # -- outcomes of steps -----------------------------------------------------------------------------------------------------------
+
+    def _route(self, report: StepReport) -> None:
+        """To the partition that owns the run here, else by command to whoever owns it now."""
+        number = partition_of(report.workflow_id.encode(), self._count)
+        partition = self.partitions.get(number)
+        if partition is not None and not partition.inbox.request.release:
+            partition.inbox.put_report(report)
+            return
+        body = report.body
+        kind = "beat" if isinstance(body, HeartbeatStep) else "report"
+        command = Command(
+            id=f"{body.token}/{kind}/{self.options.instance}" + (f"/{time.time_ns()}" if kind == "beat" else ""),
+            workflow_id=report.workflow_id,
+            body=body,
+            actor=Actor(kind="engine", id=self.options.instance),
+            time_ms=self._clock.wall_ms(),
+        )
+        value = self._codec.encode_command(command)
+        out = Out(f"{self.log.app}.commands", number, report.workflow_id.encode(), value)
+        self.log.outgoing().send(out, lambda problem: _lost(report, problem))
+
+    def _slot_freed(self) -> None:
+        with self._lock:
+            owned = list(self.partitions.values())
+        for partition in owned:
+            partition.inbox.slot_is_free()
+
+
+def _lost(report: StepReport, problem: str) -> None:
+    if problem:
+        log.error("the outcome of %s could not be sent: %s; the step runs again", report.body.token, problem)
+
+

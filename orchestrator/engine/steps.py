@@ -1,0 +1,247 @@
+"""Local steps of a partition: what a committed event means for the executor, and what is watched while steps run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..core import ids
+from ..core.decide.decision import View
+from ..core.events import (
+    Event,
+    StepCancelRequested,
+    StepFailed,
+    StepRetried,
+    StepScheduled,
+    StepStarted,
+)
+from ..core.rows import HISTORY, STEPS, StepRow, history_key, step_key
+from ..core.tasks import TaskOffer
+from ..worker.calls import StepCall, StepExecutor
+from .clock import Clock
+from .deadlines import Deadlines
+from .options import EngineOptions
+
+
+class StepRef(NamedTuple):
+    """A step of a run."""
+
+    workflow_id: str
+    run_id: str
+    step: str
+
+
+class Watch(NamedTuple):
+    """A deadline of a step: `kind` is start_to_close, heartbeat, interrupted, again or offer; `token` guards against later attempts."""
+
+    kind: str
+    ref: StepRef
+    token: str
+    wait_s: float = 0.0
+
+
+class Begin(NamedTuple):
+    """An effect: begin an attempt. `safe` (`on_crash` retry) may begin as soon as the commit returned OK."""
+
+    call: StepCall
+    safe: bool
+
+
+class Stop(NamedTuple):
+    """An effect: tell a running attempt to end."""
+
+    token: str
+
+
+Effect = Begin | Stop
+
+
+class LocalSteps:
+    """One partition's side of the executor."""
+
+    def __init__(
+        self,
+        executor: StepExecutor,
+        options: EngineOptions,
+        clock: Clock,
+        send_offer: Callable[[str, TaskOffer], None],
+    ) -> None:
+        self.executor = executor
+        self.watches: Deadlines[Watch] = Deadlines()
+        self.wanting: OrderedDict[StepRef, str] = OrderedDict()
+        self.send_offer = send_offer
+        self._beats: dict[str, float] = {}
+        self._options = options
+        self._clock = clock
+
+    # -- from events to effects ----------------------------------------------------------------------------------------------
+
+    def effects(self, event: Event, view: View) -> list[Effect]:
+        """What an event that was just applied asks of the executor once committed (or proven)."""
+        body = event.body
+        if isinstance(body, StepScheduled):
+            if body.options.queue:
+                step = ids.step_id(body.path, body.n)
+                self.offered(StepRef(event.workflow_id, event.run_id, step), ids.step_token(event.run_id, step, 1))
+                return []
+            return self._begin(event, view, ids.step_id(body.path, body.n))
+        if isinstance(body, StepRetried):
+            return self._begin(event, view, body.step)
+        if isinstance(body, StepStarted):
+            ref = StepRef(event.workflow_id, event.run_id, body.step)
+            call = self.call_of(view, ref)
+            return [Begin(call, safe=False)] if call else []
+        if isinstance(body, StepCancelRequested | StepFailed):
+            attempt = body.attempt if isinstance(body, StepFailed) else 0
+            return self._stops(event.run_id, body.step, attempt)
+        return []
+
+    def _begin(self, event: Event, view: View, step: str) -> list[Effect]:
+        ref = StepRef(event.workflow_id, event.run_id, step)
+        row: StepRow = view.get(STEPS, step_key(*ref))
+        if row.options.queue:
+            self.offered(ref, row.token)
+            return []
+        if row.options.on_crash != "retry":
+            self.wanting[ref] = row.token
+            return []
+        call = self.call_of(view, ref)
+        return [Begin(call, safe=True)] if call else []
+
+    def _stops(self, run_id: str, step: str, attempt: int) -> list[Effect]:
+        prefix = f"{run_id}/{step}/"
+        if attempt:
+            return [Stop(f"{prefix}{attempt}")]
+        return [Stop(token) for token in self.executor.running() if token.startswith(prefix)]
+
+    def stops_of_run(self, run_id: str) -> list[Effect]:
+        """A closed run's attempts are told to end."""
+        return [Stop(token) for token in self.executor.running() if token.startswith(f"{run_id}/")]
+
+    def call_of(self, view: View, ref: StepRef) -> StepCall | None:
+        """The current attempt of a pending step, ready to be carried out."""
+        row = view.get(STEPS, step_key(*ref))
+        if not isinstance(row, StepRow):
+            return None
+        record = view.get(HISTORY, history_key(ref.workflow_id, ref.run_id, row.scheduled_seq))
+        scheduled = record.event.body
+        assert isinstance(scheduled, StepScheduled)
+        within = row.window_ms / 1000 if row.state == "started" else 0.0
+        return StepCall(
+            workflow_id=ref.workflow_id,
+            run_id=ref.run_id,
+            step=ref.step,
+            attempt=row.attempt,
+            token=row.token,
+            name=row.name,
+            arguments=scheduled.arguments,
+            idempotency_key=ids.idempotency_key(*ref),
+            start_to_close_ms=row.options.start_to_close_ms,
+            heartbeat_ms=row.options.heartbeat_ms,
+            details=row.details,
+            on_crash=row.options.on_crash,
+            begin_before=self._clock.monotonic() + within if within else 0.0,
+        )
+
+    # -- carrying them out -----------------------------------------------------------------------------------------------------
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Begin and stop attempts; those that the executor refuses for now are tried again."""
+        calls = [effect.call for effect in effects if isinstance(effect, Begin)]
+        if calls:
+            for refused in self.executor.start_many(calls):
+                ref = StepRef(refused.workflow_id, refused.run_id, refused.step)
+                self.watches.add(self._clock.monotonic() + 0.05, Watch("again", ref, refused.token))
+            for call in calls:
+                self._watch(call)
+        for effect in effects:
+            if isinstance(effect, Stop):
+                self.executor.cancel(effect.token)
+
+    def _watch(self, call: StepCall) -> None:
+        ref = StepRef(call.workflow_id, call.run_id, call.step)
+        now = self._clock.monotonic()
+        # Guarded attempts have durable timers from their StepStarted on.
+        if call.start_to_close_ms and not call.guarded:
+            wait = call.start_to_close_ms / 1000
+            self.watches.add(now + wait, Watch("start_to_close", ref, call.token, wait))
+        if call.heartbeat_ms and not call.guarded:
+            wait = call.heartbeat_ms / 1000
+            self.watches.add(now + wait, Watch("heartbeat", ref, call.token, wait))
+
+    # -- after a claim ---------------------------------------------------------------------------------------------------------
+
+    def resume(self, view: View, mine: str) -> list[Effect]:
+        """Every pending step of the partition, as its row and this process know it: begin, keep, wait out, or want a slot."""
+        self.watches.clear()
+        self.wanting.clear()
+        running = self.executor.running()
+        now = self._clock.monotonic()
+        begin: list[Effect] = []
+        for key, row in view.scan(STEPS, ()):
+            if not isinstance(row, StepRow):
+                continue
+            ref = StepRef(str(key[0]), str(key[1]), str(key[2]))
+            if row.options.queue:
+                if row.state == "scheduled":
+                    self.watches.add(now + self._options.offer_again_s, Watch("offer", ref, row.token))
+            elif row.token in running:
+                continue
+            elif row.state == "scheduled":
+                if row.options.on_crash == "retry":
+                    call = self.call_of(view, ref)
+                    begin += [Begin(call, safe=True)] if call else []
+                else:
+                    self.wanting[ref] = row.token
+            elif row.state in ("started", "handed_over"):
+                # The whole duration, from our own claim's read-back: the old owner counts from before its commit.
+                wait = 0.0 if row.worker == mine else row.window_ms / 1000
+                self.watches.add(now + wait, Watch("interrupted", ref, row.token))
+        return begin
+
+    # -- silence of local attempts -----------------------------------------------------------------------------------------------
+
+    def beat(self, token: str) -> None:
+        """A local attempt is alive."""
+        self._beats[token] = self._clock.monotonic()
+
+    def postponed(self, watch: Watch) -> bool:
+        """Whether a local time-out is not over after all: the attempt waits for a slot, or sent a heartbeat."""
+        now = self._clock.monotonic()
+        if self.executor.waiting(watch.token):
+            self.watches.add(now + watch.wait_s, watch)
+            return True
+        beat = self._beats.pop(watch.token, None) if watch.kind == "heartbeat" else None
+        if beat is not None and beat + watch.wait_s > now:
+            self.watches.add(beat + watch.wait_s, watch)
+            return True
+        return False
+
+    # -- offers to workers ---------------------------------------------------------------------------------------------------------
+
+    def offered(self, ref: StepRef, token: str) -> None:
+        """A step was offered to workers: offer it again if none takes it."""
+        wait = self._options.offer_again_s
+        self.watches.add(self._clock.monotonic() + wait, Watch("offer", ref, token, wait))
+
+    def offer_again(self, view: View, watch: Watch) -> None:
+        """Send an offer once more; the next time after twice as long."""
+        call = self.call_of(view, watch.ref)
+        row = view.get(STEPS, step_key(*watch.ref))
+        if call is None:
+            return
+        offer = TaskOffer(
+            *watch.ref,
+            call.attempt,
+            call.token,
+            call.name,
+            call.arguments,
+            call.idempotency_key,
+            call.start_to_close_ms,
+            call.heartbeat_ms,
+            call.details,
+        )
+        self.send_offer(row.options.queue, offer)
+        wait = min(2 * (watch.wait_s or self._options.offer_again_s), self._options.offer_again_max_s)
+        self.watches.add(self._clock.monotonic() + wait, watch._replace(wait_s=wait))

@@ -1,0 +1,44 @@
+"""One dead-man's switch a process: a hung partition ends it, from a C thread that needs no GIL (design.md §4)."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+from collections.abc import Callable, Iterable
+
+from .clock import Clock
+from .partition import Partition
+
+HUNG_S = 30.0
+
+
+class Supervisor:
+    """Re-arms the switch every second, but only while no partition is past its deadline."""
+
+    def __init__(self, partitions: Callable[[], Iterable[Partition]], clock: Clock) -> None:
+        self._partitions = partitions
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Arm the switch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Disarm it."""
+        self._stopped.set()
+        self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def hung(self) -> list[int]:
+        """Partitions past their deadline."""
+        now = self._clock.monotonic()
+        return [partition.number for partition in self._partitions() if partition.deadline < now]
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            if not self.hung() and sys.gettrace() is None:
+                faulthandler.dump_traceback_later(HUNG_S, exit=True)
+            self._stopped.wait(1.0)

@@ -1,0 +1,205 @@
+"""Runs whose coroutines are in memory: loaded by replay, woken one delivery at a time, evicted when memory is wanted."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from ..core.commands import ParkRun
+from ..core.decide.decision import View
+from ..core.events import Event, RunStarted
+from ..core.replay import turns_of
+from ..core.rows import HISTORY, RunRow
+from ..sdk.registry import Registry
+from ..sdk.turn import LiveRun, Overlong, Turn
+
+RunKey = tuple[str, str]
+
+
+class Taken(NamedTuple):
+    """A turn that was taken: the `seq` of its delivery, and what came of it."""
+
+    seq: int
+    turn: Turn
+
+
+class TurnGuard:
+    """Ends a turn that does not yield: raises `Overlong` in the partition's thread (design.md §4, careful mode)."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._armed: dict[int, float] = {}
+        self._fired: set[int] = set()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="turn-guard", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Armed and disarmed under one lock, so that the exception can only land inside."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._armed[thread] = time.monotonic() + self._limit_s
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._armed.pop(thread, None)
+                if thread in self._fired:
+                    self._fired.discard(thread)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+
+    def stop(self) -> None:
+        """End the watching thread."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(min(0.1, self._limit_s / 4)):
+            if sys.gettrace() is not None:
+                continue
+            now = time.monotonic()
+            with self._lock:
+                for thread in [thread for thread, due in self._armed.items() if due <= now]:
+                    del self._armed[thread]
+                    self._fired.add(thread)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overlong))
+
+
+class _Loaded:
+    """A run in memory: its coroutine, replays still to do, deliveries still to make."""
+
+    __slots__ = ("deliveries", "dirty", "live", "replays")
+
+    def __init__(self, live: LiveRun) -> None:
+        self.live = live
+        self.replays: deque[tuple[Event, list[Event]]] = deque()
+        self.deliveries: deque[Event] = deque()
+        self.dirty = False
+
+
+class Turns:
+    """The cache of one partition."""
+
+    def __init__(self, registry: Registry, guard: TurnGuard, capacity: int, replay_slice: int) -> None:
+        self._registry = registry
+        self._guard = guard
+        self._capacity = capacity
+        self._slice = replay_slice
+        self._runs: OrderedDict[RunKey, _Loaded] = OrderedDict()
+
+    def has_code(self, run: RunRow) -> bool:
+        """Whether this process has the code that the run is pinned to."""
+        return run.version != 0 and self._registry.workflow(run.workflow_type, run.version) is not None
+
+    def notice(self, event: Event) -> None:
+        """A delivery was recorded; a run in memory will take it without reading its history."""
+        loaded = self._runs.get((event.workflow_id, event.run_id))
+        if loaded is not None:
+            loaded.deliveries.append(event)
+
+    def next(self, view: View, key: RunKey, run: RunRow) -> Taken | None:
+        """Take the run's next turn, if it has a delivery that its code has not seen. `replaying(key)` tells a slice's end."""
+        loaded = self._runs.get(key)
+        if loaded is None:
+            loaded = self._load(view, key, run)
+        else:
+            self._runs.move_to_end(key)
+        problem = self._replay(loaded)
+        if problem is not None:
+            return problem
+        if loaded.replays or not loaded.deliveries:
+            return None
+        event = loaded.deliveries.popleft()
+        loaded.dirty = True
+        with self._guard.watch():
+            turn = loaded.live.deliver(event)
+        return Taken(event.seq, turn)
+
+    def replaying(self, key: RunKey) -> bool:
+        """Whether the run's replay was cut at the end of its slice and goes on in the next batch."""
+        loaded = self._runs.get(key)
+        return loaded is not None and bool(loaded.replays)
+
+    def live(self, key: RunKey) -> LiveRun | None:
+        """The run's coroutine, if it is in memory."""
+        loaded = self._runs.get(key)
+        return None if loaded is None else loaded.live
+
+    def ready(self, view: View, key: RunKey, run: RunRow) -> LiveRun | None:
+        """The run's coroutine brought to its last turn, for a query; None without code."""
+        if not self.has_code(run):
+            return None
+        loaded = self._runs.get(key) or self._load(view, key, run)
+        while loaded.replays:
+            if self._replay(loaded) is not None:
+                return None
+        return loaded.live
+
+    def drop(self, key: RunKey) -> None:
+        """Evict one run."""
+        loaded = self._runs.pop(key, None)
+        if loaded is not None:
+            loaded.live.evict()
+
+    def drop_dirty(self) -> None:
+        """Evict every run that took a turn since the last proven footer."""
+        for key in [key for key, loaded in self._runs.items() if loaded.dirty]:
+            self.drop(key)
+
+    def proven(self) -> None:
+        """The log has what every run in memory did."""
+        for loaded in self._runs.values():
+            loaded.dirty = False
+
+    def trim(self) -> None:
+        """Evict the longest unused above the capacity. Only clean runs: a dirty one's turn is not on the log yet."""
+        over = len(self._runs) - self._capacity
+        if over > 0:
+            for key in [key for key, loaded in self._runs.items() if not loaded.dirty][:over]:
+                self.drop(key)
+
+    def clear(self) -> None:
+        """Evict all."""
+        for key in list(self._runs):
+            self.drop(key)
+
+    def _load(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
+        code = self._registry.workflow(run.workflow_type, run.version)
+        assert code is not None, "has_code is asked first"
+        history = [record.event for _, record in view.scan(HISTORY, key)]
+        started = history[0].body
+        assert isinstance(started, RunStarted)
+        loaded = _Loaded(LiveRun(code, key[0], key[1], started))
+        for delivery, recorded in turns_of(history):
+            if delivery.seq <= run.turn:
+                loaded.replays.append((delivery, recorded))
+            else:
+                loaded.deliveries.append(delivery)
+        self._runs[key] = loaded
+        return loaded
+
+    def _replay(self, loaded: _Loaded) -> Taken | None:
+        for _ in range(min(self._slice, len(loaded.replays))):
+            delivery, recorded = loaded.replays.popleft()
+            with self._guard.watch():
+                turn = loaded.live.replay(delivery, recorded)
+            if turn.verdict is not None:
+                return Taken(delivery.seq, turn)
+        return None
+
+
+def crashed_verdict(attempts: int) -> ParkRun:
+    """The verdict over a run whose turns ended the process again and again."""
+    return ParkRun(
+        "crashed",
+        f"{attempts} attempts at this run's next turn ended the engine process; it is not tried again until"
+        " `orchestrator workflow retry`",
+    )

@@ -1,0 +1,105 @@
+"""Rows and events as JSON for people: what `describe`, `history` and `list` answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from ..core.events import DELIVERABLE, Event
+from ..core.rows import RunRow, StepRow
+from ..core.values import Failure, Payload
+
+Json = dict[str, Any]
+
+
+def payload_view(payload: Payload) -> Any:
+    """A payload's value if it is readable JSON; what it is otherwise."""
+    if payload.blob is not None:
+        return {"$blob": payload.blob.name, "size": payload.blob.size}
+    if payload.codec == "json" and not payload.key_id:
+        try:
+            return json.loads(payload.data)
+        except ValueError:
+            pass
+    return {"$codec": payload.codec, "key_id": payload.key_id, "base64": base64.b64encode(payload.data).decode()}
+
+
+def failure_view(failure: Failure | None) -> Json | None:
+    """An error as people read it."""
+    if failure is None:
+        return None
+    return {
+        "type": failure.type,
+        "message": failure.message,
+        "details": payload_view(failure.details),
+        "traceback": failure.traceback,
+        "retryable": failure.retryable,
+    }
+
+
+def value_view(value: Any) -> Any:
+    """Any field of an event."""
+    if isinstance(value, Payload):
+        return payload_view(value)
+    if isinstance(value, Failure):
+        return failure_view(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if hasattr(value, "_asdict"):
+        return {name: value_view(field) for name, field in value._asdict().items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def event_view(event: Event) -> Json:
+    """One event of a history."""
+    body = event.body
+    return {
+        "seq": event.seq,
+        "type": type(body).__name__,
+        "at_ms": event.recorded_at_ms,
+        "turn": getattr(body, "turn", 0),
+        "delivered": isinstance(body, DELIVERABLE),
+        "body": {name: value_view(value) for name, value in body._asdict().items() if name != "turn"},
+        "cause": {name: value_view(value) for name, value in event.cause._asdict().items() if value not in ("", -1, None)},
+        "batch": [event.claim_no, event.batch_no, event.batch_index],
+    }
+
+
+def step_view(step: str, row: StepRow) -> Json:
+    """A step that has no result yet."""
+    return {
+        "step": step,
+        "name": row.name,
+        "state": row.state,
+        "attempt": row.attempt,
+        "since_ms": row.since_ms,
+        "next_at_ms": row.since_ms + row.window_ms if row.state == "backoff" else None,
+        "queue": row.options.queue,
+        "worker": row.worker,
+        "on_crash": row.options.on_crash,
+    }
+
+
+def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:
+    """A run's head."""
+    return {
+        "workflow_id": workflow_id,
+        "run_id": run_id,
+        "workflow_type": run.workflow_type,
+        "version": run.version,
+        "status": run.status,
+        "started_at_ms": run.started_at_ms,
+        "closed_at_ms": run.closed_at_ms or None,
+        "seq": run.seq,
+        "steps_done": run.steps_done,
+        "cancel_requested": run.cancel_requested,
+        "parked": (
+            {"kind": run.parked_kind, "message": run.parked_message, "call_site": run.parked_at}
+            if run.status == "parked"
+            else None
+        ),
+        "failure": failure_view(run.failure),
+        "next_run_id": run.next_run_id or None,
+        "code": run.code._asdict(),
+    }
