@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
-def completion(context: click.Context, shell: str) -> None:
+def completion(context: click.Context, /, shell: str) -> None:
     """Print the completion script of SHELL.
 
     bash: eval "$(orchestrator completion bash)" in ~/.bashrc; zsh the same in ~/.zshrc;

@@ -42,7 +42,7 @@ class Root(LazyGroup):
 @click.option("--debug", is_flag=True, help="Show tracebacks and debug logs.")
 @click.version_option(package_name="durable-orchestrator", prog_name="orchestrator")
 @click.pass_context
-def root(context: click.Context, app: str | None, app_name: str | None, bootstrap: str | None, debug: bool) -> None:
+def root(context: click.Context, /, app: str | None, app_name: str | None, bootstrap: str | None, debug: bool) -> None:
     """Durable execution on Kafka: start and steer runs, run engines and workers, look after the log.
 
     Settings come from ORCHESTRATOR_* variables; the options here win over them.

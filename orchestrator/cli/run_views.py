@@ -29,7 +29,7 @@ async def gathered(items: AsyncIterator[T]) -> list[T]:
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @output_option
 @click.pass_context
-def show_command(context: click.Context, workflow_id: str, run_id: str, output: str) -> None:
+def show_command(context: click.Context, /, workflow_id: str, run_id: str, output: str) -> None:
     """Show a run, its open steps, and in a sentence why it waits."""
 
     async def work(calls: Calls) -> RunDescription:
@@ -78,7 +78,7 @@ def why(run: RunDescription) -> str:
 @click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
 @output_option
 @click.pass_context
-def history_command(context: click.Context, workflow_id: str, run_id: str, from_seq: int, output: str) -> None:
+def history_command(context: click.Context, /, workflow_id: str, run_id: str, from_seq: int, output: str) -> None:
     """Print a run's history, event by event."""
 
     async def work(calls: Calls) -> list[HistoryEvent]:
@@ -122,7 +122,7 @@ def event_summary(event: HistoryEvent) -> str:
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many.")
 @output_option
 @click.pass_context
-def list_command(context: click.Context, status: str, workflow_type: str, limit: int, output: str) -> None:
+def list_command(context: click.Context, /, status: str, workflow_type: str, limit: int, output: str) -> None:
     """List runs, asking every partition; newest first."""
 
     async def work(calls: Calls) -> list[RunSummary]:

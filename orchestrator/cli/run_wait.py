@@ -1,4 +1,4 @@
-"""Waiting for runs: `workflow wait`, `watch` and `debug`."""
+"""Waiting for runs: `workflow wait` and `watch`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
 @click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="Give up after so long; the run goes on.")
 @output_option
 @click.pass_context
-def wait_command(context: click.Context, workflow_id: str, run_id: str, timeout: float, output: str) -> None:
+def wait_command(context: click.Context, /, workflow_id: str, run_id: str, timeout: float, output: str) -> None:
     """Wait until a run has ended and print its result; follows continue-as-new.
 
     Exit code 1 if it failed, was cancelled or terminated, or is parked when the time is over;
@@ -98,7 +98,7 @@ def wait_command(context: click.Context, workflow_id: str, run_id: str, timeout:
 @click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
 @output_option
 @click.pass_context
-def watch_command(context: click.Context, workflow_id: str, from_seq: int, output: str) -> None:
+def watch_command(context: click.Context, /, workflow_id: str, from_seq: int, output: str) -> None:
     """Print a run's events as they happen, until it has ended."""
 
     async def work(calls: Calls) -> None:

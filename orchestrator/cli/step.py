@@ -47,7 +47,7 @@ def _resolve(context: click.Context, step_id: str, output: str, options: dict[st
 @request_options
 @output_option
 @click.pass_context
-def complete(context: click.Context, workflow_id: str, step_id: str, result: str, **options: Any) -> None:
+def complete(context: click.Context, /, workflow_id: str, step_id: str, result: str, **options: Any) -> None:
     """Complete STEP with RESULT (JSON, else text), as if it had returned that."""
     run_id, payload = str(options["run_id"]), json_payload(value_of(result))
     _resolve(
@@ -68,7 +68,7 @@ def complete(context: click.Context, workflow_id: str, step_id: str, result: str
 @request_options
 @output_option
 @click.pass_context
-def fail(context: click.Context, workflow_id: str, step_id: str, message: str, **options: Any) -> None:
+def fail(context: click.Context, /, workflow_id: str, step_id: str, message: str, **options: Any) -> None:
     """Fail STEP with MESSAGE; the workflow's code sees the error. It is not retried."""
     run_id, failure = str(options["run_id"]), Failure(str(options["error_type"]), message, retryable=False)
     _resolve(
@@ -87,7 +87,7 @@ def fail(context: click.Context, workflow_id: str, step_id: str, message: str, *
 @request_options
 @output_option
 @click.pass_context
-def retry(context: click.Context, workflow_id: str, step_id: str, **options: Any) -> None:
+def retry(context: click.Context, /, workflow_id: str, step_id: str, **options: Any) -> None:
     """Attempt STEP again: a parked one, or one that waits for its next attempt."""
     run_id = str(options["run_id"])
     _resolve(

@@ -18,7 +18,7 @@ def worker() -> None:
 @worker.command("run")
 @click.option("--queue", "queues", multiple=True, help="A task queue; repeat for more  [ORCHESTRATOR_QUEUES].")
 @click.pass_context
-def run_command(context: click.Context, queues: tuple[str, ...]) -> None:
+def run_command(context: click.Context, /, queues: tuple[str, ...]) -> None:
     """Take steps from task queues and run them until SIGTERM or Ctrl-C, which drain first."""
     settings: Settings = settings_of(context).with_changes(queues=queues or None)
     settings.required_app()

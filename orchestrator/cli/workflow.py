@@ -17,7 +17,7 @@ from . import exits
 from .arguments import json_of, value_of, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_views import history_command, list_command, show_command
-from .run_wait import debug_command, report_end, wait_command, wait_for, watch_command
+from .run_wait import report_end, wait_command, wait_for, watch_command
 from .session import call, request_of, request_options, settings_of
 
 
@@ -26,7 +26,7 @@ def workflow() -> None:
     """Start, watch and steer runs."""
 
 
-for _command in (show_command, history_command, list_command, wait_command, watch_command, debug_command):
+for _command in (show_command, history_command, list_command, wait_command, watch_command):
     workflow.add_command(_command)
 
 
@@ -82,7 +82,7 @@ def _answer(reply: Reply) -> dict[str, Any]:
 @workflow.command()
 @_start_options
 @click.pass_context
-def start(context: click.Context, output: str, **options: Any) -> None:
+def start(context: click.Context, /, output: str, **options: Any) -> None:
     """Start a run of TYPE, with its arguments by name, and print where it is."""
     request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
 
@@ -95,7 +95,7 @@ def start(context: click.Context, output: str, **options: Any) -> None:
 @workflow.command()
 @_start_options
 @click.pass_context
-def execute(context: click.Context, output: str, **options: Any) -> None:
+def execute(context: click.Context, /, output: str, **options: Any) -> None:
     """Start a run of TYPE and wait for its result; --timeout bounds the whole wait.
 
     Exit code 1 if the run fails, is cancelled or terminated; 4 if it has not ended in time (it goes on).
@@ -118,7 +118,7 @@ def execute(context: click.Context, output: str, **options: Any) -> None:
 @request_options
 @output_option
 @click.pass_context
-def signal(context: click.Context, workflow_id: str, name: str, value: str, output: str, **options: Any) -> None:
+def signal(context: click.Context, /, workflow_id: str, name: str, value: str, output: str, **options: Any) -> None:
     """Send signal NAME with VALUE (JSON, else text) to a run; durable when this returns."""
     request, run_id = request_of(options), str(options["run_id"])
 
@@ -136,7 +136,7 @@ def signal(context: click.Context, workflow_id: str, name: str, value: str, outp
 @click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
 @output_option
 @click.pass_context
-def query(context: click.Context, workflow_id: str, name: str, output: str, **options: Any) -> None:
+def query(context: click.Context, /, workflow_id: str, name: str, output: str, **options: Any) -> None:
     """Ask the run's code question NAME and print the answer."""
     payload = json_payload(workflow_arguments(options["arguments"], ""))
 
@@ -154,7 +154,7 @@ def _steer(name: str, help_text: str, done: Callable[..., Any]) -> click.Command
     @request_options
     @output_option
     @click.pass_context
-    def command(context: click.Context, workflow_id: str, run_id: str, output: str, **options: Any) -> None:
+    def command(context: click.Context, /, workflow_id: str, run_id: str, output: str, **options: Any) -> None:
         request = request_of(options)
 
         async def work(calls: Calls) -> Reply:

@@ -1,0 +1,134 @@
+"""The command line's root: what it lists, how fast, and how errors become sentences and codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator import errors
+from orchestrator.cli import exits, session
+from orchestrator.cli.main import Root, root
+from tests.cli.conftest import Ran
+from tests.client.fake_engine import FakeEngine, FakeTransport
+
+Run = Callable[..., Ran]
+
+
+def test_every_noun_can_be_imported() -> None:
+    commands = [name for name, later in Root.later.items() if later.is_there()]
+    assert {"workflow", "step", "engine", "worker", "completion"} <= set(commands)
+    for name in commands:
+        assert Root.later[name].load().name == name
+
+
+def test_help_imports_no_noun() -> None:
+    program = (
+        "import sys; from orchestrator.cli.main import main; code = main(['--help']);"
+        "loaded = [n for n in sys.modules if n in ('fastavro', 'confluent_kafka', 'orchestrator.cli.workflow')];"
+        "sys.exit(f'{code} {loaded}' if code or 'orchestrator.cli.workflow' in loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "workflow" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.WorkflowNotFound("x"), 3),
+        (errors.RunClosed("x"), 3),
+        (errors.WorkflowAlreadyRunning("x"), 5),
+        (errors.CommandRejected("x"), 5),
+        (errors.ReplyTimeout("x"), 4),
+        (errors.KafkaUnavailable("x"), 6),
+        (errors.ConfigurationError("x"), 2),
+        (errors.RunParked("x"), 1),
+        (errors.LogGap("x"), 1),
+        (ValueError("x"), 1),
+    ],
+)
+def test_errors_have_codes(error: Exception, code: int) -> None:
+    assert exits.code_of(error) == code
+
+
+def test_an_error_is_one_sentence_and_a_traceback_only_with_debug(
+    engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_kafka(app: str, settings: object) -> FakeTransport:
+        raise errors.KafkaUnavailable("127.0.0.1:1 does not answer:\n is Kafka running?")
+
+    monkeypatch.setattr(session, "open_transport", no_kafka)
+    ran = run("workflow", "show", "x")
+    assert (ran.code, ran.err) == (6, "error: 127.0.0.1:1 does not answer: is Kafka running?\n")
+    ran = run("--debug", "workflow", "show", "x")
+    assert ran.code == 6
+    assert "Traceback" in ran.err
+
+
+def test_ctrl_c_is_130(engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(app: str, settings: object) -> FakeTransport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "open_transport", interrupted)
+    ran = run("workflow", "show", "x")
+    assert (ran.code, ran.err.strip()) == (130, "interrupted")
+
+
+def test_no_application_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_APP", raising=False)
+    monkeypatch.delenv("ORCHESTRATOR_APP_NAME", raising=False)
+    ran = run("workflow", "show", "x")
+    assert ran.code == 2
+    assert "ORCHESTRATOR_APP" in ran.err
+
+
+def test_a_wrong_word_is_usage(run: Run) -> None:
+    ran = run("workflw")
+    assert ran.code == 2
+    assert "No such command" in ran.err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run: Run, shell: str) -> None:
+    ran = run("completion", shell)
+    assert ran.code == 0
+    assert "_ORCHESTRATOR_COMPLETE" in ran.out
+
+
+def test_completion_completes(tmp_path: Path) -> None:
+    environment = {
+        "_ORCHESTRATOR_COMPLETE": "bash_complete",
+        "COMP_WORDS": "orchestrator workflow sh",
+        "COMP_CWORD": "2",
+    }
+    program = "from orchestrator.cli.main import main; main([])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["plain,show"], done.stderr
+
+
+def test_every_command_of_a_program_prints_three_ways() -> None:
+    quiet = {"run", "completion", "dev"}
+    missing = []
+    for name, later in Root.later.items():
+        if not later.is_there() or name == "kafka":
+            continue
+        command = later.load()
+        leaves = getattr(command, "commands", {name: command})
+        missing += [
+            f"{name} {leaf}"
+            for leaf, inner in leaves.items()
+            if leaf not in quiet and not any(option.name == "output" for option in inner.params)
+        ]
+    assert missing == []
+    assert root.name == "root"
