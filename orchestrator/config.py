@@ -75,9 +75,11 @@ class Settings:
         for name, text in source.items():
             if name.startswith(KAFKA_PREFIX):
                 kafka[_option(name)] = text
-            elif name in READERS and text.strip():
+            elif name in READERS:
+                # An empty variable is an unset one: compose files and manifests cannot leave one out.
                 field_name, read = READERS[name]
-                values[field_name] = read(name, text.strip())
+                if text.strip():
+                    values[field_name] = read(name, text.strip())
             elif name.startswith(PREFIX) and name not in OUTSIDE:
                 _refuse_typing_error(name)
         return cls(kafka=MappingProxyType(kafka), **values).checked()
