@@ -64,6 +64,7 @@ class Settings:
     reply_timeout_s: float = 30.0
     health_host: str = "127.0.0.1"
     health_port: int = 0
+    dev: bool = False
     log_level: str = "INFO"
 
     @classmethod
@@ -174,6 +175,14 @@ def _seconds(least: float, most: float) -> Callable[[str, str], float]:
     return read
 
 
+def _yes(name: str, text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ConfigurationError(f"{name}={text!r}: must be 1 or 0")
+
+
 def _words(_name: str, text: str) -> tuple[str, ...]:
     return tuple(word for part in text.split(",") if (word := part.strip()))
 
@@ -222,6 +231,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_REPLY_TIMEOUT_S": ("reply_timeout_s", _seconds(0.1, 86_400)),
         "ORCHESTRATOR_HEALTH_HOST": ("health_host", _text),
         "ORCHESTRATOR_HEALTH_PORT": ("health_port", _whole(0, 65_535)),
+        "ORCHESTRATOR_DEV": ("dev", _yes),
         "ORCHESTRATOR_LOG_LEVEL": (
             "log_level",
             lambda name, text: _one_of("debug", "info", "warning", "error")(name, text).upper(),

@@ -33,6 +33,7 @@ VALUES = {
     "ORCHESTRATOR_REPLY_TIMEOUT_S": ("5", 5.0),
     "ORCHESTRATOR_HEALTH_HOST": ("0.0.0.0", "0.0.0.0"),
     "ORCHESTRATOR_HEALTH_PORT": ("8080", 8080),
+    "ORCHESTRATOR_DEV": ("on", True),
     "ORCHESTRATOR_LOG_LEVEL": ("debug", "DEBUG"),
 }
 
@@ -74,6 +75,7 @@ def test_librdkafka_options_pass_through_and_stay_out_of_sight() -> None:
         ("ORCHESTRATOR_LANES", "0", "ORCHESTRATOR_LANES=0: must be from 1 to 16"),
         ("ORCHESTRATOR_GRACE_S", "long", "must be seconds, as in 30 or 0.5"),
         ("ORCHESTRATOR_GRACE_S", "-1", "must be from 0 to 86400 seconds"),
+        ("ORCHESTRATOR_DEV", "maybe", "must be 1 or 0"),
         ("ORCHESTRATOR_ISOLATION", "none", "must be process or thread"),
         ("ORCHESTRATOR_ASSIGNMENT", "3-1", "partition numbers and ranges, as in 0-3,8"),
         ("ORCHESTRATOR_ASSIGNMENT", "1", "means nothing without ORCHESTRATOR_MEMBERSHIP=static"),
@@ -100,3 +102,11 @@ def test_options_win_over_the_environment() -> None:
     assert settings.with_changes(bootstrap="b:2", app=None).bootstrap == "b:2"
     with pytest.raises(ConfigurationError, match="give --app"):
         settings.required_app()
+
+
+def test_the_reference_lists_every_variable() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+    listed = page.replace(
+        "`ORCHESTRATOR_HEALTH_HOST`, `_PORT`", "`ORCHESTRATOR_HEALTH_HOST` `ORCHESTRATOR_HEALTH_PORT`"
+    )
+    assert [name for name in READERS if f"`{name}`" not in listed] == []
