@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from ..codec.records import Codec
@@ -44,7 +45,7 @@ class Outbox:
             number = self._numbers
             self._waiting[number] = (key, row)
             self._order.append((number, BatchId(int(key[0]), int(key[1]))))
-            self._outgoing.send(self._out(row), lambda problem, number=number: self._inbox.put_ack(number, problem))
+            self._outgoing.send(self._out(row), partial(self._inbox.put_ack, number))
 
     def nothing_in(self, batch: BatchId) -> None:
         """A proven batch without rows: `upto` may pass it."""

@@ -57,6 +57,8 @@ class Ground:
         self.claim_no = 0
         self.unclean = False
         self.restored_events = 0
+        self.skip_below = 0
+        """Sabotage only (`input_ignored`): commands below this offset are not read again after a failure."""
         self.where = f"{log_.app}.events/{number}"
         self._assembler = BatchAssembler(self.where)
 
@@ -81,7 +83,7 @@ class Ground:
         """Where to go on reading commands; the log's start when no footer says otherwise."""
         position = self.position()
         if position is not None:
-            return position.position
+            return position.position._replace(offset=max(position.position.offset, self.skip_below))
         start, _ = self.log.inputs().bounds(self.number)
         return InputPosition(ids.cluster_id, ids.commands, self.number, start)
 
@@ -257,6 +259,3 @@ class Ground:
         self.log.tail().unfollow(self.number)
         self.log.inputs().unfollow(self.number)
         self.overlay.discard()
-
-
-__all__ = ["BatchId", "ClaimLost", "Fenced", "Ground", "HangingTransaction", "LogGap"]

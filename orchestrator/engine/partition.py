@@ -501,7 +501,7 @@ class Partition:
         self.turns.drop_dirty()
         self.ground.give_up()
         if sabotaged("input_ignored"):
-            self.ground.skip_input_to(self.intake.next_offset)
+            self.ground.skip_below = self.intake.next_offset
         self.ground.lanes = self._shared.log.lanes(self.number)
 
     def _hand_over(self) -> None:

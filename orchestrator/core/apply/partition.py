@@ -65,10 +65,18 @@ def partition_released(fold: Fold, body: PartitionReleased) -> None:
     fold.state.put(META, CLAIM_KEY, fold.state.get(META, CLAIM_KEY)._replace(released=True))
 
 
-def command_recorded(
-    fold: Fold, body: CommandRejected | CommandAccepted | InputLost | LevelChanged | SendFailed
-) -> None:
+def recorded(fold: Fold, body: CommandAccepted | InputLost | LevelChanged | SendFailed) -> None:
     """Nothing but the record itself; an answer, if one is due, is stored for every event alike."""
+
+
+def command_rejected(fold: Fold, body: CommandRejected) -> None:
+    """A refused child start is its parent's to know."""
+    if body.parent is not None:
+        failure = Failure(body.code, body.message, retryable=False)
+        fold.send_command(
+            body.parent.workflow_id,
+            ReportChild(body.parent.run_id, body.parent.step, "", "rejected", failure=failure),
+        )
 
 
 def turn_attempted(fold: Fold, body: TurnAttempted) -> None:
