@@ -23,8 +23,10 @@ async def double(number: int) -> int:
 async def order(number: int) -> int:
     return await double(number) + await double(1)
 """
+FOREIGN = {"PYTHONPATH", "ORCHESTRATOR_APP", "ORCHESTRATOR_BOOTSTRAP", "ORCHESTRATOR_STATE_DIR"}
 READY_S = 180  # the first start fetches the broker's jars
-ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
+ADDRESS = re.compile(r"ready at (127\.0\.0\.1:\d+)")
+STARTED = "started (pid"
 
 
 def lines_of(process: subprocess.Popen[str]) -> queue.Queue[str | None]:
@@ -42,14 +44,17 @@ def lines_of(process: subprocess.Popen[str]) -> queue.Queue[str | None]:
 
 
 def address_of(lines: queue.Queue[str | None], seen: list[str]) -> str:
-    """Wait for the line that names Kafka's address."""
+    """Kafka's address, once its line and the first process's line have come."""
+    address = ""
     while True:
         line = lines.get(timeout=READY_S)
         if line is None:
             raise SystemExit("smoke: `orchestrator dev` ended early:\n" + "".join(seen))
         seen.append(line)
         if found := ADDRESS.search(line):
-            return found[0]
+            address = found[1]
+        if address and STARTED in line:
+            return address
 
 
 def group_is_alive(group: int) -> bool:
@@ -65,9 +70,9 @@ def use(command: Path, folder: Path) -> str:
     """Start `orchestrator dev shop:app`, run one workflow through it, end it with Ctrl-C; returns what it printed."""
     folder.mkdir()
     (folder / "shop.py").write_text(SHOP, encoding="utf-8")
-    settings = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PIP_FIND_LINKS"}}
+    settings = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     dev = subprocess.Popen(
-        [command, "dev", "shop:app"],
+        [command, "dev", "shop:app", "--port", "0"],
         cwd=folder,
         env=settings,
         stdin=subprocess.DEVNULL,
