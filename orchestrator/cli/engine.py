@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from . import exits
+from .owned import end_with_owner
 from .session import settings_of
 
 
@@ -14,11 +15,14 @@ def engine() -> None:
 
 
 @engine.command("run")
+@click.option("--owned", is_flag=True, hidden=True, help="End when stdin closes.")
 @click.pass_context
-def run_command(context: click.Context) -> None:
+def run_command(context: click.Context, /, owned: bool) -> None:
     """Own partitions of the application and run its workflows until SIGTERM or Ctrl-C, which drain first."""
     settings = settings_of(context)
     settings.required_app()
+    if owned:
+        end_with_owner()
     from orchestrator.engine.run import run_engine
 
     code = run_engine(settings)

@@ -7,6 +7,7 @@ import click
 from orchestrator.config import Settings
 
 from . import exits
+from .owned import end_with_owner
 from .session import settings_of
 
 
@@ -17,11 +18,14 @@ def worker() -> None:
 
 @worker.command("run")
 @click.option("--queue", "queues", multiple=True, help="A task queue; repeat for more  [ORCHESTRATOR_QUEUES].")
+@click.option("--owned", is_flag=True, hidden=True, help="End when stdin closes.")
 @click.pass_context
-def run_command(context: click.Context, /, queues: tuple[str, ...]) -> None:
+def run_command(context: click.Context, /, queues: tuple[str, ...], owned: bool) -> None:
     """Take steps from task queues and run them until SIGTERM or Ctrl-C, which drain first."""
     settings: Settings = settings_of(context).with_changes(queues=queues or None)
     settings.required_app()
+    if owned:
+        end_with_owner()
     from orchestrator.worker.run import run_worker
 
     code = run_worker(settings)

@@ -1,0 +1,180 @@
+"""`orchestrator dev`: Kafka, topics, engine and worker in one command, for development."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from orchestrator.config import Settings
+
+from . import exits
+from .output import say
+from .owned import Owned
+from .session import settings_of
+from .watching import SourceWatch, complaint
+
+RELOAD_GRACE_S = 5.0
+LOOK_S = 0.3
+"""Seconds between two looks at the processes and at the source files."""
+DEV_PARTITIONS = 4
+
+
+class Plan(NamedTuple):
+    """What to run: names of the processes with their command lines, all under one environment."""
+
+    processes: Mapping[str, list[str]]
+    environment: Mapping[str, str]
+    grace_s: float
+
+
+class Crew:
+    """The processes of `dev`, started and ended together."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._members: list[Owned] = []
+
+    def start(self) -> None:
+        """Start every process."""
+        for name, arguments in self._plan.processes.items():
+            member = Owned(name, arguments, self._plan.environment)
+            self._members.append(member)
+            say(f"  {name} started (pid {member.pid})")
+
+    def stop(self) -> None:
+        """Drain every process and wait until all have ended."""
+        members, self._members = self._members, []
+        for member in members:
+            member.drain()
+        for member in members:
+            member.wait(self._plan.grace_s)
+
+    def lost(self) -> tuple[str, int] | None:
+        """Name and exit code of a process that ended by itself."""
+        for member in self._members:
+            code = member.ended()
+            if code is not None:
+                return member.name, code
+        return None
+
+
+@click.command()
+@click.argument("app", metavar="[MODULE:ATTR]", default="")
+@click.option("--reload", is_flag=True, help="Start anew when a Python file below this directory changes.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=9092, show_default=True, help="Of the embedded Kafka.")
+@click.pass_context
+def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
+    """Run Kafka, topics, engine and worker of MODULE:ATTR until Ctrl-C.
+
+    With --bootstrap or ORCHESTRATOR_BOOTSTRAP that Kafka is used instead of the embedded one. Coroutines are thrown
+    away and replayed after every turn, so that code that does not replay is found here.
+    """
+    settings = settings_of(context).with_changes(app=app or None)
+    settings.required_app()
+    given = context.find_root().params.get("bootstrap") or os.environ.get("ORCHESTRATOR_BOOTSTRAP")
+    # An orderly end for `kill` as for Ctrl-C: the processes first, Kafka last.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as stack:
+        if not given:
+            settings = settings.with_changes(bootstrap=_start_kafka(stack, settings, port))
+        crew = Crew(_prepare(settings, reload, own_kafka=not given))
+        stack.callback(_wind_up, crew)
+        crew.start()
+        code = _reloading(crew) if reload else _until_lost(crew)
+    if code:
+        raise exits.Exit(code)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _wind_up(crew: Crew) -> None:
+    say("ending: running steps may finish ...")
+    crew.stop()
+
+
+def _start_kafka(stack: ExitStack, settings: Settings, port: int) -> str:
+    try:
+        from orchestrator.devkafka import DevKafka
+    except ImportError as error:
+        raise click.UsageError(
+            "the embedded Kafka needs an extra: pip install 'durable-orchestrator[kafka]'; or give --bootstrap"
+        ) from error
+    say("starting Kafka ...")
+    started = time.monotonic()
+    broker = DevKafka.start(port=port, data_dir=settings.state_dir / "kafka")
+    stack.callback(_stop_kafka, broker.stop)
+    say(f"  Kafka ready at {broker.bootstrap} ({time.monotonic() - started:.1f} s)")
+    return str(broker.bootstrap)
+
+
+def _stop_kafka(stop: Callable[[], object]) -> None:
+    stop()
+    say("Kafka stopped")
+
+
+def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
+    """Load the application once to check it, create its topics, and say what to run."""
+    from orchestrator.log.topics import init_topics
+    from orchestrator.worker.loading import load_app
+
+    from .topics import log_config
+
+    application = load_app(settings.required_app())
+    name = str(application.name)
+    partitions = DEV_PARTITIONS if own_kafka else settings.partitions
+    queues = sorted(application.registry.queues)
+    init_topics(log_config(settings, name), partitions=partitions, queues=queues)
+    say(f"  topics of {name} ready")
+    environment = {
+        **os.environ,
+        "ORCHESTRATOR_APP": settings.app,
+        "ORCHESTRATOR_BOOTSTRAP": settings.bootstrap,
+        "ORCHESTRATOR_STATE_DIR": str(settings.state_dir),
+        "ORCHESTRATOR_GRACE_S": str(RELOAD_GRACE_S if reload else settings.grace_s),
+        "ORCHESTRATOR_DEV": "1",
+    }
+    processes = {f"engine of {name}": ["engine", "run", "--owned"]}
+    if queues:
+        processes[f"worker of {', '.join(queues)}"] = ["worker", "run", "--owned", *_queue_options(queues)]
+    return Plan(processes, environment, RELOAD_GRACE_S if reload else settings.grace_s)
+
+
+def _queue_options(queues: list[str]) -> list[str]:
+    return [word for queue in queues for word in ("--queue", queue)]
+
+
+def _until_lost(crew: Crew) -> int:
+    while (lost := crew.lost()) is None:
+        time.sleep(LOOK_S)
+    name, code = lost
+    say(f"error: the {name} ended by itself with code {code}; its last lines above say why")
+    return exits.FAILED
+
+
+def _reloading(crew: Crew) -> int:
+    watch = SourceWatch(Path.cwd())
+    told = False
+    while True:
+        time.sleep(LOOK_S)
+        changed = watch.changed()
+        wrong = complaint(changed)
+        if wrong:
+            say(f"not reloaded: {wrong}")
+        elif changed:
+            say(f"{changed[0]} changed: handing over to new processes ...")
+            crew.stop()
+            crew.start()
+            told = False
+        lost = crew.lost()
+        if lost and not told:
+            say(f"the {lost[0]} ended by itself with code {lost[1]}; it starts again when a file changes")
+            told = True

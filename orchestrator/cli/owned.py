@@ -1,0 +1,65 @@
+"""Processes that a command starts and owns: they end with it, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+
+KILL_AFTER_S = 5.0
+"""How long beyond its grace time an owned process may take to end before it is killed."""
+
+
+class Owned:
+    """`orchestrator ARGUMENTS` as a process of its own, which drains when its stdin closes or on SIGTERM.
+
+    It gets a session of its own, so that Ctrl-C reaches the owner alone, who then ends things in order.
+    """
+
+    def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
+            stdin=subprocess.PIPE,
+            env=dict(environment),
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def drain(self) -> None:
+        """Ask it to end, and return at once."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, grace_s: float) -> int:
+        """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code."""
+        try:
+            return self._process.wait(grace_s + KILL_AFTER_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+
+def end_with_owner() -> None:
+    """Send this process SIGTERM when its stdin closes: its owner is gone, and nothing may be left behind."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()
