@@ -75,19 +75,6 @@ class RunEnded(OrchestratorError):
         self.run_id = run_id
 
 
-class RunFailed(RunEnded):
-    """The run failed with an error that is not one of the application's declared errors.
-
-    `type` and `details` (JSON text) are the error's as recorded, `traceback` the code's where it was raised.
-    """
-
-    def __init__(self, message: str, *, type: str = "", details: str = "", traceback: str = "", **where: str):
-        super().__init__(message, **where)
-        self.type = type
-        self.details = details
-        self.traceback = traceback
-
-
 class RunCancelled(RunEnded):
     """The run ended after a request to cancel."""
 
@@ -98,3 +85,61 @@ class RunTerminated(RunEnded):
 
 class RunParked(RunEnded):
     """The run stands still until a fixed deploy or `orchestrator workflow retry`. Nothing is lost."""
+
+
+class DoesNotRoundTrip(OrchestratorError):
+    """A value does not come back from the log as it went in: its type hint and its value disagree."""
+
+
+class MissingHint(ConfigurationError):
+    """A step, workflow or signal lacks a type hint that can be resolved; found when the engine starts."""
+
+
+class StepFailed(OrchestratorError):
+    """A step failed for good. `type` names what it raised; as `__cause__` of the error itself where that is known here."""
+
+    def __init__(self, message: str, type: str = "StepFailed") -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class StepTimeout(StepFailed):
+    """A step's time-out is over."""
+
+
+class StepCancelled(StepFailed):
+    """A step ended as cancelled although this run was not."""
+
+
+class ChildFailed(OrchestratorError):
+    """A child workflow ended without a result."""
+
+    def __init__(self, message: str, type: str = "ChildFailed", outcome: str = "failed") -> None:
+        super().__init__(message)
+        self.type = type
+        self.outcome = outcome
+
+
+class ChildCancelled(ChildFailed):
+    """A child workflow was cancelled or terminated."""
+
+
+class WorkflowFailed(OrchestratorError):
+    """Raise it in workflow code to fail the run on purpose, with this message."""
+
+
+class Divergence(OrchestratorError):
+    """Workflow code no longer does what its history says it did."""
+
+
+class RunFailed(RunEnded, WorkflowFailed):
+    """The run failed with an error that is not one of the application's declared errors.
+
+    `type` and `details` (JSON text) are the error's as recorded, `traceback` the code's where it was raised.
+    """
+
+    def __init__(self, message: str, *, type: str = "", details: str = "", traceback: str = "", **where: str):
+        super().__init__(message, **where)
+        self.type = type
+        self.details = details
+        self.traceback = traceback
