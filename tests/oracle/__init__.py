@@ -1,0 +1,1 @@
+"""The oracle: judges an application's raw topics by the schemas alone, and imports nothing of the engine."""

@@ -1,0 +1,102 @@
+"""Raw records of topics, read with a bare consumer."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+
+class RawRecord(NamedTuple):
+    """One record as it stands on a topic; `timestamp_ms` is the broker's (LogAppendTime)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+ByPartition = Mapping[int, Sequence[RawRecord]]
+
+READ_COMMITTED = "read_committed"
+READ_UNCOMMITTED = "read_uncommitted"
+
+
+def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, tuple[int, int]]:
+    """(first, end) of every partition as `isolation` sees them: the end of read_committed is the last stable offset."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    meta = admin.list_topics(topic, timeout=20).topics[topic]
+    if meta.error is not None:
+        raise KafkaException(meta.error)
+    level = IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED
+
+    def offsets(spec: OffsetSpec) -> dict[int, int]:
+        asked = {TopicPartition(topic, number): spec for number in meta.partitions}
+        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
+        return {place.partition: future.result().offset for place, future in answers.items()}
+
+    first, last = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest())
+    return {number: (first[number], last[number]) for number in first}
+
+
+def open_transactions(bootstrap: str, topic: str) -> list[int]:
+    """Partitions whose last stable offset is below their end (I7): a transaction is still open there."""
+    stable = ends(bootstrap, topic, READ_COMMITTED)
+    return sorted(n for n, (_, end) in ends(bootstrap, topic, READ_UNCOMMITTED).items() if stable[n][1] < end)
+
+
+def read_raw(
+    bootstrap: str, topic: str, isolation: str = READ_COMMITTED, timeout_s: float = 60.0
+) -> dict[int, list[RawRecord]]:
+    """Every record of a topic up to its end as of now, by partition. Raises TimeoutError if the end is not reached."""
+    bounds = ends(bootstrap, topic, isolation)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "oracle",
+            "isolation.level": isolation,
+            "enable.auto.commit": False,
+            "enable.partition.eof": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    found: dict[int, list[RawRecord]] = defaultdict(list)
+    missing = {number for number, (first, end) in bounds.items() if first < end}
+    places = [TopicPartition(topic, number, bounds[number][0]) for number in sorted(missing)]
+    deadline = time.monotonic() + timeout_s
+    try:
+        consumer.assign(places)
+        while missing:
+            for message in consumer.consume(5_000, 0.2):
+                if message.error():
+                    raise KafkaException(message.error())
+                found[message.partition()].append(_record(message))
+            # The position passes control records, which are never delivered.
+            missing -= {
+                p.partition for p in consumer.position(places) if p.offset >= bounds[p.partition][1] and p.offset >= 0
+            }
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic}: partitions {sorted(missing)} did not reach their ends {bounds}")
+    finally:
+        consumer.close()
+    return {number: [r for r in found[number] if r.offset < bounds[number][1]] for number in bounds}
+
+
+def _record(message: object) -> RawRecord:
+    m = message
+    return RawRecord(
+        m.topic(),  # type: ignore[attr-defined]
+        m.partition(),  # type: ignore[attr-defined]
+        m.offset(),  # type: ignore[attr-defined]
+        m.timestamp()[1],  # type: ignore[attr-defined]
+        m.key() or b"",  # type: ignore[attr-defined]
+        m.value() or b"",  # type: ignore[attr-defined]
+        tuple(m.headers() or ()),  # type: ignore[attr-defined]
+    )
