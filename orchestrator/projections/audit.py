@@ -1,0 +1,317 @@
+"""`audit verify`: both chains, footers, witnesses, laws of histories and state, recomputed from an events topic.
+
+Memory is bounded by what is open: a head for each open run, its pending steps and timers. A closed run leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from ..codec.records import Codec
+from ..core import machine
+from ..core.apply.fold import Settings
+from ..core.events import BatchFooter, PartitionClaimed
+from ..core.replay import NO_FOOTER, Batch, BatchAssembler
+from ..core.values import BatchId
+from ..engine.overlay import Overlay
+from ..errors import LogGap, OrchestratorError, UndecodableRecord
+from ..log.ports import Wire
+from ..store.memory_store import MemoryStore
+from ..store.rows import Store, state_hash
+from .audit_laws import Laws
+
+FINDINGS_KEPT = 200
+PROGRESS_EVERY = 10_000
+FOLD_EVERY = 2_000
+NO_BATCH = BatchId(0, 0)
+
+Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "state"]
+
+
+class Finding(NamedTuple):
+    """Something that must not be, and where: `offset` is the record's, or -1 for the partition as a whole."""
+
+    partition: int
+    offset: int
+    kind: Kind
+    detail: str
+
+
+class Witness(NamedTuple):
+    """A head that was noted outside the events topic: which footer stood at the end, and its hash.
+
+    `signed_at_ms` is 0 for notes without a signature (group offsets, a state directory); a caller that read a signed
+    anchor sets it only after having checked the signature.
+    """
+
+    batch: BatchId
+    footer_hash: bytes
+    source: str
+    signed_at_ms: int = 0
+
+
+def witness_of(note: str, source: str) -> Witness | None:
+    """The witness in a group offset's metadata (`claim/batch footer-hash`); None if the text is no such note."""
+    try:
+        place, footer_hash = note.split()
+        claim_no, batch_no = place.split("/")
+        return Witness(BatchId(int(claim_no), int(batch_no)), bytes.fromhex(footer_hash), source)
+    except ValueError:
+        return None
+
+
+class Progress(NamedTuple):
+    """How far a partition was read."""
+
+    partition: int
+    offset: int
+    records: int
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """What to check beside the log itself.
+
+    `level` "chain" checks hashes, chains and footers, "full" the laws of histories too. `state_hash(p)` gives the hash
+    of partition p's state directory (None: there is none): state is then folded from the log's start into `scratch(p)`
+    and compared; no engine may be writing meanwhile. `settings` must be the engine's.
+    """
+
+    level: Literal["chain", "full"] = "full"
+    witnesses: Mapping[int, Sequence[Witness]] = field(default_factory=dict)
+    state_hash: Callable[[int], bytes | None] | None = None
+    scratch: Callable[[int], Store] | None = None
+    settings: Settings | None = None
+    progress: Callable[[Progress], None] | None = None
+
+
+@dataclass
+class PartitionAudit:
+    """One partition's counts. `next_offset` is the offset behind the last record read; times in milliseconds."""
+
+    partition: int
+    first_offset: int = -1
+    next_offset: int = 0
+    records: int = 0
+    events: int = 0
+    batches: int = 0
+    claims: int = 0
+    void_events: int = 0
+    runs: int = 0
+    closed_runs: int = 0
+    step_results: int = 0
+    max_skew_ms: int = 0
+    head: BatchId = NO_BATCH
+    head_offset: int = -1
+    head_hash: bytes = NO_FOOTER
+    complete_to: Witness | None = None
+    state: Literal["not compared", "equal", "different"] = "not compared"
+    findings: int = 0
+
+
+@dataclass
+class Audit:
+    """The result. `findings` keeps the first ones of every partition; the counts are whole."""
+
+    partitions: dict[int, PartitionAudit]
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not any(part.findings for part in self.partitions.values())
+
+
+class StateNotComparable(OrchestratorError):
+    """The state cannot be rebuilt: the log's start is gone, or the settings of the fold were not given."""
+
+
+def verify(partitions: Mapping[int, Iterable[Sequence[Wire]]], codec: Codec, options: AuditOptions) -> Audit:
+    """Audit slices of raw records, read committed and in order, partition by partition.
+
+    A partition is read until its end or the first record behind which nothing can be told (a gap, undecodable bytes).
+    """
+    audit = Audit({}, [])
+    for number, slices in partitions.items():
+        reader = _PartitionAudit(number, codec, options, audit)
+        reader.read(slices)
+        audit.partitions[number] = reader.part
+    return audit
+
+
+class _PartitionAudit:
+    """Reads one partition. Positions are tracked by offset so that findings name them."""
+
+    def __init__(self, number: int, codec: Codec, options: AuditOptions, audit: Audit) -> None:
+        self.part = PartitionAudit(number)
+        self._codec = codec
+        self._options = options
+        self._audit = audit
+        self._assembler: BatchAssembler | None = None
+        self._offsets: list[int] = []
+        self._laws = Laws(self._law, whole=True, full=options.level == "full")
+        self._witnesses: dict[BatchId, list[Witness]] = {}
+        for witness in options.witnesses.get(number, ()):
+            self._witnesses.setdefault(witness.batch, []).append(witness)
+        self._fold: _Fold | None = None
+        self._expected_state: bytes | None = None
+
+    def read(self, slices: Iterable[Sequence[Wire]]) -> None:
+        """Everything there is."""
+        try:
+            for wires in slices:
+                for wire in wires:
+                    self._one(wire)
+        except (LogGap, UndecodableRecord) as error:
+            kind: Kind = "gap" if isinstance(error, LogGap) else "undecodable"
+            self._found(self.part.next_offset, kind, f"{error}; nothing behind it was checked")
+            return
+        self._end()
+
+    def _found(self, offset: int, kind: Kind, detail: str) -> None:
+        self.part.findings += 1
+        if self.part.findings <= FINDINGS_KEPT:
+            self._audit.findings.append(Finding(self.part.partition, offset, kind, detail))
+
+    def _law(self, offset: int, chain: bool, detail: str) -> None:
+        self._found(offset, "chain" if chain else "law", detail)
+
+    def _begin(self, wire: Wire) -> BatchAssembler:
+        part = self.part
+        part.first_offset = wire.offset
+        whole = wire.offset == 0
+        self._laws.whole = whole
+        self._assembler = BatchAssembler(f"{wire.topic}/{part.partition}", skip_to_footer=not whole)
+        hook = self._options.state_hash
+        self._expected_state = hook(part.partition) if hook else None
+        if self._expected_state is not None:
+            if not whole or self._options.settings is None:
+                raise StateNotComparable(
+                    f"{wire.topic}/{part.partition}: state can be rebuilt only from the log's start (this range"
+                    f" starts at {wire.offset}) and with the application's settings; leave the state comparison out"
+                )
+            scratch = self._options.scratch
+            store = scratch(part.partition) if scratch else MemoryStore(self._codec)
+            self._fold = _Fold(store, self._options.settings)
+        return self._assembler
+
+    def _one(self, wire: Wire) -> None:
+        part = self.part
+        assembler = self._assembler or self._begin(wire)
+        part.next_offset = wire.offset
+        record = self._codec.decode_event(wire.key, wire.value)
+        try:
+            batch = assembler.feed(record, wire.offset)
+        except LogGap as error:
+            raise self._located(error) from None
+        part.records += 1
+        part.next_offset = wire.offset + 1
+        if batch is None:
+            self._offsets.append(wire.offset)
+            if isinstance(record.event.body, BatchFooter):
+                # The first footer of a log whose start is gone: the assembler only takes its hash.
+                self._offsets.clear()
+        else:
+            self._batch(batch, wire)
+            self._offsets.clear()
+        if part.records % PROGRESS_EVERY == 0 and self._options.progress:
+            self._options.progress(Progress(part.partition, wire.offset, part.records))
+
+    def _located(self, error: LogGap) -> LogGap:
+        """A root covers its whole batch: say which offsets that is."""
+        if not self._offsets:
+            return error
+        return LogGap(f"{error} (the batch is offsets {self._offsets[0]} to {self._offsets[-1]})")
+
+    def _batch(self, batch: Batch, wire: Wire) -> None:
+        part = self.part
+        if batch.is_claim:
+            part.claims += 1
+            part.void_events += batch.void
+            assert isinstance(batch.footer.event.body, PartitionClaimed)
+            if self._fold is not None:
+                self._fold.claim(batch)
+            return
+        for record, offset in zip(batch.records, self._offsets, strict=True):
+            self._laws.event(record, offset)
+        self._laws.footer(batch.footer, wire.offset)
+        if wire.timestamp_ms > 0:
+            skew = wire.timestamp_ms - batch.footer.event.recorded_at_ms
+            part.max_skew_ms = max(part.max_skew_ms, skew, key=abs)
+        if part.findings:
+            # A broken history cannot be folded; what is broken was said.
+            self._fold = None
+        if self._fold is not None:
+            self._fold.batch(batch, wire.offset)
+        part.batches += 1
+        part.events += len(batch.records)
+        part.head = BatchId(batch.footer.event.claim_no, batch.footer.event.batch_no)
+        part.head_offset, part.head_hash = wire.offset, batch.footer.hash
+        for witness in self._witnesses.pop(part.head, ()):
+            self._witnessed(witness, wire.offset)
+
+    def _witnessed(self, witness: Witness, offset: int) -> None:
+        part = self.part
+        if witness.footer_hash != part.head_hash:
+            detail = f"{witness.source} noted another hash of footer {_name(witness.batch)}: the log was rewritten"
+            self._found(offset, "witness", detail)
+        elif witness.signed_at_ms:
+            part.complete_to = witness
+
+    def _end(self) -> None:
+        part = self.part
+        if self._offsets:
+            what = f"{len(self._offsets)} events at the end have no footer: void only if a claim follows"
+            self._found(self._offsets[0], "gap", what)
+        for batch in sorted(self._witnesses):
+            for witness in self._witnesses[batch]:
+                if batch > part.head:
+                    end = f"the log ends at {_name(part.head)}: its tail was cut"
+                    self._found(-1, "witness", f"{witness.source} saw footer {_name(batch)}, {end}")
+                elif self._laws.whole:
+                    self._found(-1, "witness", f"{witness.source} saw footer {_name(batch)}, which is not on the log")
+        part.runs, part.closed_runs, part.step_results = self._laws.runs, self._laws.closed, self._laws.results
+        if self._fold is not None:
+            same = self._fold.hash() == self._expected_state
+            part.state = "equal" if same else "different"
+            if not same:
+                self._found(-1, "state", "the state directory differs from the state folded from the log (I3)")
+
+
+class _Fold:
+    """State rebuilt from the log by the engine's own `apply`."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._overlay = Overlay(store)
+        self._settings = settings
+        self._folded = 0
+
+    def claim(self, batch: Batch) -> None:
+        machine.apply(self._overlay, batch.footer, self._settings)
+        self._write()
+
+    def batch(self, batch: Batch, footer_offset: int) -> None:
+        for record in batch.records:
+            machine.apply(self._overlay, record, self._settings)
+        machine.apply_footer(self._overlay, batch.footer, footer_offset + 1, self._settings)
+        self._folded += len(batch.records) + 1
+        if self._folded >= FOLD_EVERY:
+            self._write()
+
+    def _write(self) -> None:
+        self._store.write(self._overlay.take_open())
+        self._folded = 0
+
+    def hash(self) -> bytes:
+        self._write()
+        try:
+            return state_hash(self._store)
+        finally:
+            self._store.close()
+
+
+def _name(batch: BatchId) -> str:
+    return f"{batch.claim_no}/{batch.batch_no}"

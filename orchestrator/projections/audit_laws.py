@@ -1,0 +1,155 @@
+"""Laws of histories, as a stream: chains (I4), one result a step (I1), endings (I2), timers (I6), inputs (I8)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from ..core import events as e
+from ..core import ids
+from ..core.events import BatchFooter, Event, Record
+from ..core.values import InputPosition
+
+NO_HASH = b"\x00" * 32
+OUTCOMES_KEPT = 200_000
+"""How many answered commands are remembered: an outcome twice within so many is found."""
+
+_RESULTS = (e.StepCompleted, e.StepFailed, e.StepCancelled)
+_CHILD_RESULTS = (e.ChildCompleted, e.ChildFailed)
+
+Report = Callable[[int, bool, str], None]
+"""(offset, whether a chain is broken, what was found)."""
+
+
+class _Head:
+    """An open run: where its chain stands and what it waits for. `adopted`: it began before the range."""
+
+    __slots__ = ("adopted", "children", "hash", "seq", "steps", "timers")
+
+    def __init__(self, adopted: bool) -> None:
+        self.seq = 0
+        self.hash = NO_HASH
+        self.adopted = adopted
+        self.steps: set[str] = set()
+        self.children: set[str] = set()
+        self.timers: dict[str, int] = {}
+
+
+class Laws:
+    """The laws of one partition. `whole`: the range starts at the log's start, so every run begins in it."""
+
+    def __init__(self, report: Report, *, whole: bool, full: bool) -> None:
+        self.whole = whole
+        self.runs = 0
+        self.closed = 0
+        self.results = 0
+        self._report = report
+        self._full = full
+        self._open: dict[tuple[str, str], _Head] = {}
+        self._outcomes: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._position: InputPosition | None = None
+        self._now_ms = 0
+        self._reflected: list[tuple[int, int, int]] = []
+
+    def event(self, record: Record, offset: int) -> None:
+        """One visible event."""
+        event = record.event
+        cause = event.cause
+        if cause.offset >= 0:
+            self._reflected.append((cause.partition, cause.offset, offset))
+        if cause.answers and self._full:
+            self._outcome(event, offset)
+        if event.seq:
+            self._of_run(record, offset)
+
+    def footer(self, record: Record, offset: int) -> None:
+        """The footer of the events before it: the input position and the log's clock."""
+        body = record.event.body
+        assert isinstance(body, BatchFooter)
+        before, position = self._position, body.position
+        if before is not None and before.topic_id == position.topic_id and position.offset < before.offset:
+            self._law(offset, f"the input position goes back from {before.offset} to {position.offset} (I8)")
+        for partition, reflected, at in self._reflected:
+            if partition == position.partition and reflected >= position.offset:
+                self._law(at, f"reflects command offset {reflected}, its footer's position is {position.offset} (I8)")
+        if body.now_ms < self._now_ms:
+            self._law(offset, f"the log's clock goes back from {self._now_ms} to {body.now_ms}")
+        self._reflected.clear()
+        self._position, self._now_ms = position, max(body.now_ms, self._now_ms)
+
+    def _law(self, offset: int, what: str) -> None:
+        self._report(offset, False, what)
+
+    def _outcome(self, event: Event, offset: int) -> None:
+        key = (event.workflow_id, event.cause.command_id)
+        before = self._outcomes.get(key)
+        if before is not None:
+            self._law(offset, f"command {key[1]} of {key[0]} has an outcome at offset {before} already (I2)")
+            return
+        self._outcomes[key] = offset
+        if len(self._outcomes) > OUTCOMES_KEPT:
+            self._outcomes.popitem(last=False)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def _of_run(self, record: Record, offset: int) -> None:
+        event = record.event
+        key = (event.workflow_id, event.run_id)
+        where = f"{key[0]}/{key[1]} seq {event.seq} ({type(event.body).__name__})"
+        head = self._open.get(key)
+        if head is None:
+            head = self._open[key] = self._new(event, where, offset)
+        elif event.seq != head.seq + 1:
+            self._report(offset, True, f"{where}: the event before it has seq {head.seq} (I4)")
+        elif event.prev_hash != head.hash:
+            self._report(offset, True, f"{where}: its prev_hash is not the hash of the event before it (I4)")
+        if self._full:
+            self._progress(head, event, where, offset)
+        head.seq, head.hash = event.seq, record.hash
+        if isinstance(event.body, e.TERMINAL):
+            del self._open[key]
+            self.closed += 1
+
+    def _new(self, event: Event, where: str, offset: int) -> _Head:
+        begins = isinstance(event.body, e.RunStarted)
+        self.runs += begins
+        if begins and (event.seq != 1 or event.prev_hash != NO_HASH):
+            self._report(offset, True, f"{where}: a run begins with seq 1 and no hash before it (I4)")
+        elif not begins and self.whole:
+            self._report(offset, True, f"{where}: its run has ended, or its beginning is not on the log (I2, I4)")
+        return _Head(adopted=not begins)
+
+    def _progress(self, head: _Head, event: Event, where: str, offset: int) -> None:
+        body: Any = event.body
+        if isinstance(body, e.StepScheduled):
+            step = ids.step_id(body.path, body.n)
+            if step in head.steps:
+                self._law(offset, f"{where}: step {step} was scheduled before")
+            head.steps.add(step)
+        elif isinstance(body, _RESULTS):
+            self.results += 1
+            if body.step not in head.steps and not head.adopted:
+                self._law(offset, f"{where}: step {body.step} has its result already, or was never scheduled (I1)")
+            head.steps.discard(body.step)
+        elif isinstance(body, e.ChildScheduled):
+            head.children.add(ids.step_id(body.path, body.n))
+        elif isinstance(body, _CHILD_RESULTS):
+            if body.child not in head.children and not head.adopted:
+                self._law(offset, f"{where}: child {body.child} has its outcome already, or was never scheduled (I1)")
+            head.children.discard(body.child)
+        elif isinstance(body, e.TimerSet):
+            head.timers[ids.step_id(body.path, body.n)] = body.due_at_ms
+        elif isinstance(body, e.TimerFired | e.TimerCancelled):
+            self._timer(head, event, where, offset)
+
+    def _timer(self, head: _Head, event: Event, where: str, offset: int) -> None:
+        body = event.body
+        assert isinstance(body, e.TimerFired | e.TimerCancelled)
+        due = head.timers.pop(body.timer, None)
+        if due is None and head.adopted:
+            return
+        if due is None:
+            self._law(offset, f"{where}: timer {body.timer} has ended already, or was never set (I6)")
+        elif isinstance(body, e.TimerFired) and event.recorded_at_ms < due:
+            self._law(offset, f"{where}: timer {body.timer} due at {due} fired at {event.recorded_at_ms} (I6)")
