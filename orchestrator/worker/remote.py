@@ -103,6 +103,7 @@ class RemoteWorker:
         self._asking: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self.started = False
         self._executor: StepExecutor
         self._loop: asyncio.AbstractEventLoop
 
@@ -113,6 +114,7 @@ class RemoteWorker:
         """
         self._loop = asyncio.get_running_loop()
         self._executor = self._make_executor(self._from_thread(self._reported), self._from_thread(self._freed.set))
+        self.started = True
         poller = asyncio.create_task(asyncio.to_thread(self._poll))
         renewer = asyncio.create_task(self._renew())
         stop = asyncio.create_task(drain.wait())

@@ -1,0 +1,98 @@
+"""The worker process: probes, signals, the connection, and `RemoteWorker` in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from typing import Any
+
+from orchestrator.client.caller import Caller
+from orchestrator.client.requests import ClientOptions
+from orchestrator.client.transport import Transport
+from orchestrator.config import Settings
+from orchestrator.core.values import Actor
+from orchestrator.errors import ConfigurationError
+
+from .build import executor_of
+from .calls import ExecutorOptions
+from .health import Probes
+from .loading import load_app
+from .remote import RemoteWorker, TaskSource, WorkerOptions
+
+log = logging.getLogger(__name__)
+
+_SLOTS = 16
+
+
+def worker_name() -> str:
+    """This process start, as leases name it: host, pid and a nonce."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def run_worker(settings: Settings) -> int:
+    """Run steps of `settings.queues` until SIGTERM or SIGINT, which drain first; the exit code.
+
+    Raises ConfigurationError, KafkaUnavailable.
+    """
+    app_ref = settings.required_app()
+    if not settings.queues:
+        raise ConfigurationError(
+            "no task queue named: give --queue NAME, or set ORCHESTRATOR_QUEUES, to the queue of @app.step(queue=NAME)"
+        )
+    app = load_app(app_ref)
+    from orchestrator.client.kafka import KafkaTransport
+    from orchestrator.log.client_io import TaskConsumer
+
+    transport = KafkaTransport(app.name, settings)
+    asyncio.run(serve(settings, app, transport, TaskConsumer(app.name, settings)))
+    return 0
+
+
+async def serve(settings: Settings, app: Any, transport: Transport, source: TaskSource) -> None:
+    """Work over the given transport and source until a signal; both are closed in the end."""
+    name = worker_name()
+    caller = Caller(
+        app.name,
+        transport,
+        ClientOptions(actor=Actor(kind="worker", id=name, via="worker"), timeout_s=settings.reply_timeout_s),
+    )
+    slots = settings.step_slots or _SLOTS
+    executor_options = ExecutorOptions(slots=slots, guarded_slots=slots)
+    worker = RemoteWorker(
+        WorkerOptions(name, slots=slots, grace_s=settings.grace_s),
+        caller,
+        source,
+        executor_of(settings.required_app(), app, settings.isolation, executor_options),
+        lambda step: unsafe(app, step),
+    )
+    drain = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, drain.set)
+    probes = {
+        "startup": lambda: worker.started,
+        "ready": lambda: worker.started and not drain.is_set(),
+        "live": lambda: loop.is_running(),
+    }
+    try:
+        with Probes(settings.health_host, settings.health_port, probes):
+            await caller.open()
+            try:
+                log.info("worker %s serves %s of %s", name, ", ".join(settings.queues), app.name)
+                await worker.run(drain)
+            finally:
+                await caller.close()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def unsafe(app: Any, name: str) -> bool:
+    """Whether an attempt of the step must never begin twice: it is `fail` or `park`, or unknown here."""
+    code = app.registry.step(name)
+    return code is None or code.options.on_crash != "retry"
