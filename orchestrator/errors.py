@@ -143,3 +143,7 @@ class RunFailed(RunEnded, WorkflowFailed):
         self.type = type
         self.details = details
         self.traceback = traceback
+
+
+class BlockingInLoop(OrchestratorError):
+    """A blocking call on a thread whose event loop runs, which it would stop: use the async client there."""

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from orchestrator.log.partitioner import partition_of
-
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import Command, QueryWorkflow, TopicCommand
 from orchestrator.core.tasks import Reply
 from orchestrator.errors import KafkaUnavailable, LimitExceeded, ReplyTimeout, UndecodableRecord
+from orchestrator.log.partitioner import partition_of
 
 from .rejections import rejection
 from .requests import DEFAULT_OPTIONS, NO_REQUEST, ClientOptions, Request, new_command_id

@@ -33,7 +33,7 @@ class FakeRun:
 
 def payload(value: Any) -> Payload:
     """A JSON payload."""
-    return Payload(data=json.dumps(value).encode())
+    return Payload(data=json.dumps(value, separators=(",", ":")).encode())
 
 
 class FakeEngine:
@@ -47,12 +47,17 @@ class FakeEngine:
         self.lose_replies = 0
         self.deaf = False
         self.script: Callable[[FakeEngine, c.Command], None] | None = None
-        self._answers: dict[str, Reply] = {}
+        self.answers: dict[str, Any] = {}
+        self._replies: dict[str, Reply] = {}
 
     def current(self, workflow_id: str, run_id: str = "") -> FakeRun | None:
         """The run named, or the newest one."""
         runs = self.runs.get(workflow_id, [])
         return next((run for run in reversed(runs) if run_id in ("", run.run_id)), None)
+
+    def runs_of_all(self) -> list[FakeRun]:
+        """Every run, in the order of workflow ids' first starts."""
+        return [run for runs in self.runs.values() for run in runs]
 
     def handle(self, partition: int, key: bytes, value: bytes) -> Reply | None:
         """Decide one command; None when its answer gets lost."""
@@ -62,11 +67,11 @@ class FakeEngine:
             return None
         if isinstance(command.body, c.QueryWorkflow):
             reply = self._query(partition, command, command.body)
-        elif command.id in self._answers:
-            reply = self._answers[command.id]
+        elif command.id in self._replies:
+            reply = self._replies[command.id]
         else:
             self.handled.append(command)
-            reply = self._answers[command.id] = self._decide(command)
+            reply = self._replies[command.id] = self._decide(command)
         if self.script is not None:
             self.script(self, command)
         if self.lose_replies > 0:
@@ -122,7 +127,8 @@ class FakeEngine:
             return self._answered(command, run.run_id, page)
         if body.name == "bad":
             return self._rejected(command, "query_failed", "ValueError: no", run.run_id)
-        return self._answered(command, run.run_id, {"asked": body.name, "with": asked})
+        answer = self.answers.get(body.name, {"asked": body.name, "with": asked})
+        return self._answered(command, run.run_id, answer)
 
     def _list(self, partition: int, asked: dict[str, Any]) -> dict[str, Any]:
         here = {key.decode() for number, key, _ in self.received if number == partition and key}

@@ -1,0 +1,203 @@
+"""The client for code without an event loop: the same calls, blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from orchestrator.config import Settings
+from orchestrator.core.tasks import Reply
+from orchestrator.errors import BlockingInLoop
+from orchestrator.sdk.app import Orchestrator
+from orchestrator.sdk.messages import Query, Signal
+from orchestrator.sdk.workflow import Workflow
+
+from .client import Client
+from .handle import Handle
+from .requests import DEFAULT_OPTIONS, ClientOptions
+from .transport import Transport
+from .views import HistoryEvent, RunDescription, RunSummary
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop on a thread of its own, on which blocking calls are carried out."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="blocking-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry out `work` and return what it returns. Raises BlockingInLoop on a thread whose event loop runs."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        else:
+            work.close()
+            raise BlockingInLoop(
+                "a blocking call would stop the event loop that runs on this thread: use the async client here"
+                " (`async with app.connect() as client`), or call from a thread without a loop"
+            )
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C while waiting: the call must not go on behind the caller's back.
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End loop and threads."""
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_default_executor(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class BlockingHandle(Generic[R_co]):
+    """`Handle` without `await`."""
+
+    def __init__(self, thread: LoopThread, handle: Handle[R_co]) -> None:
+        self._thread = thread
+        self._handle = handle
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's id."""
+        return self._handle.workflow_id
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, "" if the handle follows the newest."""
+        return self._handle.run_id
+
+    def using(
+        self, *, command_id: str = "", reason: str = "", timeout: timedelta | float | None = None
+    ) -> BlockingHandle[R_co]:
+        """See `Handle.using`."""
+        changed = self._handle.using(command_id=command_id, reason=reason, timeout=timeout)
+        return BlockingHandle(self._thread, changed)
+
+    def result(self, timeout: timedelta | float | None = None) -> R_co:
+        """See `Handle.result`."""
+        return self._thread.run(self._handle.result(timeout))
+
+    @overload
+    def signal(self, signal: Signal[T], value: T, /) -> None: ...
+    @overload
+    def signal(
+        self,
+        handler: Callable[Concatenate[Any, P], Coroutine[Any, Any, None] | None],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None: ...
+    def signal(self, signal: Any, /, *args: Any, **kwargs: Any) -> None:
+        """See `Handle.signal`."""
+        self._thread.run(self._handle.signal(signal, *args, **kwargs))
+
+    @overload
+    def query(self, query: Query[T], /) -> T: ...
+    @overload
+    def query(self, handler: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def query(self, query: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Handle.query`."""
+        return self._thread.run(self._handle.query(query, *args, **kwargs))
+
+    def cancel(self) -> Reply:
+        """See `Handle.cancel`."""
+        return self._thread.run(self._handle.cancel())
+
+    def terminate(self) -> Reply:
+        """See `Handle.terminate`."""
+        return self._thread.run(self._handle.terminate())
+
+    def retry(self) -> Reply:
+        """See `Handle.retry`."""
+        return self._thread.run(self._handle.retry())
+
+    def describe(self) -> RunDescription:
+        """See `Handle.describe`."""
+        return self._thread.run(self._handle.describe())
+
+    def history(self, from_seq: int = 1) -> list[HistoryEvent]:
+        """See `Handle.history`; all at once."""
+
+        async def gather() -> list[HistoryEvent]:
+            return [event async for event in self._handle.history(from_seq)]
+
+        return self._thread.run(gather())
+
+
+class BlockingClient:
+    """`Client` without `await`. Refuses to work on a thread whose event loop runs (BlockingInLoop)."""
+
+    def __init__(self, thread: LoopThread, client: Client) -> None:
+        self._thread = thread
+        self._client = client
+
+    @classmethod
+    @contextmanager
+    def connect(
+        cls,
+        app: Orchestrator,
+        settings: Settings | None = None,
+        *,
+        transport: Transport | None = None,
+        options: ClientOptions = DEFAULT_OPTIONS,
+    ) -> Iterator[BlockingClient]:
+        """Connect for the time of a `with` block. Raises as `Client.connect`."""
+        thread = LoopThread()
+        try:
+            opened = Client.connect(app, settings, transport=transport, options=options)
+            client = thread.run(_enter(opened))
+            try:
+                yield cls(thread, client)
+            finally:
+                thread.run(_leave(opened))
+        finally:
+            thread.close()
+
+    def using(
+        self, *, command_id: str = "", reason: str = "", timeout: timedelta | float | None = None
+    ) -> BlockingClient:
+        """See `Client.using`."""
+        changed = self._client.using(command_id=command_id, reason=reason, timeout=timeout)
+        return BlockingClient(self._thread, changed)
+
+    def start(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> BlockingHandle[R]:
+        """See `Client.start`."""
+        return BlockingHandle(self._thread, self._thread.run(self._client.start(workflow, *args, **kwargs)))
+
+    def execute(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """See `Client.execute`."""
+        return self._thread.run(self._client.execute(workflow, *args, **kwargs))
+
+    def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> BlockingHandle[R]:
+        """See `Client.handle`."""
+        return BlockingHandle(self._thread, self._client.handle(workflow, workflow_id, run_id))
+
+    def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> list[RunSummary]:
+        """See `Client.runs`; all at once."""
+
+        async def gather() -> list[RunSummary]:
+            return [run async for run in self._client.runs(status, workflow_type, limit)]
+
+        return self._thread.run(gather())
+
+
+async def _enter(opened: AbstractAsyncContextManager[Client]) -> Client:
+    return await opened.__aenter__()
+
+
+async def _leave(opened: AbstractAsyncContextManager[Client]) -> None:
+    await opened.__aexit__(None, None, None)

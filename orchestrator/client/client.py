@@ -1,0 +1,84 @@
+"""The async client: starts workflows and gives typed handles."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import ParamSpec, TypeVar
+
+from orchestrator.config import Settings
+from orchestrator.sdk.app import Orchestrator
+from orchestrator.sdk.workflow import Workflow
+
+from .caller import Caller
+from .calls import Calls
+from .code import Code, start_of
+from .handle import Handle
+from .requests import DEFAULT_OPTIONS, ClientOptions, Request
+from .results import seconds
+from .transport import Transport
+from .views import RunSummary
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Client:
+    """Calls the workflows of one application. Make one with `Client.connect` or `app.connect()`."""
+
+    def __init__(self, app: Orchestrator, calls: Calls, request: Request | None = None) -> None:
+        self._app = app
+        self._request = request or Request()
+        self.calls = calls
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        app: Orchestrator,
+        settings: Settings | None = None,
+        *,
+        transport: Transport | None = None,
+        options: ClientOptions = DEFAULT_OPTIONS,
+    ) -> AsyncIterator[Client]:
+        """Connect for the time of an `async with` block; settings come from the environment unless given.
+
+        Raises KafkaUnavailable when no broker answers, ConfigurationError when the application's topics are missing.
+        """
+        if transport is None:
+            from .kafka import KafkaTransport
+
+            transport = KafkaTransport(app.name, settings or Settings.from_env())
+        caller = Caller(app.name, transport, options)
+        await caller.open()
+        try:
+            yield cls(app, Calls(caller))
+        finally:
+            await caller.close()
+
+    def using(self, *, command_id: str = "", reason: str = "", timeout: timedelta | float | None = None) -> Client:
+        """The same client whose next command carries your idempotency key, a reason, or a time-out of its own."""
+        return Client(self._app, self.calls, Request(command_id, reason, seconds(timeout) or 0.0))
+
+    async def start(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start a run; returns when it is durable. Id and policies come from `workflow.options(...)`.
+
+        Raises WorkflowAlreadyRunning, WorkflowAlreadyClosed, ReplyTimeout, KafkaUnavailable.
+        """
+        workflow_id, body = start_of(workflow, args, kwargs)
+        reply = await self.calls.start(workflow_id, body, self._request)
+        return Handle(self.calls, Code(workflow), workflow_id, reply.run_id)
+
+    async def execute(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Start a run and wait for its result. Raises as `start` and `Handle.result`."""
+        handle = await self.start(workflow, *args, **kwargs)
+        return await handle.result()
+
+    def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> Handle[R]:
+        """A handle of a run that was started before, by anyone. Asks nobody whether it exists."""
+        return Handle(self.calls, Code(workflow), workflow_id, run_id)
+
+    def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> AsyncIterator[RunSummary]:
+        """The application's runs, asking every partition."""
+        return self.calls.runs(status, workflow_type, limit)

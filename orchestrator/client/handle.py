@@ -1,0 +1,102 @@
+"""A handle: one run (or a workflow id, whatever run is its newest), with the type of its result."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from orchestrator.core.tasks import Reply
+from orchestrator.sdk.messages import Query, Signal
+
+from .calls import Calls
+from .code import Code, answer_of, query_of, signal_of
+from .requests import Request
+from .results import seconds, value_or_error
+from .views import HistoryEvent, RunDescription
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+
+class Handle(Generic[R_co]):
+    """Re-attach at any time with `client.handle(workflow, id)`. `run_id` "" follows whatever run is the newest."""
+
+    def __init__(
+        self, calls: Calls, code: Code[R_co], workflow_id: str, run_id: str = "", request: Request | None = None
+    ):
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self._calls = calls
+        self._code = code
+        self._request = request or Request()
+
+    def __repr__(self) -> str:
+        return f"Handle({self.workflow_id!r}, run_id={self.run_id!r})"
+
+    def using(
+        self, *, command_id: str = "", reason: str = "", timeout: timedelta | float | None = None
+    ) -> Handle[R_co]:
+        """The same handle whose next command carries your idempotency key, a reason, or a time-out of its own."""
+        request = Request(command_id, reason, seconds(timeout) or 0.0)
+        return Handle(self._calls, self._code, self.workflow_id, self.run_id, request)
+
+    async def result(self, timeout: timedelta | float | None = None) -> R_co:
+        """Wait for the result, through every continue-as-new. Without `timeout` for ever.
+
+        Raises the application's declared error that the run failed with, or RunFailed (a WorkflowFailed) for any other;
+        RunCancelled, RunTerminated; RunParked as the client's options say; ReplyTimeout when the time is over.
+        """
+        outcome = await self._calls.outcome(self.workflow_id, self.run_id, seconds(timeout))
+        return value_or_error(outcome, self._code)
+
+    @overload
+    async def signal(self, signal: Signal[T], value: T, /) -> None: ...
+    @overload
+    async def signal(
+        self,
+        handler: Callable[Concatenate[Any, P], Coroutine[Any, Any, None] | None],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None: ...
+    async def signal(self, signal: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Deliver a signal (an `app.signal(...)`, or a handler of the class form with its arguments).
+
+        Durable, and in order, when this returns. Raises RunClosed, WorkflowNotFound, ReplyTimeout, DoesNotRoundTrip.
+        """
+        name, payload = signal_of(signal, args, kwargs)
+        await self._calls.signal(self.workflow_id, name, payload, self.run_id, self._request)
+
+    @overload
+    async def query(self, query: Query[T], /) -> T: ...
+    @overload
+    async def query(self, handler: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def query(self, query: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask the run's code a question (an `app.query(...)`, or a handler of the class form with its arguments).
+
+        Raises CommandRejected when the code has no answer, WorkflowNotFound, ReplyTimeout.
+        """
+        name, payload = query_of(query, args, kwargs)
+        return answer_of(query, await self._calls.code_query(self.workflow_id, name, payload, self.run_id))
+
+    async def cancel(self) -> Reply:
+        """Ask the run to end; its code may clean up."""
+        return await self._calls.cancel(self.workflow_id, self.run_id, self._request)
+
+    async def terminate(self) -> Reply:
+        """End the run at once."""
+        return await self._calls.terminate(self.workflow_id, self.run_id, self._request)
+
+    async def retry(self) -> Reply:
+        """Let the run go on if it is parked."""
+        return await self._calls.retry(self.workflow_id, self.run_id, self._request)
+
+    async def describe(self) -> RunDescription:
+        """The run's state, and in a sentence why it waits."""
+        return await self._calls.describe(self.workflow_id, self.run_id)
+
+    def history(self, from_seq: int = 1) -> AsyncIterator[HistoryEvent]:
+        """The run's events, in order."""
+        return self._calls.history(self.workflow_id, self.run_id, from_seq)

@@ -1,0 +1,71 @@
+"""The blocking facade: the same calls, and none on a thread with a running loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from orchestrator.client.blocking import BlockingClient
+from orchestrator.client.requests import ClientOptions
+from orchestrator.core import commands as c
+from orchestrator.errors import BlockingInLoop, WorkflowNotFound
+from tests.client.fake_engine import FakeEngine, FakeTransport, payload
+from tests.client.shop import Approval, app, approved, greet, order
+
+QUICK = ClientOptions(timeout_s=5.0, resend_s=0.05, poll_s=0.05)
+
+
+def complete_at_once(engine: FakeEngine, command: c.Command) -> None:
+    """Runs of `hello` end as soon as they are started."""
+    if isinstance(command.body, c.StartWorkflow) and command.body.workflow_type == "hello":
+        run = engine.runs[command.workflow_id][-1]
+        run.status, run.result = "completed", payload("hello eva")
+
+
+def test_the_same_calls() -> None:
+    engine = FakeEngine()
+    engine.script = complete_at_once
+    before = threading.active_count()
+    with BlockingClient.connect(app, transport=FakeTransport(engine), options=QUICK) as client:
+        assert client.execute(greet, "eva") == "hello eva"
+        handle = client.start(order.options(id="order-7"), "7", ["pen"])
+        assert (handle.workflow_id, handle.run_id) == ("order-7", "run-order-7-0")
+        handle.using(reason="desk").signal(approved, True)
+        assert handle.describe().status == "running"
+        assert handle.history() == []
+        assert handle.query(Approval.asked, "all") == {"asked": "asked", "with": {"of": "all"}}
+        assert len(client.runs()) == 2
+        handle.retry()
+        handle.terminate()
+        assert client.handle(greet, "order-7").describe().status == "terminated"
+        client.using(command_id="k").start(greet, "eva")
+        with pytest.raises(WorkflowNotFound):
+            client.handle(greet, "nobody").cancel()
+    assert [command.reason for command in engine.handled if isinstance(command.body, c.SignalWorkflow)] == ["desk"]
+    assert engine.handled[-2].id == "k"
+    assert threading.active_count() == before
+
+
+def test_it_refuses_on_a_thread_with_a_running_loop() -> None:
+    engine = FakeEngine()
+
+    async def work(client: BlockingClient) -> None:
+        client.start(greet, "eva")
+
+    with (
+        BlockingClient.connect(app, transport=FakeTransport(engine), options=QUICK) as client,
+        pytest.raises(BlockingInLoop, match="use the async client"),
+    ):
+        asyncio.run(work(client))
+    assert engine.received == []
+
+
+def test_it_does_not_even_connect_there() -> None:
+    async def work() -> None:
+        with BlockingClient.connect(app, transport=FakeTransport(FakeEngine()), options=QUICK):
+            raise AssertionError("not reached")
+
+    with pytest.raises(BlockingInLoop):
+        asyncio.run(work())
