@@ -1,0 +1,107 @@
+"""The application: one object that names the log and gathers steps, workflows, signals and errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+from ..errors import ConfigurationError
+from .messages import Query, Signal
+from .registry import Registry
+from .step import Options, Step, StepCode
+from .workflow import Workflow, WorkflowCode
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+E = TypeVar("E", bound=type[BaseException])
+S = TypeVar("S")
+
+
+class _StepDecorator(Protocol):
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+
+
+class _WorkflowDecorator(Protocol):
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+
+class Orchestrator:
+    """An application. Its name `[a-z0-9-]+` begins the names of its topics, group and transactional ids."""
+
+    connector: ClassVar[Callable[..., AbstractAsyncContextManager[Any]] | None] = None
+    """How `connect` reaches Kafka; set by the package, so that defining workflows needs no client."""
+
+    def __init__(self, name: str) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", name):
+            raise ConfigurationError(f"application name {name!r}: use lower-case letters, digits and hyphens")
+        self.name = name
+        self.registry = Registry()
+
+    @overload
+    def step(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def step(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+    @overload
+    def step(self, /, *, name: str = ..., **options: Unpack[Options]) -> _StepDecorator: ...
+    def step(self, fn: Any = None, /, *, name: str = "", **options: Any) -> Any:
+        """Make a function or method a step."""
+
+        def decorate(fn: Callable[..., Any]) -> Step[..., Any]:
+            code = StepCode(fn, name or fn.__qualname__.rpartition("<locals>.")[2], cast(Options, options))
+            self.registry.add_step(code)
+            return Step(code)
+
+        return decorate if fn is None else decorate(fn)
+
+    @overload
+    def workflow(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+    @overload
+    def workflow(
+        self, /, *, name: str = ..., version: int = ..., on_bug: Literal["park", "fail"] = ...
+    ) -> _WorkflowDecorator: ...
+    def workflow(self, fn: Any = None, /, *, name: str = "", version: int = 1, on_bug: str = "park") -> Any:
+        """Make an async function a workflow."""
+
+        def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
+            workflow_type = name or fn.__qualname__.rpartition("<locals>.")[2]
+            code = WorkflowCode(fn, workflow_type, version, on_bug, self.registry)
+            self.registry.add_workflow(code)
+            return Workflow(code)
+
+        return decorate if fn is None else decorate(fn)
+
+    def run(self, fn: Callable[..., Coroutine[Any, Any, R]], /) -> Workflow[..., R]:
+        """Class form: the method that is the workflow. The workflow's type is the class's name."""
+        owner = fn.__qualname__.rpartition("<locals>.")[2].rpartition(".")[0]
+        code = WorkflowCode(fn, owner, 1, "park", self.registry)
+        self.registry.add_workflow(code)
+        return Workflow(code)
+
+    def signal(self, name: str, type: type[T], /) -> Signal[T]:
+        """A typed signal."""
+        return Signal(name, type)
+
+    def query(self, name: str, type: type[T], /) -> Query[T]:
+        """A typed query."""
+        return Query(name, type)
+
+    def error(self, cls: E, /) -> E:
+        """An exception class that crosses the log as itself."""
+        self.registry.add_error(cls)
+        return cls
+
+    def bind(self, obj: object) -> None:
+        """Give this process the object whose methods are steps."""
+        self.registry.bind(obj)
+
+    def connect(self, **settings: Any) -> AbstractAsyncContextManager[Any]:
+        """A client of this application, as an async context manager."""
+        if Orchestrator.connector is None:
+            raise ConfigurationError("import orchestrator (the package) before connecting")
+        return Orchestrator.connector(self, **settings)

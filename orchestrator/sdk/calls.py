@@ -1,0 +1,153 @@
+"""Durable calls of workflow code: coroutines whose identity is fixed where they are made, and whose command is issued when awaited."""
+
+from __future__ import annotations
+
+import collections.abc
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from ..core.commands import CancelChild, CancelStep, ScheduleStep, SendSignal, StartChild
+from ..core.ids import step_id
+from ..core.values import Payload, StepOptions
+from .loop import RunFuture, RunLoop, call_site
+
+if TYPE_CHECKING:
+    from .step import StepCode
+    from .workflow import WorkflowCode
+
+
+class Called(collections.abc.Coroutine[Any, None, Any]):
+    """A durable call. Awaited at once, wrapped in a task, or gathered; never silently dropped."""
+
+    __slots__ = ("_future", "_inner", "call_site", "loop", "n", "number", "path")
+
+    def __init__(self, loop: RunLoop) -> None:
+        identity = loop.identity()
+        self.loop = loop
+        self.path = identity.path
+        self.n = identity.next()
+        self.number = loop.number()
+        self.call_site = call_site()
+        self._future: RunFuture | None = None
+        self._inner: Generator[Any, None, Any] | None = None
+        loop.unawaited[self.number] = self
+
+    @property
+    def id(self) -> str:
+        """The step's (child's) identity."""
+        return step_id(self.path, self.n)
+
+    @property
+    def future(self) -> RunFuture | None:
+        """Pending once awaited."""
+        return self._future
+
+    def issue(self) -> None:
+        """Put the command into the turn."""
+        raise NotImplementedError
+
+    def cancelled(self) -> None:
+        """Whoever waited was cancelled."""
+
+    def describe(self) -> str:
+        """What is waited for, in words."""
+        raise NotImplementedError
+
+    def _wait(self) -> Generator[Any, None, Any]:
+        loop = self.loop
+        loop.unawaited.pop(self.number, None)
+        if self._future is not None:
+            raise RuntimeError(f"cannot await the same call twice ({self.describe()} at {self.call_site})")
+        self._future = self.loop.create_future()
+        loop.waiting[self.id] = self
+        self.issue()
+        try:
+            return (yield from self._future)
+        finally:
+            if loop.waiting.pop(self.id, None) is not None and not loop.evicting:
+                self.cancelled()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait()
+
+    def send(self, value: None) -> Any:
+        if self._inner is None:
+            self._inner = self._wait()
+        return self._inner.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._inner is None:
+            self.loop.unawaited.pop(self.number, None)
+            raise error[0]
+        return self._inner.throw(*error)
+
+    def close(self) -> None:
+        self.loop.unawaited.pop(self.number, None)
+        if self._inner is not None:
+            self._inner.close()
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class StepCalled(Called):
+    """A call of a step."""
+
+    __slots__ = ("arguments", "code", "options")
+
+    def __init__(self, loop: RunLoop, code: StepCode, arguments: Payload, options: StepOptions) -> None:
+        super().__init__(loop)
+        self.code = code
+        self.arguments = arguments
+        self.options = options
+
+    def issue(self) -> None:
+        self.loop.issue(ScheduleStep(self.path, self.n, self.code.name, self.call_site, self.arguments, self.options))
+
+    def cancelled(self) -> None:
+        self.loop.issue(CancelStep(self.id))
+
+    def describe(self) -> str:
+        return f"step {self.code.name}"
+
+
+class ChildCalled(Called):
+    """A call of a workflow inside a workflow."""
+
+    __slots__ = ("arguments", "close_policy", "code", "workflow_id")
+
+    def __init__(
+        self, loop: RunLoop, code: WorkflowCode, arguments: Payload, workflow_id: str, close_policy: str
+    ) -> None:
+        super().__init__(loop)
+        self.code = code
+        self.arguments = arguments
+        self.workflow_id = workflow_id
+        self.close_policy = close_policy
+
+    def issue(self) -> None:
+        self.loop.issue(
+            StartChild(
+                self.path,
+                self.n,
+                self.code.workflow_type,
+                self.code.version,
+                self.workflow_id,
+                self.arguments,
+                self.call_site,
+                self.close_policy,
+            )
+        )
+
+    def cancelled(self) -> None:
+        self.loop.issue(CancelChild(self.id))
+
+    def describe(self) -> str:
+        return f"child workflow {self.code.workflow_type}"
+
+
+def send_signal(loop: RunLoop, workflow_id: str, name: str, payload: Payload) -> None:
+    """Signal another workflow: a command of this turn, delivered by the outbox."""
+    identity = loop.identity()
+    loop.issue(SendSignal(identity.path, identity.next(), workflow_id, name, payload, call_site()))
+

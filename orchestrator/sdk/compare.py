@@ -1,0 +1,114 @@
+"""Divergence: the set of commands that a replayed turn issues against the set that history recorded. Order within is free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core import commands as c
+from ..core import events as e
+from ..core.ids import step_id
+
+if TYPE_CHECKING:
+    from .registry import Registry
+
+Place = tuple[str, str]
+
+_OF_COMMAND: dict[type, str] = {
+    c.ScheduleStep: "step",
+    c.SetTimer: "timer",
+    c.StartChild: "child workflow",
+    c.SendSignal: "signal to another workflow",
+    c.CancelStep: "cancelled step",
+    c.CancelTimer: "cancelled timer",
+    c.CancelChild: "cancelled child",
+    c.CompleteRun: "the run's result",
+    c.FailRun: "the run's failure",
+    c.CancelRun: "the run's cancellation",
+    c.ContinueAsNew: "continue-as-new",
+}
+_OF_EVENT: dict[type, str] = {
+    e.StepScheduled: "step",
+    e.TimerSet: "timer",
+    e.ChildScheduled: "child workflow",
+    e.SignalSent: "signal to another workflow",
+    e.StepCancelRequested: "cancelled step",
+    e.TimerCancelled: "cancelled timer",
+    e.ChildCancelRequested: "cancelled child",
+    e.RunCompleted: "the run's result",
+    e.RunFailed: "the run's failure",
+    e.RunCancelled: "the run's cancellation",
+    e.RunContinuedAsNew: "continue-as-new",
+}
+_CANCELS = {"cancelled step"}
+"""Kinds that history may lack although the code issues them: what was cancelled had its result already."""
+
+
+def _place(kind: str, body: Any) -> Place:
+    if hasattr(body, "path"):
+        return kind, step_id(body.path, body.n)
+    for name in ("step", "timer", "child"):
+        if hasattr(body, name):
+            return kind, str(getattr(body, name))
+    return kind, ""
+
+
+def divergence(
+    issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], registry: Registry
+) -> c.ParkRun | None:
+    """The verdict, naming the exact place, what history has and what the code does now; None when they agree."""
+    came = {_place(_OF_COMMAND[type(one)], one): one for one in issued}
+    expected = {_place(_OF_EVENT[type(one.body)], one.body): one.body for one in recorded}
+    for place, body in expected.items():
+        command = came.pop(place, None)
+        if command is None:
+            return _verdict(place, _what(body), _instead(place, came), getattr(body, "call_site", ""))
+        problem = _differs(command, body, registry)
+        if problem:
+            return _verdict(place, _what(body), problem, getattr(command, "call_site", ""))
+    for place, command in came.items():
+        if place[0] not in _CANCELS:
+            return _verdict(place, "nothing", _what(command), getattr(command, "call_site", ""))
+    return None
+
+
+def _differs(command: Any, body: Any, registry: Registry) -> str:
+    if isinstance(command, c.ScheduleStep):
+        if command.name != body.name:
+            return _what(command)
+        code = registry.step(command.name)
+        if code is not None and code.compare_arguments and not code.signature.equal(command.arguments, body.arguments):
+            return f"{_what(command)} with other arguments: {_short(command.arguments.data)}, not {_short(body.arguments.data)}"
+    elif isinstance(command, c.StartChild):
+        if command.workflow_type != body.workflow_type:
+            return _what(command)
+    elif isinstance(command, c.SendSignal) and (command.workflow_id, command.name) != (body.target_workflow_id, body.name):
+        return _what(command)
+    return ""
+
+
+def _short(data: bytes) -> str:
+    text = data.decode(errors="replace")
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _what(one: Any) -> str:
+    kind = _OF_COMMAND.get(type(one)) or _OF_EVENT[type(one)]
+    name = getattr(one, "name", "") or getattr(one, "workflow_type", "")
+    site = getattr(one, "call_site", "")
+    return f"{kind}{f' {name!r}' if name else ''}{f' at {site}' if site else ''}"
+
+
+def _instead(place: Place, came: dict[Place, c.TurnCommand]) -> str:
+    same = [one for other, one in came.items() if other[1] == place[1]] or list(came.values())
+    return _what(same[0]) if same else "nothing"
+
+
+def _verdict(place: Place, expected: str, actual: str, site: str) -> c.ParkRun:
+    where = f"{place[0]} {place[1]}".strip()
+    return c.ParkRun(
+        "diverged",
+        f"at {where}: history has {expected}, the code now does {actual}. Deploy code that does what history has, or keep"
+        " the older version with @workflow.older(version=...); then `orchestrator workflow retry`",
+        site,
+    )

@@ -1,0 +1,85 @@
+"""What workflow code may ask about its run: time, identity, chance. All of it comes out the same in a replay."""
+
+from __future__ import annotations
+
+import hashlib
+import random as _random
+import uuid
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from ..core.events import RunStarted
+from ..errors import ConfigurationError
+from .loop import RunLoop, running_loop
+
+
+class ContinueAsNewRequested(BaseException):
+    """Leaves the main function of a run that goes on as a new one."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.args = args
+        self.kwargs = kwargs
+
+
+class RunContext:
+    """Identity of a run, as its code sees it."""
+
+    def __init__(self, workflow_id: str, run_id: str, started: RunStarted) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.workflow_type = started.workflow_type
+        self.version = started.version
+        self._seed = started.seed
+        self._named: dict[str, _random.Random] = {}
+
+    def named(self, name: str) -> _random.Random:
+        """A stream of its own, which survives edits elsewhere in the code."""
+        if name not in self._named:
+            self._named[name] = _random.Random(self._digest(f"name/{name}"))
+        return self._named[name]
+
+    def drawn(self, loop: RunLoop) -> _random.Random:
+        """From (seed, task path, number of the task's last step, n-th draw since): a new draw shifts nothing beyond the next step."""
+        identity = loop.identity()
+        identity.draws += 1
+        return _random.Random(self._digest(f"{identity.path}/{identity.last_step}/{identity.draws}"))
+
+    def _digest(self, what: str) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self._seed}/{what}".encode()).digest()[:16], "big")
+
+
+def _here(what: str) -> RunLoop:
+    loop = running_loop()
+    if loop is None:
+        raise ConfigurationError(f"{what} belongs in workflow code")
+    return loop
+
+
+def run_info() -> RunContext:
+    """The run whose code is running."""
+    found: RunContext = _here("run_info()").run.context  # type: ignore[attr-defined]
+    return found
+
+
+def now() -> datetime:
+    """The log's time of this turn, in UTC. Never runs back."""
+    return datetime.fromtimestamp(_here("now()").now_ms / 1000, UTC)
+
+
+def random(name: str = "") -> _random.Random:
+    """A source of random values that a replay repeats; a named one survives edits."""
+    loop = _here("random()")
+    context = run_info()
+    return context.named(name) if name else context.drawn(loop)
+
+
+def uuid4() -> uuid.UUID:
+    """A random UUID that a replay repeats."""
+    return uuid.UUID(int=random().getrandbits(128), version=4)
+
+
+def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
+    """Close this run and go on as a new one with these arguments and fresh history."""
+    _here("continue_as_new()")
+    raise ContinueAsNewRequested(args, kwargs)

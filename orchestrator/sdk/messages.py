@@ -1,0 +1,115 @@
+"""Signals and queries: typed objects of the application, shared by workflow code and its callers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, overload
+
+from ..codec.payloads import Adapter, adapter
+from ..core.values import Payload
+from ..errors import ConfigurationError
+from .calls import send_signal
+from .loop import RunFuture, RunLoop, running_loop
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Mailbox:
+    """A run's signals that nobody took yet, and who waits, by name."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Payload]] = {}
+        self.waiters: dict[str, list[RunFuture]] = {}
+        self.answers: dict[str, tuple[Callable[[], Any], Adapter[Any]]] = {}
+
+    def put(self, name: str, payload: Payload) -> None:
+        """A delivery: the longest waiting takes it, else it is kept."""
+        waiters = self.waiters.get(name, [])
+        while waiters:
+            future = waiters.pop(0)
+            if not future.done():
+                future.set_result(payload)
+                return
+        self.values.setdefault(name, []).append(payload)
+
+    def waited_for(self) -> list[str]:
+        """Names of signals that code waits for."""
+        return sorted(name for name, waiters in self.waiters.items() if any(not one.done() for one in waiters))
+
+
+def mailbox(loop: RunLoop) -> Mailbox:
+    """Of the loop's run."""
+    found: Mailbox = loop.run.mailbox  # type: ignore[attr-defined]
+    return found
+
+
+def _inside(what: str) -> RunLoop:
+    loop = running_loop()
+    if loop is None:
+        raise ConfigurationError(f"{what} belongs in workflow code; from outside use a handle of the run")
+    return loop
+
+
+class Signal(Generic[T]):
+    """A message to a run: durable once acknowledged, kept until code takes it."""
+
+    def __init__(self, name: str, hint: type[T]) -> None:
+        self.name = name
+        self.adapter: Adapter[T] = adapter(hint)
+
+    @overload
+    async def wait(self) -> T: ...
+    @overload
+    async def wait(self, *, timeout: timedelta) -> T | None: ...
+    async def wait(self, *, timeout: timedelta | None = None) -> T | None:
+        """The next value, in the order of history; None when `timeout` (durable) is over first."""
+        loop = _inside(f"signal {self.name}.wait()")
+        box = mailbox(loop)
+        kept = box.values.get(self.name)
+        if kept:
+            return self.adapter.decode(kept.pop(0))
+        future = loop.create_future()
+        box.waiters.setdefault(self.name, []).append(future)
+        try:
+            if timeout is None:
+                return self.adapter.decode(await future)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout.total_seconds()):
+                    return self.adapter.decode(await future)
+            return None
+        finally:
+            with contextlib.suppress(ValueError):
+                box.waiters[self.name].remove(future)
+
+    def send(self, workflow_id: str, value: T) -> None:
+        """From workflow code: signal another workflow."""
+        payload, _ = self.adapter.round_trip(value, f"signal {self.name}")
+        send_signal(_inside(f"signal {self.name}.send()"), workflow_id, self.name, payload)
+
+
+class Query(Generic[T]):
+    """A read-only question that a run answers."""
+
+    def __init__(self, name: str, hint: type[T]) -> None:
+        self.name = name
+        self.adapter: Adapter[T] = adapter(hint)
+
+    def answer(self, with_: Callable[[], T]) -> None:
+        """From workflow code: answer by calling `with_`, which may read the run's variables and change nothing."""
+        mailbox(_inside(f"query {self.name}.answer()")).answers[self.name] = (with_, self.adapter)
+
+
+def signal(fn: F, /) -> F:
+    """Class form: a method that takes a signal of its name."""
+    fn.__orchestrator__ = "signal"  # type: ignore[attr-defined]
+    return fn
+
+
+def query(fn: F, /) -> F:
+    """Class form: a method that answers a query of its name."""
+    fn.__orchestrator__ = "query"  # type: ignore[attr-defined]
+    return fn

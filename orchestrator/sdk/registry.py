@@ -1,0 +1,80 @@
+"""What an application defines: steps, workflows and their versions, declared errors, objects of method steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import ConfigurationError, WorkflowFailed
+from .step import StepCode
+from .workflow import WorkflowCode
+
+
+class Registry:
+    """Filled by decorators at import, read by engines and workers."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, type[BaseException]] = {"WorkflowFailed": WorkflowFailed}
+        self._steps: dict[str, StepCode] = {}
+        self._workflows: dict[str, dict[int, WorkflowCode]] = {}
+
+    def step(self, name: str) -> StepCode | None:
+        """A step by name."""
+        return self._steps.get(name)
+
+    def workflow(self, workflow_type: str, version: int = 0) -> WorkflowCode | None:
+        """A workflow's version; 0 is the newest."""
+        versions = self._workflows.get(workflow_type)
+        if not versions:
+            return None
+        return versions.get(version or max(versions))
+
+    def steps(self) -> Iterator[StepCode]:
+        """All steps."""
+        return iter(self._steps.values())
+
+    def workflows(self) -> Iterator[WorkflowCode]:
+        """All versions of all workflows."""
+        return (code for versions in self._workflows.values() for code in versions.values())
+
+    def add_step(self, code: StepCode) -> None:
+        """The same module and name registers again (a notebook's cell); another module's is an error."""
+        self._check_same("step", code.name, self._steps.get(code.name), code)
+        self._steps[code.name] = code
+
+    def add_workflow(self, code: WorkflowCode) -> None:
+        """See `add_step`."""
+        versions = self._workflows.setdefault(code.workflow_type, {})
+        self._check_same("workflow", code.workflow_type, versions.get(code.version), code)
+        versions[code.version] = code
+
+    def add_error(self, cls: type[BaseException]) -> None:
+        """An error that crosses the log as itself."""
+        known = self.errors.get(cls.__name__)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ConfigurationError(f"error {cls.__name__} is declared in {known.__module__} already: names must differ")
+        self.errors[cls.__name__] = cls
+
+    def bind(self, obj: object) -> None:
+        """The object whose methods are steps in this process. Never serialised."""
+        classes = {cls.__qualname__ for cls in type(obj).__mro__}
+        found = [code for code in self._steps.values() if code.is_method and code.owner in classes]
+        if not found:
+            raise ConfigurationError(f"{type(obj).__name__} has no step methods: decorate one with @app.step")
+        for code in found:
+            code.bound = obj
+
+    def check(self) -> None:
+        """Every hint resolves. Raises MissingHint; engines call it before they start."""
+        for step in self._steps.values():
+            _ = step.signature
+        for workflow in self.workflows():
+            _ = workflow.signature
+
+    @staticmethod
+    def _check_same(kind: str, name: str, known: Any, code: Any) -> None:
+        if known is not None and known.fn.__module__ != code.fn.__module__:
+            raise ConfigurationError(
+                f"{kind} {name!r} is defined in {known.fn.__module__} and again in {code.fn.__module__}: give one of them"
+                " another name="
+            )

@@ -1,0 +1,276 @@
+"""Steps: what is recorded. Inside a run a call becomes a durable step; anywhere else it is a plain call of the function."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+
+from ..codec.payloads import Signature, adapter
+from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Payload, RetryPolicy, StepOptions
+from ..errors import ConfigurationError
+from .calls import StepCalled
+from .loop import running_loop
+
+P = ParamSpec("P")
+P2 = ParamSpec("P2")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+OnCrash = Literal["retry", "fail", "park"]
+
+
+class Options(TypedDict, total=False):
+    """Options of a step. `retry` is a number of attempts or a whole policy; durations are timedeltas.
+
+    `timeout` is another name of `start_to_close`. `on_crash` says what an attempt that ended ambiguously means;
+    `isolation="thread"` runs the step in the engine's process; `compare="name"` lets its arguments change.
+    """
+
+    queue: str
+    retry: int | RetryPolicy
+    timeout: timedelta
+    start_to_close: timedelta
+    schedule_to_close: timedelta
+    schedule_to_start: timedelta
+    heartbeat: timedelta
+    on_crash: OnCrash
+    cancellation: Literal["try", "wait", "abandon"]
+    isolation: Literal["process", "thread"]
+    roundtrip: Literal["strict", "loose"]
+    compare: Literal["arguments", "name"]
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)
+
+
+_DURATIONS = {
+    "timeout": "start_to_close_ms",
+    "start_to_close": "start_to_close_ms",
+    "schedule_to_close": "schedule_to_close_ms",
+    "schedule_to_start": "schedule_to_start_ms",
+    "heartbeat": "heartbeat_ms",
+}
+_CHOICES = {"on_crash": ("retry", "fail", "park"), "cancellation": ("try", "wait", "abandon")}
+
+
+def step_options(name: str, base: StepOptions, given: Options) -> StepOptions:
+    """Options as they are recorded. Raises ConfigurationError naming the step and the option."""
+    changes: dict[str, Any] = {}
+    for option, value in given.items():
+        if option in _DURATIONS:
+            if not isinstance(value, timedelta) or value <= timedelta():
+                raise ConfigurationError(f"step {name}: {option} is a positive timedelta, not {value!r}")
+            changes[_DURATIONS[option]] = _ms(value)
+        elif option == "retry":
+            changes["retry"] = base.retry._replace(max_attempts=value) if isinstance(value, int) else value
+        elif option in _CHOICES and value not in _CHOICES[option]:
+            raise ConfigurationError(f"step {name}: {option} is one of {', '.join(_CHOICES[option])}, not {value!r}")
+        elif option in ("queue", "on_crash", "cancellation"):
+            changes[option] = value
+        elif option not in ("isolation", "roundtrip", "compare"):
+            raise ConfigurationError(f"step {name}: there is no option {option!r}")
+    return base._replace(**changes)
+
+
+class StepCode:
+    """A step's definition, found by name in the process that carries it out."""
+
+    def __init__(self, fn: Callable[..., Any], name: str, given: Options) -> None:
+        self.fn = fn
+        self.name = name
+        self.options = step_options(name, DEFAULT_STEP_OPTIONS, given)
+        self.isolation: str = given.get("isolation", "process")
+        self.loose = given.get("roundtrip") == "loose"
+        self.compare_arguments = given.get("compare") != "name"
+        self.bound: Any = None
+        self.is_method = _is_method(fn)
+        self._signature: Signature | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """Parameters and result; raises MissingHint. Built at first use: hints may name what is defined below."""
+        if self._signature is None:
+            self._signature = Signature(self.fn, skip_self=self.is_method)
+        return self._signature
+
+    @property
+    def owner(self) -> str:
+        """The class of a method step, by qualified name."""
+        return self.fn.__qualname__.rpartition(".")[0]
+
+
+def _is_method(fn: Callable[..., Any]) -> bool:
+    inner = fn.__qualname__.rpartition("<locals>.")[2]
+    return "." in inner and next(iter(inspect.signature(fn).parameters), "") == "self"
+
+
+class StepInfo:
+    """What a running step may know and say about its attempt."""
+
+    def __init__(
+        self,
+        *,
+        workflow_id: str,
+        run_id: str,
+        step: str,
+        name: str,
+        attempt: int,
+        idempotency_key: str,
+        details: Payload = NOTHING,
+        heartbeat_ms: int = 0,
+        beat: Callable[[Payload], None] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.step = step
+        self.name = name
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key
+        self.heartbeat_ms = heartbeat_ms
+        self._details = details
+        self._beat = beat
+        self._is_cancelled = is_cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the step was asked to end."""
+        return self._is_cancelled is not None and self._is_cancelled()
+
+    @property
+    def details(self) -> Any:
+        """What the attempt before this one said in its last heartbeat, or None."""
+        return adapter(Any).decode(self._details)
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Say that the attempt is alive; the next attempt gets `details`."""
+        if self._beat is not None:
+            self._beat(adapter(Any).encode(details))
+
+
+_info: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("step_info", default=None)
+_PLAIN = StepInfo(
+    workflow_id="", run_id="", step="", name="", attempt=1, idempotency_key="plain-call", beat=None, is_cancelled=None
+)
+
+
+def step_info() -> StepInfo:
+    """Of the step that is running; in a plain call one that says so."""
+    return _info.get() or _PLAIN
+
+
+async def run_step(code: StepCode, arguments: Payload, info: StepInfo) -> Payload:
+    """Carry a step out: decode its arguments, call it, encode its result with the round-trip check. Raises what it raises."""
+    args, kwargs = code.signature.unbind(arguments)
+    if code.is_method:
+        if code.bound is None:
+            raise ConfigurationError(
+                f"step {code.name} is a method of {code.owner}: give this process its object with app.bind({code.owner}(...))"
+            )
+        args = (code.bound, *args)
+    token = _info.set(info)
+    try:
+        value = code.fn(*args, **kwargs)
+        if inspect.isawaitable(value):
+            value = await value
+    finally:
+        _info.reset(token)
+    payload, _ = code.signature.result.round_trip(value, f"result of step {code.name}", loose=code.loose)
+    return payload
+
+
+class _Unary(Protocol[T_contra, R_co]):
+    def __call__(self, item: T_contra, /) -> Coroutine[None, None, R_co]: ...
+
+
+class Failed:
+    """An item of `map(..., on_error="collect")` that failed."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"Failed({self.error!r})"
+
+
+class Step(Generic[P, R_co]):
+    """A step as code calls it. Always awaited; `fn` is the raw function."""
+
+    def __init__(self, code: StepCode, options: StepOptions | None = None, bound: Any = None) -> None:
+        self.code = code
+        self.fn: Callable[P, Any] = code.fn
+        self._options = options or code.options
+        self._bound = bound
+        self.__name__ = code.name
+        self.__doc__ = code.fn.__doc__
+        self.__wrapped__ = code.fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[None, None, R_co]:
+        loop = running_loop()
+        if loop is not None:
+            arguments = self.code.signature.bind(args, kwargs, loose=self.code.loose)
+            return StepCalled(loop, self.code, arguments, self._options)
+        return self._plain(args, kwargs)
+
+    async def _plain(self, args: Any, kwargs: Any) -> R_co:
+        value = self.fn(*args, **kwargs) if self._bound is None else self.code.fn(self._bound, *args, **kwargs)
+        if inspect.isawaitable(value):
+            value = await value
+        result: R_co = value
+        return result
+
+    def options(self, **given: Unpack[Options]) -> Step[P, R_co]:
+        """The same step, carried out differently."""
+        return Step(self.code, step_options(self.code.name, self._options, given), self._bound)
+
+    @overload
+    def map(
+        self: _Unary[T, R], items: Iterable[T], *, concurrency: int = ..., on_error: Literal["fail"] = ...
+    ) -> Coroutine[None, None, list[R]]: ...
+    @overload
+    def map(
+        self: _Unary[T, R], items: Iterable[T], *, concurrency: int = ..., on_error: Literal["collect"]
+    ) -> Coroutine[None, None, list[R | Failed]]: ...
+    def map(self: Any, items: Iterable[Any], *, concurrency: int = 0, on_error: str = "fail") -> Any:
+        """One step an item, at most `concurrency` at once (0: all); each commits by itself. Results in the items' order.
+
+        `fail` raises the first error and cancels the rest; `collect` puts `Failed` in its place.
+        """
+        return _map(self, list(items), concurrency, on_error)
+
+    @overload
+    def __get__(self, obj: None, owner: Any, /) -> Step[P, R_co]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, P2], R_co], obj: S, owner: Any = ..., /) -> Step[P2, R_co]: ...
+    def __get__(self: Any, obj: Any, owner: Any = None, /) -> Any:
+        return self if obj is None else Step(self.code, self._options, obj)
+
+
+async def _map(step: Any, items: list[Any], concurrency: int, on_error: str) -> list[Any]:
+    limit = asyncio.Semaphore(concurrency or len(items) or 1)
+
+    async def one(item: Any) -> Any:
+        async with limit:
+            try:
+                return await step(item)
+            except Exception as error:
+                if on_error == "collect":
+                    return Failed(error)
+                raise
+
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,341 @@
+"""A run in memory: one delivery, one turn. Live it issues commands; in replay it must issue those that history recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..codec.payloads import Signature, adapter, decode_failure, encode_failure
+from ..core import commands as c
+from ..core import events as e
+from ..core.values import NOTHING, Failure, Payload
+from ..errors import (
+    ChildCancelled,
+    ChildFailed,
+    DoesNotRoundTrip,
+    Divergence,
+    StepCancelled,
+    StepFailed,
+    StepTimeout,
+    WorkflowFailed,
+)
+from . import forbidden
+from .calls import Called, ChildCalled, StepCalled
+from .compare import divergence
+from .context import ContinueAsNewRequested, RunContext
+from .loop import Evicted, Identity, RunLoop, RunTask
+from .loop import Overlong as Overlong
+from .messages import Mailbox
+from .workflow import WorkflowCode
+
+EVICT_ROUNDS = 100
+
+
+class Turn(NamedTuple):
+    """What a turn issued. With a verdict none of it counts: the run is parked."""
+
+    commands: tuple[c.TurnCommand, ...]
+    verdict: c.ParkRun | None = None
+
+
+class LiveRun:
+    """One run's code, brought to where its history is."""
+
+    def __init__(self, code: WorkflowCode, workflow_id: str, run_id: str, started: e.RunStarted) -> None:
+        forbidden.install()
+        self.code = code
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.mailbox = Mailbox()
+        self.closed = False
+        self.replaying = False
+        self.cancel_requested = False
+        self.context = RunContext(workflow_id, run_id, started)
+        self._started = started
+        self._loop = RunLoop()  # type: ignore[abstract]
+        self._loop.run = self
+        self._main: RunTask | None = None
+        self._object: Any = None
+        self._asyncgens: set[Any] = set()
+
+    # -- turns -------------------------------------------------------------------------------------------------------------------
+
+    def deliver(self, event: e.Event) -> Turn:
+        """Deliver one event live and run until idle."""
+        return self._turn(event)
+
+    def replay(self, delivery: e.Event, recorded: Sequence[e.Event]) -> Turn:
+        """Deliver an event of history; a turn that issues anything but `recorded` has diverged."""
+        self.replaying = True
+        try:
+            turn = self._turn(delivery)
+        finally:
+            self.replaying = False
+        if turn.verdict is not None:
+            return turn
+        problem = divergence(turn.commands, recorded, self.code.registry)
+        if problem is not None:
+            return Turn((), problem)
+        return turn
+
+    def _turn(self, event: e.Event) -> Turn:
+        loop = self._loop
+        now_ms = event.recorded_at_ms
+        if isinstance(event.body, e.RunStarted):
+            now_ms += event.body.start_delay_ms
+        loop.begin_turn(max(now_ms, loop.now_ms))
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._asyncgens.add, finalizer=self._asyncgens.discard)
+        previous = asyncio._get_running_loop()
+        asyncio._set_running_loop(loop)
+        try:
+            self._hand_in(event)
+            loop.run_until_idle()
+            if loop.verdict is None:
+                self._conclude()
+        except Overlong:
+            loop.verdict = self._overlong()
+        except (SystemExit, KeyboardInterrupt) as error:
+            loop.verdict = c.ParkRun("bug", f"workflow code raised {type(error).__name__}: it may not end the process")
+        except (DoesNotRoundTrip, Divergence) as error:
+            loop.verdict = c.ParkRun("diverged", str(error))
+        finally:
+            asyncio._set_running_loop(previous)
+            sys.set_asyncgen_hooks(*hooks)
+        if loop.verdict is not None:
+            return Turn((), loop.verdict)
+        return Turn(tuple(loop.commands))
+
+    @staticmethod
+    def _overlong() -> c.ParkRun:
+        return c.ParkRun(
+            "overlong",
+            "a turn ran longer than a second without awaiting anything durable: move the work into a step",
+        )
+
+    # -- deliveries --------------------------------------------------------------------------------------------------------------
+
+    def _hand_in(self, event: e.Event) -> None:
+        body = event.body
+        if isinstance(body, e.StepCompleted):
+            self._complete(body.step, body.result)
+        elif isinstance(body, e.RunStarted):
+            self._start(body)
+        elif isinstance(body, e.StepFailed):
+            self._fail(body.step, self._step_error(body))
+        elif isinstance(body, e.TimerFired):
+            self._loop.fire(body.timer)
+        elif isinstance(body, e.SignalReceived):
+            self._signal(event.seq, body)
+        elif isinstance(body, e.CancelRequested):
+            self.cancel_requested = True
+            if self._main is not None:
+                self._main.cancel()
+        elif isinstance(body, e.StepCancelled):
+            self._fail(body.step, StepCancelled(f"step {body.step} was cancelled", "StepCancelled"))
+        elif isinstance(body, e.ChildCompleted):
+            self._complete(body.child, body.result)
+        elif isinstance(body, e.ChildFailed):
+            self._fail(body.child, self._child_error(body))
+
+    def _start(self, body: e.RunStarted) -> None:
+        code = self.code
+        args, kwargs = code.signature.unbind(body.arguments)
+        if code.is_method:
+            assert code.owner is not None
+            self._object = code.owner()
+            args = (self._object, *args)
+        self._main = self._loop.spawn(code.fn(*args, **kwargs), Identity("0"))
+
+    def _complete(self, step: str, result: Payload) -> None:
+        called = self._loop.waiting.pop(step, None)
+        if called is None or called.future is None or called.future.done():
+            return
+        called.future.set_result(self._decoded(called, result))
+
+    def _decoded(self, called: Called, result: Payload) -> Any:
+        if isinstance(called, StepCalled | ChildCalled):
+            try:
+                return called.code.signature.result.decode(result)
+            except DoesNotRoundTrip as error:
+                raise Divergence(
+                    f"the recorded result of {called.describe()} (at {called.call_site}) no longer fits its return hint: {error}"
+                ) from error
+        return adapter(Any).decode(result)
+
+    def _fail(self, step: str, error: BaseException) -> None:
+        called = self._loop.waiting.pop(step, None)
+        if called is None or called.future is None or called.future.done():
+            return
+        error.__orchestrator_step__ = True  # type: ignore[attr-defined]
+        called.future.set_exception(error)
+
+    def _step_error(self, body: e.StepFailed) -> BaseException:
+        if body.timeout or body.failure.type in ("StepTimeout", "StepLeaseExpired"):
+            return StepTimeout(body.failure.message, "StepTimeout")
+        return decode_failure(body.failure, self.code.registry.errors)
+
+    def _child_error(self, body: e.ChildFailed) -> BaseException:
+        if body.outcome in ("cancelled", "terminated"):
+            return ChildCancelled(body.failure.message, body.failure.type, body.outcome)
+        if body.outcome == "failed":
+            error = decode_failure(body.failure, self.code.registry.errors)
+            if not isinstance(error, StepFailed):
+                return error
+        return ChildFailed(f"{body.failure.type}: {body.failure.message}", body.failure.type, body.outcome)
+
+    def _signal(self, seq: int, body: e.SignalReceived) -> None:
+        handler = self.code.handlers.signals.get(body.name)
+        if handler is None:
+            self.mailbox.put(body.name, body.payload)
+            return
+        self._loop.spawn(self._handle(handler, body.payload), Identity(f"s{seq}"))
+
+    async def _handle(self, handler: Any, payload: Payload) -> None:
+        args, kwargs = handler_signature(handler).unbind(payload)
+        outcome = handler(self._object, *args, **kwargs)
+        if asyncio.iscoroutine(outcome):
+            await outcome
+
+    # -- the end of a turn -------------------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        loop, main = self._loop, self._main
+        if loop.unawaited:
+            called = next(iter(loop.unawaited.values()))
+            loop.verdict = c.ParkRun(
+                "bug", f"{called.describe()} was called at {called.call_site} and never awaited", called.call_site
+            )
+            return
+        if main is None:
+            return
+        if main.done():
+            self.closed = True
+            loop.commands.extend(self._outcome(main))
+        elif not self._waits():
+            loop.verdict = c.ParkRun("stuck", f"{self._where()}: waits for nothing that the log could ever bring")
+
+    def _waits(self) -> bool:
+        loop = self._loop
+        return bool(loop.waiting or loop.timers or self.mailbox.waited_for() or self.code.handlers.signals)
+
+    def _where(self) -> str:
+        frame = self._main.get_stack(limit=1) if self._main is not None else []
+        return f"{frame[0].f_code.co_filename.rpartition('/')[2]}:{frame[0].f_lineno}" if frame else ""
+
+    def _outcome(self, main: RunTask) -> list[c.TurnCommand]:
+        try:
+            value = main.result()
+        except asyncio.CancelledError:
+            if self.cancel_requested:
+                return [c.CancelRun()]
+            return self._bug("CancelledError left the workflow although nobody asked to cancel it", None)
+        except ContinueAsNewRequested as again:
+            return [c.ContinueAsNew(self.code.signature.bind(again.args, again.kwargs))]
+        except Overlong:
+            self._loop.verdict = self._overlong()
+            return []
+        except BaseException as error:
+            if self._fails_the_run(error):
+                return [c.FailRun(encode_failure(error, self.code.registry.errors))]
+            return self._bug(f"{type(error).__name__}: {error}", error)
+        try:
+            payload, _ = self.code.signature.result.round_trip(value, f"result of workflow {self.code.workflow_type}")
+        except DoesNotRoundTrip as error:
+            return self._bug(str(error), error)
+        return [c.CompleteRun(payload)]
+
+    def _fails_the_run(self, error: BaseException) -> bool:
+        if getattr(error, "__orchestrator_step__", False) or isinstance(error, WorkflowFailed | StepFailed | ChildFailed):
+            return True
+        return self.code.registry.errors.get(type(error).__name__) is type(error)
+
+    def _bug(self, message: str, error: BaseException | None) -> list[c.TurnCommand]:
+        """A bug parks the run: a fixed deploy goes on. `on_bug="fail"` fails it instead."""
+        site = ""
+        if error is not None and error.__traceback__ is not None:
+            frame = error.__traceback__
+            while frame.tb_next is not None:
+                frame = frame.tb_next
+            site = f"{frame.tb_frame.f_code.co_filename.rpartition('/')[2]}:{frame.tb_lineno}"
+        if self.code.on_bug == "fail":
+            failure = (
+                encode_failure(error, self.code.registry.errors)
+                if error is not None
+                else Failure("CancelledError", message, retryable=False)
+            )
+            return [c.FailRun(failure)]
+        self._loop.verdict = c.ParkRun("bug", f"{message} (at {site})" if site else message, site)
+        return []
+
+    # -- reading and leaving -----------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> str:
+        """In a sentence: what the code waits for."""
+        loop = self._loop
+        parts = [f"{called.describe()} (at {called.call_site})" for called in loop.waiting.values()]
+        parts += [f"signal {name}" for name in self.mailbox.waited_for()]
+        if loop.timers:
+            parts.append(f"{len(loop.timers)} timer{'s' if len(loop.timers) > 1 else ''}")
+        return f"waits for {', '.join(parts[:5])}" if parts else ""
+
+    def query(self, name: str, arguments: Payload) -> Payload:
+        """Answer a query. Raises what the handler raises; one that would change state raises too."""
+        loop = self._loop
+        handler = self.code.handlers.queries.get(name)
+        answer = self.mailbox.answers.get(name)
+        if handler is None and answer is None:
+            known = sorted({*self.code.handlers.queries, *self.mailbox.answers})
+            raise LookupError(f"no query {name!r}; this run answers {', '.join(known) or 'none'}")
+        previous = asyncio._get_running_loop()
+        asyncio._set_running_loop(loop)
+        loop.evicting, before = True, list(loop.commands)
+        try:
+            if handler is not None:
+                signature = handler_signature(handler)
+                args, kwargs = signature.unbind(arguments if arguments != NOTHING else Payload(data=b"{}"))
+                return signature.result.encode(handler(self._object, *args, **kwargs))
+            assert answer is not None
+            ask, kind = answer
+            return kind.encode(ask())
+        except Evicted:
+            raise PermissionError(f"query {name!r} would change the run: queries only read") from None
+        finally:
+            loop.evicting, loop.commands = False, before
+            asyncio._set_running_loop(previous)
+
+    def evict(self) -> None:
+        """Leave memory: every task is thrown into, on the run's own loop, which refuses all commands."""
+        loop = self._loop
+        if loop.evicting:
+            return
+        loop.evicting = True
+        previous = asyncio._get_running_loop()
+        asyncio._set_running_loop(loop)
+        try:
+            for task in sorted(loop.tasks.values(), key=lambda one: -one.number):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                coroutine = task.get_coro()
+                for _ in range(EVICT_ROUNDS):
+                    try:
+                        coroutine.throw(Evicted())
+                    except BaseException:
+                        # Ended: by Evicted, by returning, or by an error of a `finally`; nothing of it counts.
+                        break
+            loop.clear()
+            loop.waiting.clear()
+            loop.unawaited.clear()
+        finally:
+            asyncio._set_running_loop(previous)
+
+
+def handler_signature(handler: Any) -> Signature:
+    """A handler's parameters and result, built once."""
+    found: Signature | None = getattr(handler, "__signature_of__", None)
+    if found is None:
+        found = handler.__signature_of__ = Signature(handler, skip_self=True)
+    return found
+

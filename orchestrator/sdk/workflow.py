@@ -1,0 +1,140 @@
+"""Workflows: ordinary sequential Python, pinned to a version. Called inside a workflow, one is a child."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
+
+from ..codec.payloads import Signature
+from ..core.values import CodeIdentity
+from ..errors import ConfigurationError
+from .calls import ChildCalled
+from .loop import running_loop
+
+if TYPE_CHECKING:
+    from .registry import Registry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class StartOptions(NamedTuple):
+    """How a run is started; the words of the contract of behaviour."""
+
+    id: str = ""
+    conflict: str = "fail"
+    reuse: str = "allow"
+    start_delay: timedelta | None = None
+    execution_timeout: timedelta | None = None
+    run_timeout: timedelta | None = None
+    close_policy: str = "terminate"
+
+
+class GivenOptions(TypedDict, total=False):
+    """Keyword options of `workflow.options(...)`."""
+
+    id: str
+    conflict: Literal["fail", "use_existing", "terminate_existing"]
+    reuse: Literal["allow", "allow_if_failed", "reject"]
+    start_delay: timedelta
+    execution_timeout: timedelta
+    run_timeout: timedelta
+    close_policy: Literal["terminate", "abandon", "request_cancel"]
+
+
+class Handlers(NamedTuple):
+    """The handlers of a class-form workflow, by name."""
+
+    signals: dict[str, Callable[..., Any]]
+    queries: dict[str, Callable[..., Any]]
+
+
+class WorkflowCode:
+    """One version of a workflow's definition."""
+
+    def __init__(
+        self, fn: Callable[..., Any], workflow_type: str, version: int, on_bug: str, registry: Registry
+    ) -> None:
+        if not inspect.iscoroutinefunction(fn):
+            raise ConfigurationError(f"workflow {workflow_type}: must be an `async def` (it awaits its steps)")
+        if on_bug not in ("park", "fail"):
+            raise ConfigurationError(f"workflow {workflow_type}: on_bug is park or fail, not {on_bug!r}")
+        self.fn = fn
+        self.workflow_type = workflow_type
+        self.version = version
+        self.on_bug = on_bug
+        self.registry = registry
+        self.owner: type | None = None
+        self.handlers = Handlers({}, {})
+
+    @cached_property
+    def is_method(self) -> bool:
+        """Whether the class form is used: every run has an object of its own."""
+        return next(iter(inspect.signature(self.fn).parameters), "") == "self"
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Parameters and result; raises MissingHint."""
+        return Signature(self.fn, skip_self=self.is_method)
+
+    @cached_property
+    def identity(self) -> CodeIdentity:
+        """For messages and audits."""
+        try:
+            source = inspect.getsource(self.fn)
+        except OSError:
+            source = ""
+        python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+        return CodeIdentity(hashlib.sha256(source.encode()).hexdigest() if source else "", "", "", python)
+
+
+class Workflow(Generic[P, R_co]):
+    """A workflow as callers and other workflows see it."""
+
+    def __init__(self, code: WorkflowCode, options: StartOptions | None = None) -> None:
+        self.code = code
+        self.start_options = options or StartOptions()
+        self.__name__ = code.workflow_type
+        self.__doc__ = code.fn.__doc__
+        self.__wrapped__ = code.fn
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """The class form: the class of the `@app.run` method, and its handlers, belong to the run."""
+        self.code.owner = owner
+        for member, value in vars(owner).items():
+            if getattr(value, "__orchestrator__", "") == "signal":
+                self.code.handlers.signals[member] = value
+            elif getattr(value, "__orchestrator__", "") == "query":
+                self.code.handlers.queries[member] = value
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[None, None, R_co]:
+        loop = running_loop()
+        if loop is None:
+            plain: Coroutine[None, None, R_co] = self.code.fn(*args, **kwargs)
+            return plain
+        options = self.start_options
+        arguments = self.code.signature.bind(args, kwargs)
+        return ChildCalled(loop, self.code, arguments, options.id, options.close_policy)
+
+    def options(self, **given: Unpack[GivenOptions]) -> Workflow[P, R_co]:
+        """The same workflow, started differently."""
+        return Workflow(self.code, self.start_options._replace(**given))
+
+    def older(
+        self, *, version: int
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
+        """Keep an older version: runs that began on it go on with it."""
+        newest = self.code
+
+        def decorate(fn: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
+            code = WorkflowCode(fn, newest.workflow_type, version, newest.on_bug, newest.registry)
+            newest.registry.add_workflow(code)
+            return Workflow(code)
+
+        return decorate
