@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 from orchestrator.codec.payloads import encode_failure
-from orchestrator.sdk.step import StepInfo, run_step
-
 from orchestrator.core.values import NOTHING, Failure, Payload
+from orchestrator.sdk.step import StepInfo, run_step
 
 from .calls import NOT_STARTED, UNKNOWN, StepCall, cancelled
 from .heartbeat import Heartbeat, interval_s
@@ -64,7 +63,8 @@ class Attempt:
             outcome: Outcome = end.value
             return outcome
         coroutine.close()
-        raise RuntimeError(f"{self.call.where()}: a blocking step gave its thread up")
+        why = f"{self.call.where()}: its function returned something to await; declare it with async def"
+        return NOTHING, Failure("TypeError", why, retryable=False)
 
     async def run(self) -> Outcome:
         """Carry the step out as the current task."""
@@ -99,4 +99,8 @@ class Attempt:
     def _failure(self, error: BaseException) -> Failure:
         if self._cancelled and isinstance(error, asyncio.CancelledError):
             return cancelled(self.call, "while it ran")
-        return encode_failure(error, self._declared)
+        try:
+            return encode_failure(error, self._declared)
+        except Exception as second:  # the error's own __str__ or fields: a step that failed must still be heard of
+            kind = f"{type(error).__module__}.{type(error).__qualname__}"
+            return Failure(kind, f"{self.call.where()} failed, and its error cannot be written: {second!r}")

@@ -152,7 +152,7 @@ class ThreadExecutor:
 
     def _spawn(self, attempt: Attempt) -> None:
         task = self._loop.create_task(attempt.run())
-        task.add_done_callback(lambda done: self._end(attempt, done.result()))
+        task.add_done_callback(lambda done: None if done.cancelled() else self._end(attempt, done.result()))
 
     def _block(self, attempt: Attempt) -> None:
         self._end(attempt, attempt.run_blocking())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -37,6 +38,14 @@ def make_rig() -> Iterator[MakeRig]:
 def rig(make_rig: MakeRig) -> Rig:
     """A rig with the default options."""
     return make_rig()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nothing listened a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def alive(pid: int) -> bool:

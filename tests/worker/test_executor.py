@@ -39,6 +39,27 @@ def test_an_exception_is_a_failure_that_is_no_crash(rig: Rig) -> None:
     assert not outcome.crashed
 
 
+def test_a_declared_error_keeps_its_fields(rig: Rig) -> None:
+    failure = rig.outcome(rig.start("decline", cents=7)).failure
+    assert failure is not None
+    assert failure.type == "Declined"
+    assert b"7" in failure.details.data
+
+
+def test_an_error_that_cannot_be_written_is_still_reported(rig: Rig) -> None:
+    failure = rig.outcome(rig.start("mute")).failure
+    assert failure is not None
+    assert failure.type == "steps_app.Mute"
+    assert "speechless" in failure.message
+
+
+def test_a_plain_function_that_returns_a_coroutine_fails(rig: Rig) -> None:
+    failure = rig.outcome(rig.start("half_async")).failure
+    assert failure is not None
+    assert (failure.type, failure.retryable) == ("TypeError", False)
+    assert "async def" in failure.message
+
+
 def test_sys_exit_in_a_step_ends_the_step_alone(rig: Rig) -> None:
     before = rig.result(rig.start("whoami"))
     outcome = rig.outcome(rig.start("leave"))

@@ -157,3 +157,41 @@ def note(file: str) -> None:
 async def beat_and_hold(file: str) -> None:
     step_info().heartbeat("half way")
     await hold(file)
+
+
+@app.step(on_crash="park")
+async def charge(cents: int) -> str:
+    return f"paid {cents}"
+
+
+@app.step(isolation="thread")
+async def in_engine() -> int:
+    return os.getpid()
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("speechless")
+
+
+@app.step
+async def mute() -> None:
+    raise Mute
+
+
+@app.step
+def half_async() -> int:
+    result: int = asyncio.sleep(0.01, 5)  # type: ignore[assignment]
+    return result
+
+
+@app.error
+class Declined(Exception):
+    def __init__(self, message: str, cents: int) -> None:
+        super().__init__(message)
+        self.cents = cents
+
+
+@app.step
+async def decline(cents: int) -> None:
+    raise Declined("too much", cents)

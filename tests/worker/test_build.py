@@ -1,0 +1,31 @@
+"""The executor that settings ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.worker.build import executor_of
+from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.worker.executor import StepProcessFailed
+from orchestrator.worker.loading import load_app
+
+from .rig import APP, Rig
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+def test_steps_run_where_the_settings_and_the_step_say(isolation: str) -> None:
+    rig = Rig()
+    rig.executor = executor_of(APP, load_app(APP), isolation, ExecutorOptions())(rig, lambda: None)
+    try:
+        assert (rig.result(rig.start("whoami")) == os.getpid()) is (isolation == "thread")
+        assert rig.result(rig.start("in_engine")) == os.getpid()
+    finally:
+        rig.executor.stop(0)
+
+
+def test_an_application_that_no_process_can_load_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StepProcessFailed):
+        executor_of(f"{tmp_path}/nowhere.py:app", load_app(APP), "process", ExecutorOptions())(Rig(), lambda: None)
