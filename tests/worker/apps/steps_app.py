@@ -181,7 +181,7 @@ async def mute() -> None:
 
 @app.step
 def half_async() -> int:
-    result: int = asyncio.sleep(0.01, 5)  # type: ignore[assignment]
+    result: int = asyncio.sleep(0, 5)  # type: ignore[assignment]
     return result
 
 
