@@ -167,6 +167,9 @@ class Ground:
         at = position.next_offset if position else 0
         while end - at > NEAR:
             at = self._fold_slice().offset + 1
+        # The rest ends in transaction markers that no reader sees: read until nothing more comes at once.
+        while self.inbox.wait_tail(0.02 if at < end else 0.0):
+            at = self._fold_slice().offset + 1
 
     def _fold_slice(self) -> Wire:
         """Fold up to a slice of records, one write batch; returns the last record read."""
