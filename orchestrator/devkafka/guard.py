@@ -1,0 +1,165 @@
+"""The guard: a process that ends its broker when its owner is gone, however the owner went.
+
+It is run as a file (`python -I -S guard.py JSON`), needs only the standard library, and has its own session, so that
+Ctrl-C never reaches the broker before its owner has decided. The owner alone holds the write end of the lifeline:
+end of file there means that the owner is gone. One letter on it is an order (see ORDERS).
+It writes lines of JSON to the report pipe: {"pid": N} when the broker was started, {"exit": N, "error": "..."} when
+it ended, with the last ERROR of the broker's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ORDERS = {b"K": signal.SIGKILL, b"T": signal.SIGTERM, b"P": signal.SIGSTOP, b"C": signal.SIGCONT}
+"""Orders of the owner. The guard signals, because only the parent of a process knows that its id is still its own."""
+PR_SET_PDEATHSIG = 1
+LOOK_S = 0.5
+"""Where there is no pidfd (macOS): seconds between two looks at broker and owner."""
+TAIL_BYTES = 256_000
+TRACE_LINES = 60
+MESSAGE_LETTERS = 600
+ERROR = re.compile(r"\[[^]]*\] (?:ERROR|FATAL) (.*?)(?: \([\w.$]+\))?$")
+CAUSE = re.compile(r"(?:Caused by: )?[\w.$]+(?:Exception|Error)\b")
+OPEN_FILES = 65_536
+
+
+def raise_open_files(limit: int = OPEN_FILES) -> None:
+    """Allow this process and its children many open files, as far as the hard limit lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    # macOS refuses more than its own maximum: then the old limit stays.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def last_error(log: str, out: str = "") -> str:
+    """The last ERROR or FATAL line of the broker's log with its cause, else the last line it printed, else nothing."""
+    lines = _tail(log)
+    for at in range(len(lines) - 1, -1, -1):
+        found = ERROR.match(lines[at])
+        if found:
+            causes = [line for line in lines[at + 1 : at + TRACE_LINES] if CAUSE.match(line)]
+            return " ".join([found[1], *causes[-1:]])[:MESSAGE_LETTERS]
+    printed = [line for line in _tail(out) if line.strip()]
+    return printed[-1].strip()[:MESSAGE_LETTERS] if printed else ""
+
+
+def _tail(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            return file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+class Guard:
+    """One broker and the two pipes to its owner. `plan` is the owner's JSON, see `Node`."""
+
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self.plan = plan
+        self.report_to = plan["report"]
+        self.lifeline = plan["lifeline"]
+        self.owner_gone = False
+
+    def run(self) -> int:
+        """Start the broker, watch until it has ended, clean up. Returns the exit code for this process."""
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        raise_open_files()
+        with open(self.plan["out"], "ab") as out:
+            broker = subprocess.Popen(
+                self.plan["command"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_in_the_broker(),
+                process_group=0,
+            )
+        self._report({"pid": broker.pid})
+        self._watch(broker)
+        # Java may have children of its own (it writes the AOT cache in one): they go with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(broker.pid, signal.SIGKILL)
+        self._report({"exit": broker.returncode, "error": last_error(self.plan["log"], self.plan["out"])})
+        if self.owner_gone and self.plan["remove"]:
+            self._remove()
+        return 0
+
+    def _watch(self, broker: subprocess.Popen[bytes]) -> None:
+        watched = [self.lifeline, *_pidfds(broker.pid, self.plan["owner"])]
+        wait_s = None if len(watched) == 3 else LOOK_S
+        while broker.poll() is None:
+            ready, _, _ = select.select(watched, [], [], wait_s)
+            if self.lifeline in ready:
+                order = os.read(self.lifeline, 1)
+                if order in ORDERS:
+                    broker.send_signal(ORDERS[order])
+                    continue
+                self.owner_gone = True
+            elif len(watched) == 3 and watched[2] in ready:
+                # A forked child of the owner may still hold the lifeline.
+                self.owner_gone = True
+            if self.owner_gone:
+                self._end(broker)
+
+    def _end(self, broker: subprocess.Popen[bytes]) -> None:
+        broker.terminate()
+        broker.send_signal(signal.SIGCONT)
+        try:
+            broker.wait(self.plan["grace_s"])
+        except subprocess.TimeoutExpired:
+            broker.kill()
+            broker.wait()
+
+    def _report(self, facts: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self.report_to, json.dumps(facts).encode() + b"\n")
+
+    def _remove(self) -> None:
+        directory = self.plan["remove"]
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(directory))
+
+
+def _pidfds(*pids: int) -> list[int]:
+    """Descriptors that become readable when these processes end; none where the system has no such thing."""
+    try:
+        return [os.pidfd_open(pid) for pid in pids]
+    except (AttributeError, OSError):
+        return []
+
+
+def _in_the_broker() -> Callable[[], None]:
+    """What to do between fork and exec. This process has one thread, so both that and PDEATHSIG are safe here."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return prepare
+
+
+if __name__ == "__main__":
+    sys.exit(Guard(json.loads(sys.argv[1])).run())

@@ -1,0 +1,148 @@
+"""Is a cluster there, and does it take transactions? For whoever starts one."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from orchestrator.errors import KafkaUnavailable
+
+ATTEMPT_S = 1.0
+TOPIC_PREFIX = "orchestrator.warm-up."
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+
+
+def _common(bootstrap: str, options: Mapping[str, str]) -> dict[str, Any]:
+    # Level 0: that a starting broker refuses connections is no news.
+    return {
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 100,
+        "retry.backoff.ms": 5,
+        "retry.backoff.max.ms": 50,
+        **options,
+        "bootstrap.servers": bootstrap,
+        "log_level": 0,
+        "logger": logging.getLogger(__name__),
+    }
+
+
+def wait_ready(
+    bootstrap: str,
+    timeout_s: float,
+    brokers: int = 1,
+    check: Callable[[], None] | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
+) -> None:
+    """Wait until `brokers` brokers have registered and there is a controller.
+
+    `check` is called between attempts (at most a second apart) and may raise to end the wait; `options` go to
+    librdkafka. Raises KafkaUnavailable after `timeout_s` seconds.
+    """
+    admin = AdminClient(_common(bootstrap, options))
+    until = time.monotonic() + timeout_s
+    why = "no answer"
+    while True:
+        if check is not None:
+            check()
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise KafkaUnavailable(f"Kafka at {bootstrap} was not ready after {timeout_s:g} s: {why}")
+        try:
+            seen = len(admin.list_topics(timeout=min(ATTEMPT_S, left_s)).brokers)
+        except KafkaException as error:
+            why = error.args[0].str()
+            continue
+        if seen >= brokers:
+            return
+        why = f"{seen} of {brokers} brokers have registered"
+        admin.poll(0.05)
+
+
+def warm_up_transactions(bootstrap: str, timeout_s: float = 60.0, options: Mapping[str, str] = NO_OPTIONS) -> None:
+    """Commit one transaction and find a group's coordinator, so that nobody's first one waits seconds for these.
+
+    The topic that it needs for that is removed again. Raises KafkaUnavailable.
+    """
+
+    def find(topic: str) -> None:
+        _find_group_coordinator(bootstrap, timeout_s, options, topic)
+
+    _with_topic(bootstrap, timeout_s, options, find)
+
+
+def exercise(bootstrap: str, timeout_s: float = 60.0, options: Mapping[str, str] = NO_OPTIONS) -> None:
+    """What an engine does, once: a transaction, read back by a classic and by a KIP-848 consumer.
+
+    Raises KafkaUnavailable.
+    """
+
+    def read(topic: str) -> None:
+        for protocol in ("classic", "consumer"):
+            _read_one(bootstrap, timeout_s, {**options, "group.protocol": protocol}, topic)
+
+    _with_topic(bootstrap, timeout_s, options, read)
+
+
+def _with_topic(bootstrap: str, timeout_s: float, options: Mapping[str, str], then: Callable[[str], None]) -> None:
+    admin = AdminClient(_common(bootstrap, options))
+    name = TOPIC_PREFIX + uuid.uuid4().hex
+    try:
+        _result(admin.create_topics([NewTopic(name, 1, -1)], operation_timeout=timeout_s), timeout_s)
+        try:
+            _commit_one(bootstrap, timeout_s, options, name)
+            then(name)
+        finally:
+            _result(admin.delete_topics([name], operation_timeout=timeout_s), timeout_s)
+    except (KafkaException, TimeoutError) as error:
+        why = error.args[0].str() if isinstance(error, KafkaException) else f"no answer within {timeout_s:g} s"
+        raise KafkaUnavailable(
+            f"Kafka at {bootstrap} did not take a first transaction: {why}; its log says more"
+        ) from error
+
+
+def _result(futures: Mapping[str, Any], timeout_s: float) -> None:
+    for future in futures.values():
+        future.result(timeout_s)
+
+
+def _commit_one(bootstrap: str, timeout_s: float, options: Mapping[str, str], topic: str) -> None:
+    producer = Producer({**_common(bootstrap, options), "linger.ms": 0, "transactional.id": topic})
+    producer.init_transactions(timeout_s)
+    producer.begin_transaction()
+    producer.produce(topic, b"warm", partition=0)
+    producer.commit_transaction(timeout_s)
+
+
+def _find_group_coordinator(bootstrap: str, timeout_s: float, options: Mapping[str, str], topic: str) -> None:
+    """Asking for a group's offsets makes the broker create the topic that holds them."""
+    consumer = Consumer({**_common(bootstrap, options), "group.id": topic})
+    try:
+        consumer.committed([TopicPartition(topic, 0)], timeout_s)
+    finally:
+        consumer.close()
+
+
+def _read_one(bootstrap: str, timeout_s: float, options: Mapping[str, str], topic: str) -> None:
+    consumer = Consumer(
+        {
+            **_common(bootstrap, options),
+            "group.id": f"{topic}.{options['group.protocol']}",
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+    )
+    try:
+        consumer.subscribe([topic])
+        for message in consumer.consume(1, timeout_s):
+            if message.error() is not None:
+                raise KafkaException(message.error())
+            consumer.commit(message, asynchronous=False)
+    finally:
+        consumer.close()
