@@ -1,0 +1,110 @@
+"""`orchestrator doctor`: settings, machine, cluster, topics and engines, each with a verdict and a remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from orchestrator import errors
+from orchestrator.client.calls import Calls
+from orchestrator.client.views import json_payload
+from orchestrator.config import Settings
+from orchestrator.core.commands import QueryWorkflow
+
+from . import exits
+from .output import output_option, print_rows
+from .session import app_name, call, settings_of
+
+OPEN_FILES = 4096
+FREE_BYTES = 1 << 30
+ANSWER_S = 3.0
+"""How long an engine may take to answer for a partition."""
+
+
+class Finding(NamedTuple):
+    """One thing looked at. `verdict` is ok, warning or bad."""
+
+    what: str
+    verdict: str
+    says: str
+
+
+@click.command()
+@output_option
+@click.pass_context
+def doctor(context: click.Context, /, output: str) -> None:
+    """Look at settings, machine, cluster, topics and engines; exit code 1 if something is bad."""
+    settings = settings_of(context)
+    findings = [*_machine(settings), *_application(settings)]
+    print_rows([finding._asdict() for finding in findings], ["what", "verdict", "says"], output)
+    if any(finding.verdict == "bad" for finding in findings):
+        raise exits.Exit(exits.FAILED)
+
+
+def _machine(settings: Settings) -> list[Finding]:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = files == resource.RLIM_INFINITY or files >= OPEN_FILES
+    remedy = "" if enough else f"; an engine of 64 partitions needs more: ulimit -n {OPEN_FILES}"
+    return [
+        Finding("open files", "ok" if enough else "warning", f"{files} allowed{remedy}"),
+        _state_dir(settings.state_dir),
+    ]
+
+
+def _state_dir(directory: Path) -> Finding:
+    existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("state directory", "bad", f"{existing} is not writable: set ORCHESTRATOR_STATE_DIR")
+    free = shutil.disk_usage(existing).free
+    if free < FREE_BYTES:
+        return Finding("state directory", "bad", f"{existing} has {free >> 20} MiB free: make room, at least 1 GiB")
+    return Finding("state directory", "ok", f"{directory}, {free >> 30} GiB free")
+
+
+def _application(settings: Settings) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        name = app_name(settings)
+        found.append(Finding("application", "ok", name))
+        found += _topics(settings, name)
+        found += _engines(settings)
+    except Exception as error:
+        # Whatever is wrong is the finding: code that does not import, a cluster that does not answer.
+        what = "kafka" if isinstance(error, errors.KafkaUnavailable) else "application"
+        found.append(Finding(what, "bad", exits.sentence(error)))
+    return found
+
+
+def _topics(settings: Settings, name: str) -> list[Finding]:
+    from .topics import topic_findings
+
+    return [Finding(f"topic {item['topic']}", item["verdict"], item["says"]) for item in topic_findings(settings, name)]
+
+
+def _engines(settings: Settings) -> list[Finding]:
+    async def work(calls: Calls) -> list[int]:
+        partitions = range(calls.caller.partitions)
+        answers = await asyncio.gather(*(_answers(calls, partition) for partition in partitions))
+        return [partition for partition, answered in zip(partitions, answers, strict=True) if not answered]
+
+    silent = call(settings, work, ANSWER_S)
+    if not silent:
+        return [Finding("engines", "ok", "every partition is answered for")]
+    which = ", ".join(map(str, silent))
+    says = f"nobody answers for partition {which}: is an engine running, and does its log say why it holds back?"
+    return [Finding("engines", "bad", says)]
+
+
+async def _answers(calls: Calls, partition: int) -> bool:
+    body = QueryWorkflow("list", arguments=json_payload({"limit": 1}))
+    try:
+        await calls.caller.query("", body, partition=partition)
+    except errors.ReplyTimeout:
+        return False
+    return True
