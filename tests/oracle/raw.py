@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -63,25 +63,24 @@ def read_raw(
             "group.id": "oracle",
             "isolation.level": isolation,
             "enable.auto.commit": False,
-            "enable.partition.eof": False,
+            "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
         }
     )
     found: dict[int, list[RawRecord]] = defaultdict(list)
     missing = {number for number, (first, end) in bounds.items() if first < end}
-    places = [TopicPartition(topic, number, bounds[number][0]) for number in sorted(missing)]
     deadline = time.monotonic() + timeout_s
     try:
-        consumer.assign(places)
+        consumer.assign([TopicPartition(topic, number, bounds[number][0]) for number in sorted(missing)])
         while missing:
             for message in consumer.consume(5_000, 0.2):
-                if message.error():
+                if message.error() is not None and message.error().name() == "_PARTITION_EOF":
+                    # Transaction markers are never delivered: only this event tells that they were passed.
+                    missing -= {message.partition()} if message.offset() >= bounds[message.partition()][1] else set()
+                    continue
+                if message.error() is not None:
                     raise KafkaException(message.error())
                 found[message.partition()].append(_record(message))
-            # The position passes control records, which are never delivered.
-            missing -= {
-                p.partition for p in consumer.position(places) if p.offset >= bounds[p.partition][1] and p.offset >= 0
-            }
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{topic}: partitions {sorted(missing)} did not reach their ends {bounds}")
     finally:
@@ -89,14 +88,13 @@ def read_raw(
     return {number: [r for r in found[number] if r.offset < bounds[number][1]] for number in bounds}
 
 
-def _record(message: object) -> RawRecord:
-    m = message
+def _record(m: Any) -> RawRecord:
     return RawRecord(
-        m.topic(),  # type: ignore[attr-defined]
-        m.partition(),  # type: ignore[attr-defined]
-        m.offset(),  # type: ignore[attr-defined]
-        m.timestamp()[1],  # type: ignore[attr-defined]
-        m.key() or b"",  # type: ignore[attr-defined]
-        m.value() or b"",  # type: ignore[attr-defined]
-        tuple(m.headers() or ()),  # type: ignore[attr-defined]
+        m.topic(),
+        m.partition(),
+        m.offset(),
+        m.timestamp()[1],
+        m.key() or b"",
+        m.value() or b"",
+        tuple(m.headers() or ()),
     )
