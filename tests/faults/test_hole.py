@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tests.faults.kafka_proxy import END_TXN, KafkaProxy, Rule
 
 pytestmark = pytest.mark.broker
 WAIT_S = 30
+SETTLE_S = 5
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Stage:
         admin = AdminClient({"bootstrap.servers": self.direct})
         admin.create_topics([NewTopic(name, 1, 1)])[name].result(WAIT_S)
         return name
+
+    def wait_visible(self, topic: str, value: str) -> bool:
+        """Whether a record becomes visible within a few seconds: it need not, under a loop that shuts the hole."""
+        end = time.monotonic() + SETTLE_S
+        while value not in self.visible(topic):
+            if time.monotonic() > end:
+                return False
+        return True
 
     def visible(self, topic: str) -> list[str]:
         """Every record that a read_committed reader sees, to the stable end at the time of the call."""
@@ -149,6 +159,8 @@ def delayed_commit(stage: Stage, loop: Loop) -> Outcome:
     assert held.applied.is_set(), "no EndTxn passed through the proxy"
     loop.open([(first, "2a")])
     stage.proxy.release()
+    # The broker answers before it writes its markers. Until they are there, 2b would still join what is being ended.
+    stage.wait_visible(first, "2a")
     loop.add([(first, "2b")])
     committed = loop.commit()
     visible = stage.visible(first)
