@@ -28,8 +28,8 @@ class Broker(Protocol):
 def topic(kafka: Broker) -> str:
     """A fresh topic of two partitions."""
     name = f"oracle-{uuid.uuid4().hex[:8]}.events"
-    made = AdminClient({"bootstrap.servers": kafka.bootstrap}).create_topics([NewTopic(name, 2, 1)])
-    made[name].result(30)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30)
     return name
 
 
