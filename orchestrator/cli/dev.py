@@ -110,10 +110,10 @@ def _start_kafka(stack: ExitStack, settings: Settings, port: int) -> str:
         ) from error
     say("starting Kafka ...")
     started = time.monotonic()
-    broker = DevKafka.start(port=port, data_dir=settings.state_dir / "kafka")
+    broker = DevKafka.start(directory=settings.state_dir / "kafka", port=port, progress=lambda line: say(f"  {line}"))
     stack.callback(_stop_kafka, broker.stop)
     say(f"  Kafka ready at {broker.bootstrap} ({time.monotonic() - started:.1f} s)")
-    return str(broker.bootstrap)
+    return broker.bootstrap
 
 
 def _stop_kafka(stop: Callable[[], object]) -> None:
@@ -131,14 +131,14 @@ def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
     application = load_app(settings.required_app())
     name = str(application.name)
     partitions = DEV_PARTITIONS if own_kafka else settings.partitions
-    queues = sorted(application.registry.queues)
+    queues = sorted({code.options.queue for code in application.registry.steps()} - {""})
     init_topics(log_config(settings, name), partitions=partitions, queues=queues)
     say(f"  topics of {name} ready")
     environment = {
         **os.environ,
         "ORCHESTRATOR_APP": settings.app,
         "ORCHESTRATOR_BOOTSTRAP": settings.bootstrap,
-        "ORCHESTRATOR_STATE_DIR": str(settings.state_dir),
+        "ORCHESTRATOR_STATE_DIR": str(settings.state_dir / "engine" if own_kafka else settings.state_dir),
         "ORCHESTRATOR_GRACE_S": str(RELOAD_GRACE_S if reload else settings.grace_s),
         "ORCHESTRATOR_DEV": "1",
     }

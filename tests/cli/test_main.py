@@ -118,7 +118,7 @@ def test_completion_completes(tmp_path: Path) -> None:
 
 
 def test_every_command_of_a_program_prints_three_ways() -> None:
-    quiet = {"run", "completion", "dev"}
+    quiet = {"run", "completion", "dev", "debug"}
     missing = []
     for name, later in Root.later.items():
         if not later.is_there() or name == "kafka":
