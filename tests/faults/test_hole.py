@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
-
-pytest.importorskip("confluent_kafka")
-
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 

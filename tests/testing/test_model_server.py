@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.testing.model_faults import Fault, FaultPlan
 from orchestrator.testing.model_server import ModelServer, count_tokens, summarise
-
-openai = pytest.importorskip("openai")
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
 
 TEXT = "Kafka keeps records. Cats sleep. Kafka records are kept in order. Records in Kafka are durable. Rain falls."
 ASK: Any = {"model": "extractive-1", "messages": [{"role": "user", "content": TEXT}]}
