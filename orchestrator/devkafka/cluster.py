@@ -34,6 +34,10 @@ LOCK_WAIT_S = 15.0
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
+def _silent(_text: str) -> None:
+    """No progress wanted."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to start. See `DevKafka.start`; `flags` None: with the AOT cache if there is one, trained if not."""
@@ -43,7 +47,7 @@ class Plan:
     port: int = 0
     extra: Mapping[str, str] = field(default_factory=lambda: NONE)
     proxy_port: int | None = None
-    progress: Callable[[str], None] = field(default=lambda text: None)
+    progress: Callable[[str], None] = _silent
     flags: tuple[str, ...] | None = None
     inherit: tuple[int, ...] = ()
 
@@ -87,8 +91,7 @@ class DevKafka:
         Raises DevKafkaError: port taken, full disk, no network at the first start, unsupported platform, missing
         extra, a directory in use or of another shape.
         """
-        given = {} if progress is None else {"progress": progress}
-        return cls.run(Plan(nodes, directory, port, extra, proxy_port, **given))
+        return cls.run(Plan(nodes, directory, port, extra, proxy_port, progress or _silent))
 
     @classmethod
     def run(cls, plan: Plan) -> Self:

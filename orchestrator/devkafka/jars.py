@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -60,7 +60,8 @@ def parse_lock(text: str) -> tuple[Jar, ...]:
         parts = coordinate.split(":")
         if len(parts) != 3 or len(digest) != 64:
             raise DevKafkaError(f"kafka.lock line {number} is not 'group:artifact:version sha256:...': {line!r}")
-        found.append(Jar(*parts, digest))
+        group, artifact, version = parts
+        found.append(Jar(group, artifact, version, digest))
     return tuple(found)
 
 
@@ -150,7 +151,7 @@ def _resolver(repository_cache: Path, repository: str) -> Callable[[Jar], Path]:
         from requests import RequestException
     except ImportError as error:
         raise DevKafkaError(f"the embedded Kafka needs an extra: {EXTRA}; or use a Kafka of yours") from error
-    remote: Mapping[str, str] | None = None
+    remote: dict[str, str] | None = None
     local: list[Path] = []
     if "://" in repository:
         remote = {"mirror": repository.rstrip("/")}

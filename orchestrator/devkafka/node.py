@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import guard
 from .errors import DevKafkaError
@@ -195,12 +195,13 @@ class Node:
             raise DevKafkaError(f"node {self.node_id} (pid {self._pid}) did not end within {timeout_s:g} s") from None
         self.ended()
 
-    def _read_report(self) -> dict[str, int | str] | dict[str, int]:
+    def _read_report(self) -> dict[str, Any]:
         """The next line of the guard's report; nothing at its end."""
         line = b""
         while self._report >= 0 and (byte := os.read(self._report, 1)) not in {b"", b"\n"}:
             line += byte
-        return json.loads(line) if line else {}
+        facts: dict[str, Any] = json.loads(line) if line else {}
+        return facts
 
     def _close(self) -> None:
         self.begin_stop()

@@ -6,11 +6,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from orchestrator.errors import KafkaUnavailable
 
@@ -71,10 +72,17 @@ def warm_up_transactions(bootstrap: str, timeout_s: float = 60.0, options: Mappi
     The topic that it needs for that is removed again. Raises KafkaUnavailable.
     """
 
-    def find(topic: str) -> None:
-        _find_group_coordinator(bootstrap, timeout_s, options, topic)
-
-    _with_topic(bootstrap, timeout_s, options, find)
+    # Both wait about a second for a topic that the broker creates on demand.
+    with ThreadPoolExecutor(2) as pool:
+        waits = [
+            pool.submit(_with_topic, bootstrap, timeout_s, options),
+            pool.submit(_find_group_coordinator, bootstrap, timeout_s, options),
+        ]
+    try:
+        for wait in waits:
+            wait.result()
+    except (KafkaException, TimeoutError) as error:
+        raise _unusable(bootstrap, error) from error
 
 
 def exercise(bootstrap: str, timeout_s: float = 60.0, options: Mapping[str, str] = NO_OPTIONS) -> None:
@@ -87,24 +95,30 @@ def exercise(bootstrap: str, timeout_s: float = 60.0, options: Mapping[str, str]
         for protocol in ("classic", "consumer"):
             _read_one(bootstrap, timeout_s, {**options, "group.protocol": protocol}, topic)
 
-    _with_topic(bootstrap, timeout_s, options, read)
+    try:
+        _with_topic(bootstrap, timeout_s, options, read)
+    except (KafkaException, TimeoutError) as error:
+        raise _unusable(bootstrap, error) from error
 
 
-def _with_topic(bootstrap: str, timeout_s: float, options: Mapping[str, str], then: Callable[[str], None]) -> None:
+def _unusable(bootstrap: str, error: Exception) -> KafkaUnavailable:
+    why = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+    return KafkaUnavailable(f"Kafka at {bootstrap} did not take a first transaction: {why}; its log says more")
+
+
+def _with_topic(
+    bootstrap: str, timeout_s: float, options: Mapping[str, str], then: Callable[[str], None] | None = None
+) -> None:
+    """Commit one record to a topic of its own, let `then` use the topic, remove it."""
     admin = AdminClient(_common(bootstrap, options))
     name = TOPIC_PREFIX + uuid.uuid4().hex
+    _result(admin.create_topics([NewTopic(name, 1, -1)], operation_timeout=timeout_s), timeout_s)
     try:
-        _result(admin.create_topics([NewTopic(name, 1, -1)], operation_timeout=timeout_s), timeout_s)
-        try:
-            _commit_one(bootstrap, timeout_s, options, name)
+        _commit_one(bootstrap, timeout_s, options, name)
+        if then is not None:
             then(name)
-        finally:
-            _result(admin.delete_topics([name], operation_timeout=timeout_s), timeout_s)
-    except (KafkaException, TimeoutError) as error:
-        why = error.args[0].str() if isinstance(error, KafkaException) else f"no answer within {timeout_s:g} s"
-        raise KafkaUnavailable(
-            f"Kafka at {bootstrap} did not take a first transaction: {why}; its log says more"
-        ) from error
+    finally:
+        _result(admin.delete_topics([name], operation_timeout=timeout_s), timeout_s)
 
 
 def _result(futures: Mapping[str, Any], timeout_s: float) -> None:
@@ -120,11 +134,12 @@ def _commit_one(bootstrap: str, timeout_s: float, options: Mapping[str, str], to
     producer.commit_transaction(timeout_s)
 
 
-def _find_group_coordinator(bootstrap: str, timeout_s: float, options: Mapping[str, str], topic: str) -> None:
+def _find_group_coordinator(bootstrap: str, timeout_s: float, options: Mapping[str, str]) -> None:
     """Asking for a group's offsets makes the broker create the topic that holds them."""
-    consumer = Consumer({**_common(bootstrap, options), "group.id": topic})
+    name = TOPIC_PREFIX + "group"
+    consumer = Consumer({**_common(bootstrap, options), "group.id": name})
     try:
-        consumer.committed([TopicPartition(topic, 0)], timeout_s)
+        consumer.committed([TopicPartition(name, 0)], timeout_s)
     finally:
         consumer.close()
 
@@ -143,6 +158,6 @@ def _read_one(bootstrap: str, timeout_s: float, options: Mapping[str, str], topi
         for message in consumer.consume(1, timeout_s):
             if message.error() is not None:
                 raise KafkaException(message.error())
-            consumer.commit(message, asynchronous=False)
+            consumer.commit(message=message, asynchronous=False)
     finally:
         consumer.close()
