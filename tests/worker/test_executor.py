@@ -238,16 +238,28 @@ def test_the_last_heartbeat_of_a_failed_attempt_is_told_before_it(rig: Rig) -> N
     assert rig.beats(call) == [0, 49]
 
 
-def test_stop_waits_for_what_runs_and_names_what_it_cuts_off(make_rig: MakeRig, tmp_path: Path) -> None:
+def test_stop_waits_for_what_runs_and_takes_nothing_new(make_rig: MakeRig, tmp_path: Path) -> None:
     rig = make_rig()
-    slow, file = rig.start("hold", file=str(tmp_path / "slow")), tmp_path / "slow"
-    until(lambda: lines(file), "the step to begin")
-    (tmp_path / "slow.go").touch()
-    endless = rig.start("hold", file=str(tmp_path / "endless"))
-    assert rig.executor.stop(1.0) == {endless.token}
-    assert rig.result(slow)
-    assert rig.outcomes(endless) == []
-    assert not rig.executor.start(rig.call("whoami"))
+    gate = tmp_path / "gate"
+    call = rig.start("hold", file=str(gate))
+    until(lambda: lines(gate), "the step to begin")
+    cut: list[object] = []
+    stopping = threading.Thread(target=lambda: cut.append(rig.executor.stop(LONG_S)))
+    stopping.start()
+    until(lambda: not rig.executor.slot_free(), "the end to begin")
+    until(lambda: not rig.executor.start(rig.call("whoami")), "new steps to be refused")
+    assert cut == []
+    (tmp_path / "gate.go").touch()
+    stopping.join()
+    assert rig.result(call)
+    assert cut == [frozenset()]
+
+
+def test_stop_names_what_it_cuts_off(rig: Rig, tmp_path: Path) -> None:
+    call = rig.start("hold", file=str(tmp_path / "endless"))
+    until(lambda: lines(tmp_path / "endless"), "the step to begin")
+    assert rig.executor.stop(0.1) == {call.token}
+    assert rig.outcomes(call) == []
 
 
 @pytest.mark.parametrize("text", ["raise RuntimeError('a bad deploy')", "import sys; sys.exit(2)", "app2 = 1"])
