@@ -19,6 +19,8 @@ from .settings import HOST, Ports
 
 GRACE_S = 5.0
 """Seconds from SIGTERM to SIGKILL when a broker is stopped."""
+TEMPORARY_GRACE_S = 1.0
+"""The same for data that are removed at the end anyway: several nodes that stop at once wait for a quorum in vain."""
 GUARD_WAIT_S = 10.0
 """A guard ends its broker within the grace time and then itself; this is on top of that."""
 
@@ -102,7 +104,7 @@ class Node:
             "lifeline": lifeline,
             "report": report,
             "owner": os.getpid(),
-            "grace_s": GRACE_S,
+            "grace_s": TEMPORARY_GRACE_S if self._launch.temporary else GRACE_S,
             "log": str(self.log),
             "out": str(self.directory / "out.log"),
             "command": self._launch.runtime.command(main, self.directory, chosen),
