@@ -126,13 +126,13 @@ def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
     from orchestrator.log.topics import init_topics
     from orchestrator.worker.loading import load_app
 
-    from .topics import log_config
+    from .topics import log_config, queues_of
 
     application = load_app(settings.required_app())
     name = str(application.name)
     partitions = DEV_PARTITIONS if own_kafka else settings.partitions
-    queues = sorted({code.options.queue for code in application.registry.steps()} - {""})
-    init_topics(log_config(settings, name), partitions=partitions, queues=queues)
+    queues = queues_of(settings)
+    init_topics(log_config(settings, name), partitions, queues, settings.replication_factor)
     say(f"  topics of {name} ready")
     environment = {
         **os.environ,

@@ -82,9 +82,14 @@ def _application(settings: Settings) -> list[Finding]:
 
 
 def _topics(settings: Settings, name: str) -> list[Finding]:
-    from .topics import topic_findings
+    from orchestrator.log.topics import check_topics
 
-    return [Finding(f"topic {item['topic']}", item["verdict"], item["says"]) for item in topic_findings(settings, name)]
+    from .topics import log_config, queues_of
+
+    wrong = [found for found in check_topics(log_config(settings, name), queues_of(settings)) if not found.ok]
+    if not wrong:
+        return [Finding("topics", "ok", f"the topics of {name} and the brokers are as they must be")]
+    return [Finding("topics", "bad", f"{found.what}: {found.remedy}") for found in wrong]
 
 
 def _engines(settings: Settings) -> list[Finding]:

@@ -1,0 +1,138 @@
+"""`orchestrator dead-letters`: input that no run could take."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import click
+
+from orchestrator.client.transport import Transport
+from orchestrator.codec.records import Codec
+from orchestrator.config import Settings
+from orchestrator.core.tasks import DeadLetter
+from orchestrator.errors import ConfigurationError, KafkaUnavailable, UndecodableRecord, WorkflowNotFound
+from orchestrator.log.partitioner import partition_of
+from orchestrator.log.reader import read_partition
+
+from . import exits, session
+from .output import output_option, print_one, print_rows
+from .session import app_name, settings_of
+from .topics import log_config
+
+
+class Letter(NamedTuple):
+    """A dead letter with its number: its offset in the topic."""
+
+    number: int
+    at_ms: int
+    letter: DeadLetter
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Input that no run could take: undecodable, of an unknown schema, refused by configuration."""
+
+
+def _letters(settings: Settings) -> Iterator[Letter]:
+    config, codec = log_config(settings), Codec()
+    for wires in read_partition(config, config.topic("dead-letters"), 0):
+        for wire in wires:
+            decoded = codec.decode(wire.value)
+            if not isinstance(decoded, DeadLetter):
+                raise UndecodableRecord(f"{wire.topic}/0 offset {wire.offset} is no dead letter")
+            yield Letter(wire.offset, wire.timestamp_ms, decoded)
+
+
+def _one(settings: Settings, number: int) -> DeadLetter:
+    for found in _letters(settings):
+        if found.number == number:
+            return found.letter
+    raise WorkflowNotFound(f"there is no dead letter {number}: see `orchestrator dead-letters list`")
+
+
+def _row(found: Letter) -> dict[str, Any]:
+    letter = found.letter
+    return {
+        "number": found.number,
+        "at_ms": found.at_ms,
+        "from": f"{letter.topic}/{letter.partition}/{letter.offset}",
+        "key": letter.key.decode(errors="replace"),
+        "bytes": letter.value.blob.size if letter.value.blob else len(letter.value.data),
+        "reason": letter.reason,
+    }
+
+
+@dead_letters.command("list")
+@output_option
+@click.pass_context
+def list_command(context: click.Context, /, output: str) -> None:
+    """List the dead letters, oldest first."""
+    rows = (_row(found) for found in _letters(settings_of(context)))
+    print_rows(rows, ["number", "at_ms", "from", "key", "bytes", "reason"], output)
+
+
+@dead_letters.command("show")
+@click.argument("number", type=click.IntRange(min=0))
+@output_option
+@click.pass_context
+def show(context: click.Context, /, number: int, output: str) -> None:
+    """Show dead letter NUMBER with its original bytes."""
+    letter = _one(settings_of(context), number)
+    value = letter.value
+    row = {**_row(Letter(number, 0, letter)), "blob": value.blob.name if value.blob else None}
+    row.pop("at_ms")
+    if output == "table":
+        print_one({**row, "text": value.data.decode(errors="replace")}, output)
+    else:
+        print_one({**row, "key_base64": _base64(letter.key), "value_base64": _base64(value.data)}, output)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@dead_letters.command("resubmit")
+@click.argument("number", type=click.IntRange(min=0))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_option
+@click.pass_context
+def resubmit(context: click.Context, /, number: int, yes: bool, output: str) -> None:
+    """Send the original bytes of dead letter NUMBER to the commands topic again, after a fix.
+
+    Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing.
+    """
+    settings = settings_of(context)
+    letter = _one(settings, number)
+    if letter.value.blob is not None:
+        raise ConfigurationError(
+            f"dead letter {number} is kept in blob {letter.value.blob.name}: send that file's bytes"
+        )
+    if not yes and not click.confirm(f"send {len(letter.value.data)} bytes to the commands topic again?", err=True):
+        raise exits.Exit(exits.FAILED)
+    transport = session.open_transport(app_name(settings), settings)
+    partition = asyncio.run(_send(transport, letter, settings.reply_timeout_s))
+    print_one({"number": number, "sent_to_partition": partition}, output)
+
+
+async def _send(transport: Transport, letter: DeadLetter, timeout_s: float) -> int:
+    loop = asyncio.get_running_loop()
+    sent: asyncio.Future[str] = loop.create_future()
+
+    def done(problem: str) -> None:
+        loop.call_soon_threadsafe(sent.set_result, problem)
+
+    await asyncio.to_thread(transport.open, lambda value: None)
+    try:
+        partition = partition_of(letter.key, transport.partitions)
+        transport.send(partition, letter.key, letter.value.data, done)
+        problem = await asyncio.wait_for(sent, timeout_s)
+    except TimeoutError:
+        raise KafkaUnavailable(f"the commands topic took nothing within {timeout_s:g} s") from None
+    finally:
+        await asyncio.to_thread(transport.close)
+    if problem:
+        raise KafkaUnavailable(f"the commands topic refused it: {problem}")
+    return partition

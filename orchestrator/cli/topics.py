@@ -1,0 +1,68 @@
+"""`orchestrator topics`: create the application's topics, and compare them with what they must be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orchestrator.config import Settings
+from orchestrator.log.config import LogConfig
+from orchestrator.log.topics import check_topics, init_topics
+
+from . import exits
+from .output import output_option, print_rows, say
+from .session import app_name, settings_of
+
+
+@click.group()
+def topics() -> None:
+    """Create and check the application's topics."""
+
+
+def log_config(settings: Settings, name: str | None = None) -> LogConfig:
+    """How to reach the application's log."""
+    return LogConfig.of(settings, name or app_name(settings))
+
+
+def queues_of(settings: Settings, named: tuple[str, ...] = ()) -> list[str]:
+    """Task queues: those named, those of the settings, and those of the application's steps if its code is at hand."""
+    found = {*named, *settings.queues}
+    if settings.app:
+        from orchestrator.worker.loading import load_app
+
+        found |= {code.options.queue for code in load_app(settings.app).registry.steps()}
+    return sorted(found - {""})
+
+
+_queue_option = click.option("--queue", "queues", multiple=True, help="A task queue; repeat for more.")
+
+
+@topics.command("init")
+@_queue_option
+@click.option("--partitions", type=click.IntRange(1, 4096), help="Of commands and events  [ORCHESTRATOR_PARTITIONS].")
+@click.option("--replication-factor", type=click.IntRange(0, 32), help="0: three, or as many as there are brokers.")
+@output_option
+@click.pass_context
+def init(context: click.Context, /, queues: tuple[str, ...], output: str, **options: Any) -> None:
+    """Create what is missing; harmless to run again."""
+    settings = settings_of(context).with_changes(**options)
+    config = log_config(settings)
+    created = init_topics(config, settings.partitions, queues_of(settings, queues), settings.replication_factor)
+    print_rows([{"topic": name, "did": "created"} for name in created], ["topic", "did"], output)
+    if not created:
+        say(f"every topic of {config.app} was there")
+
+
+@topics.command("check")
+@_queue_option
+@output_option
+@click.pass_context
+def check(context: click.Context, /, queues: tuple[str, ...], output: str) -> None:
+    """Compare the topics and the brokers with what the engine relies on; exit code 1 if something differs."""
+    settings = settings_of(context)
+    findings = check_topics(log_config(settings), queues_of(settings, queues))
+    rows = [{"verdict": "ok" if found.ok else "bad", "what": found.what, "remedy": found.remedy} for found in findings]
+    print_rows(rows, ["verdict", "what", "remedy"], output)
+    if not all(found.ok for found in findings):
+        raise exits.Exit(exits.FAILED)
