@@ -107,7 +107,7 @@ def _engines(settings: Settings) -> list[Finding]:
 
 
 async def _answers(calls: Calls, partition: int) -> bool:
-    body = QueryWorkflow("list", arguments=json_payload({"limit": 1}))
+    body = QueryWorkflow("list", arguments=json_payload({"limit": 1, "after": None}))
     try:
         await calls.caller.query("", body, partition=partition)
     except errors.ReplyTimeout:
