@@ -108,9 +108,10 @@ def _start_kafka(stack: ExitStack, settings: Settings, port: int) -> str:
         raise click.UsageError(
             "the embedded Kafka needs an extra: pip install 'durable-orchestrator[kafka]'; or give --bootstrap"
         ) from error
-    say("starting Kafka ...")
     started = time.monotonic()
-    broker = DevKafka.start(directory=settings.state_dir / "kafka", port=port, progress=lambda line: say(f"  {line}"))
+    broker = DevKafka.start(
+        directory=settings.state_dir / "kafka", port=port, progress=lambda line: say(f"  {line} ...")
+    )
     stack.callback(_stop_kafka, broker.stop)
     say(f"  Kafka ready at {broker.bootstrap} ({time.monotonic() - started:.1f} s)")
     return broker.bootstrap
