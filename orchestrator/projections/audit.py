@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.events import BatchFooter, PartitionClaimed
+from ..core.events import BatchFooter, PartitionClaimed, Record
 from ..core.replay import NO_FOOTER, Batch, BatchAssembler
 from ..core.values import BatchId
 from ..engine.overlay import Overlay
@@ -74,12 +74,14 @@ class Progress(NamedTuple):
 class AuditOptions:
     """What to check beside the log itself.
 
-    `level` "chain" checks hashes, chains and footers, "full" the laws of histories too. `state_hash(p)` gives the hash
-    of partition p's state directory (None: there is none): state is then folded from the log's start into `scratch(p)`
-    and compared; no engine may be writing meanwhile. `settings` must be the engine's.
+    `starts` gives the offset at which a partition's range begins, when it is not the log's start at 0. `level` "chain"
+    checks hashes, chains and footers, "full" the laws of histories too. `state_hash(p)` gives the hash of partition p's
+    state directory (None: there is none): state is then folded from the log's start into `scratch(p)` and compared; no
+    engine may be writing meanwhile. `settings` must be the engine's.
     """
 
     level: Literal["chain", "full"] = "full"
+    starts: Mapping[int, int] = field(default_factory=dict)
     witnesses: Mapping[int, Sequence[Witness]] = field(default_factory=dict)
     state_hash: Callable[[int], bytes | None] | None = None
     scratch: Callable[[int], Store] | None = None
@@ -151,7 +153,9 @@ class _PartitionAudit:
         self._audit = audit
         self._assembler: BatchAssembler | None = None
         self._offsets: list[int] = []
-        self._laws = Laws(self._law, whole=True, full=options.level == "full")
+        # The first record seen says nothing: aborted ones may lie before it.
+        self._start = options.starts.get(number, 0)
+        self._laws = Laws(self._law, whole=self._start == 0, full=options.level == "full")
         self._witnesses: dict[BatchId, list[Witness]] = {}
         for witness in options.witnesses.get(number, ()):
             self._witnesses.setdefault(witness.batch, []).append(witness)
@@ -178,41 +182,45 @@ class _PartitionAudit:
     def _law(self, offset: int, chain: bool, detail: str) -> None:
         self._found(offset, "chain" if chain else "law", detail)
 
-    def _begin(self, wire: Wire) -> BatchAssembler:
-        part = self.part
-        part.first_offset = wire.offset
-        whole = wire.offset == 0
-        self._laws.whole = whole
-        self._assembler = BatchAssembler(f"{wire.topic}/{part.partition}", skip_to_footer=not whole)
+    def _begin(self, wire: Wire, record: Record) -> None:
+        """The assembler for what follows; a range in the middle begins behind its first footer."""
+        part, where = self.part, f"{wire.topic}/{self.part.partition}"
+        if part.first_offset < 0:
+            part.first_offset = wire.offset
+        event = record.event
+        if self._start == 0:
+            self._assembler = BatchAssembler(where)
+        elif isinstance(event.body, BatchFooter):
+            self._assembler = BatchAssembler(where, record.hash, BatchId(event.claim_no, event.batch_no))
         hook = self._options.state_hash
         self._expected_state = hook(part.partition) if hook else None
         if self._expected_state is not None:
-            if not whole or self._options.settings is None:
+            if self._start or self._options.settings is None:
                 raise StateNotComparable(
                     f"{wire.topic}/{part.partition}: state can be rebuilt only from the log's start (this range"
-                    f" starts at {wire.offset}) and with the application's settings; leave the state comparison out"
+                    f" starts at {self._start}) and with the application's settings; leave the state comparison out"
                 )
             scratch = self._options.scratch
             store = scratch(part.partition) if scratch else MemoryStore(self._codec)
             self._fold = _Fold(store, self._options.settings)
-        return self._assembler
 
     def _one(self, wire: Wire) -> None:
         part = self.part
-        assembler = self._assembler or self._begin(wire)
         part.next_offset = wire.offset
         record = self._codec.decode_event(wire.key, wire.value)
+        if self._assembler is None:
+            self._begin(wire, record)
+            if self._start or self._assembler is None:
+                part.next_offset = wire.offset + 1
+                return
         try:
-            batch = assembler.feed(record, wire.offset)
+            batch = self._assembler.feed(record, wire.offset)
         except LogGap as error:
             raise self._located(error) from None
         part.records += 1
         part.next_offset = wire.offset + 1
         if batch is None:
             self._offsets.append(wire.offset)
-            if isinstance(record.event.body, BatchFooter):
-                # The first footer of a log whose start is gone: the assembler only takes its hash.
-                self._offsets.clear()
         else:
             self._batch(batch, wire)
             self._offsets.clear()

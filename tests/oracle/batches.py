@@ -51,7 +51,7 @@ class PartitionView(NamedTuple):
 class BatchReader:
     """Reads one partition; anomalies go to the verdict, and it reads on as well as it can."""
 
-    def __init__(self, verdict: Verdict, quiescent: bool) -> None:
+    def __init__(self, verdict: Verdict, quiescent: bool, log_start: int = 0) -> None:
         self.view = PartitionView([], [], [])
         self._verdict = verdict
         self._quiescent = quiescent
@@ -61,12 +61,11 @@ class BatchReader:
         self._nonces: dict[str, str] = {}
         self._chain = ZERO
         self._last = (0, 0)
-        self._synced = True
+        # Aborted records may come first: a first visible offset above 0 does not say that the log's start was deleted.
+        self._synced = log_start == 0
 
     def read(self, records: Sequence[RawRecord]) -> PartitionView:
         """The whole partition, in order."""
-        if records and records[0].offset > 0:
-            self._synced = False
         before = -1
         for raw in records:
             if raw.offset <= before:

@@ -73,13 +73,16 @@ class StatePosition:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What else there is to judge by. `quiescent`: the load has ended and every engine is idle or gone."""
+    """What else there is to judge by. `quiescent`: the load has ended, engines are idle or gone.
+
+    `log_start` names partitions whose first offsets were deleted."""
 
     commands: ByPartition | None = None
     replies: Iterable[RawRecord] = ()
     receipts: Iterable[Receipt] = ()
     state: Mapping[int, StatePosition] = field(default_factory=dict)
     quiescent: bool = True
+    log_start: Mapping[int, int] = field(default_factory=dict)
 
 
 def check(
@@ -96,7 +99,7 @@ def check(
     histories = Histories(verdict, by_hand if evidence.commands is not None else None)
     views: dict[int, PartitionView] = {}
     for number in sorted(events):
-        views[number] = BatchReader(verdict, evidence.quiescent).read(events[number])
+        views[number] = BatchReader(verdict, evidence.quiescent, evidence.log_start.get(number, 0)).read(events[number])
         histories.read(views[number].facts)
     facts = [fact for number in sorted(views) for fact in views[number].facts]
     outcomes = Outcomes(facts, verdict)

@@ -288,8 +288,20 @@ def test_a_log_whose_start_was_deleted_is_read_from_its_first_footer() -> None:
     log.claim_no, log.batch_no = 4, 17
     log.event("StepCompleted", completed(0))
     log.footer()
+    log.claim(5)
     log.footer()
-    assert not judge(log).anomalies
+    assert not judge(log, log_start={0: 500}).anomalies
+    assert judge(log).anomalies
+
+
+def test_a_log_that_begins_with_aborted_records_is_read_whole() -> None:
+    log = EventLog()
+    log.offset = 2
+    log.claim()
+    log.footer()
+    log.event("StepCompleted", completed(0))
+    log.footer()
+    assert judge(log).names == {v.PHANTOM}
 
 
 def test_a_command_below_the_position_without_outcome() -> None:

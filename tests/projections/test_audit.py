@@ -216,9 +216,19 @@ def test_events_without_a_footer_at_the_end() -> None:
 
 
 def test_a_range_begins_at_its_first_footer() -> None:
-    found = audit(clean().records[3:])
-    assert found.ok
-    assert found.partitions[0].first_offset > 0
+    records = clean().records[3:]
+    start = {0: records[0].offset}
+    found = audit(records, AuditOptions(starts=start))
+    assert found.ok, found.findings
+    assert found.partitions[0].first_offset == records[0].offset
+    assert found.partitions[0].batches == sum(record.key == b"\x00footer" for record in records) - 1
+    assert not audit(records).ok, "unless told so, it is the whole log"
+
+
+@pytest.mark.parametrize("index", range(1, len(clean().records)))
+def test_a_range_may_begin_anywhere(index: int) -> None:
+    records = clean().records[index:]
+    assert audit(records, AuditOptions(starts={0: records[0].offset})).ok
 
 
 def folded(log: EventLog) -> bytes:
@@ -241,7 +251,7 @@ def test_state_folded_from_the_log_is_compared() -> None:
 
 def test_state_needs_the_log_s_start_and_the_settings() -> None:
     with pytest.raises(StateNotComparable, match="from the log's start"):
-        audit(clean().records[3:], AuditOptions(state_hash=lambda p: b"", settings=Settings("app")))
+        audit(clean(), AuditOptions(starts={0: 3}, state_hash=lambda p: b"", settings=Settings("app")))
     with pytest.raises(StateNotComparable, match="settings"):
         audit(clean(), AuditOptions(state_hash=lambda p: b""))
     assert audit(clean(), AuditOptions(state_hash=lambda p: None)).partitions[0].state == "not compared"
