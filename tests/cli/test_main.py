@@ -132,3 +132,17 @@ def test_every_command_of_a_program_prints_three_ways() -> None:
         ]
     assert missing == []
     assert root.name == "root"
+
+
+def test_the_reference_lists_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    missing = []
+    for name, later in Root.later.items():
+        if not later.is_there():
+            continue
+        command = later.load()
+        for leaf in getattr(command, "commands", {"": command}):
+            shown = f"{name} {leaf}".strip()
+            if f"`{shown}" not in page and f"`{leaf}`" not in page:
+                missing.append(shown)
+    assert missing == []
