@@ -68,6 +68,7 @@ class DevKafka:
         self._stopping = threading.Lock()
         self._lock: FileLock | None = None
         self._trainer: Trainer | None = None
+        self._aot_cache = Path()
         self.nodes: tuple[Node, ...] = ()
         self.directory = Path()
 
@@ -139,7 +140,9 @@ class DevKafka:
 
     def wait_trained(self, timeout_s: float) -> bool:
         """Wait for the training in the background, if there is one; whether the AOT cache is there now."""
-        return self._trainer is None or self._trainer.wait(timeout_s)
+        if self._trainer is not None:
+            self._trainer.wait(timeout_s)
+        return self._aot_cache.exists()
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +165,7 @@ class DevKafka:
             home.mkdir(mode=0o700, exist_ok=True)
             if not (home / "data" / "meta.properties").exists():
                 copy_template(template, home / "data", number, cluster_id)
+        self._aot_cache = runtime.aot_cache
         trained = runtime.aot_cache.exists()
         flags = plan.flags
         if flags is None:

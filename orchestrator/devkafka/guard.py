@@ -134,10 +134,13 @@ class Guard:
             os.write(self.report_to, json.dumps(facts).encode() + b"\n")
 
     def _remove(self) -> None:
+        """Remove the node's temporary directory; the last node of a cluster removes the cluster's."""
         directory = self.plan["remove"]
+        cluster = os.path.dirname(directory)
         shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(directory))
+            if not any(name.startswith("node-") for name in os.listdir(cluster)):
+                shutil.rmtree(cluster, ignore_errors=True)
 
 
 def _pidfds(*pids: int) -> list[int]:

@@ -33,9 +33,13 @@ SHUTDOWN_S = 120.0
 class Trainer:
     """The training process, as its owner sees it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], result: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._result = result
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     @classmethod
     def start(cls, runtime: Runtime) -> Self | None:
@@ -53,13 +57,12 @@ class Trainer:
                 )
         except (DevKafkaError, OSError):
             return None
-        return cls(process, runtime.aot_cache)
+        return cls(process)
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; whether the cache is there."""
+    def wait(self, timeout_s: float) -> None:
+        """Wait for its end, `timeout_s` seconds at most."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
-        return self._result.exists()
 
     def stop(self) -> None:
         """End it now, finished or not, and wait until it is gone."""
