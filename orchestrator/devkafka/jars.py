@@ -23,6 +23,7 @@ SIZES = "sizes.json"
 NEEDED_MB = 150
 TIMEOUT_S = 30
 LOCK_WAIT_S = 600.0
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 EXTRA = "pip install 'durable-orchestrator[kafka]' (in a checkout: pip install \".[dev]\")"
 
 
@@ -89,7 +90,7 @@ def fetch_jars(cache: Path, lock: str | None = None, progress: Callable[[str], N
                 _fetch_all(rows, Path(scratch), progress or _silent)
                 os.replace(Path(scratch) / "jars", directory)
             except OSError as error:
-                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                if error.errno in NO_ROOM:
                     raise DevKafkaError(f"no room for Kafka's jars in {cache}: {NEEDED_MB} MB are needed") from error
                 raise
     return directory
@@ -148,7 +149,6 @@ def _resolver(repository_cache: Path, repository: str) -> Callable[[Jar], Path]:
     """How to get one jar: jgo knows the layout of repositories and the transport, nothing else of it is used."""
     try:
         from jgo.maven import MavenContext
-        from requests import RequestException
     except ImportError as error:
         raise DevKafkaError(f"the embedded Kafka needs an extra: {EXTRA}; or use a Kafka of yours") from error
     remote: dict[str, str] | None = None
@@ -162,7 +162,10 @@ def _resolver(repository_cache: Path, repository: str) -> Callable[[Jar], Path]:
     def resolve(row: Jar) -> Path:
         try:
             return Path(context.project(row.group, row.artifact).at_version(row.version).artifact().resolve())
-        except RequestException as error:
+        except OSError as error:
+            # Errors of requests are OSErrors without a number.
+            if error.errno in NO_ROOM:
+                raise
             raise DevKafkaError(
                 f"{row.coordinate} cannot be fetched from {repository or 'Maven Central'} ({_reason(error)}): the "
                 f"first start needs the network once. Check it and the proxy settings, name a mirror in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -157,6 +158,18 @@ def test_a_full_disk_is_a_sentence(repository: Repository, cache: Path, monkeypa
     monkeypatch.setattr(jars, "NEEDED_MB", 10**9)
     with pytest.raises(DevKafkaError, match=r"make room there.*ORCHESTRATOR_CACHE"):
         jars.fetch_jars(cache, repository.lock)
+
+
+def test_a_disk_that_fills_up_on_the_way_is_a_sentence(
+    repository: Repository, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(DevKafkaError, match="no room for Kafka's jars"):
+        jars.fetch_jars(cache, repository.lock)
+    assert not list(cache.glob("jars-*/*"))
 
 
 @pytest.mark.parametrize(
