@@ -106,7 +106,9 @@ class Ground:
             failpoint("K21")
             claim = self._claim(ids, before)
             if self._read_back(claim):
-                self.unclean = before is not None and not before.released
+                # A claim of this very process after a failed commit is no death: nothing was lost but the batch.
+                mine = before is not None and before.instance == self.options.instance
+                self.unclean = before is not None and not before.released and not mine
                 return
             log.info("%s: another claim came first, claiming again", self.where)
 

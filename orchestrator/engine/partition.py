@@ -277,6 +277,7 @@ class Partition:
             or inbox.request.release
             or inbox.slot_freed
             or inbox.lost_from >= 0
+            or self.intake.queries
             or self.builder.later
             or self.builder.careful.waiting
             or self.builder.careful.attempted

@@ -67,7 +67,7 @@ def report_step(view: View, command: Command, body: ReportStep, context: Context
     if body.failure is None:
         done = StepCompleted(body.step, body.attempt, body.result)
         return [Draft(command.workflow_id, body.run_id, done, cause)]
-    if row.cancelled and body.failure.type == "StepCancelled":
+    if row.cancelled and body.failure.type == "CancelledError":
         return [Draft(command.workflow_id, body.run_id, StepCancelled(body.step, body.attempt), cause)]
     ended = Ended(command.workflow_id, body.run_id, body.step, row, cause)
     if body.crashed and row.options.on_crash != "retry":

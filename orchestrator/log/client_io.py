@@ -1,0 +1,120 @@
+"""What callers and workers need: a producer of commands, a reader of one reply partition, a member of a task queue's group."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from ..config import Settings
+from ..errors import ConfigurationError, KafkaUnavailable
+from .config import LogConfig
+from .outbox import KafkaOutgoing
+from .ports import Out
+from .topics import admin
+
+ASK_S = 15.0
+
+
+class ClientIo:
+    """One caller's connection: sends commands, hears one partition of the replies topic from its end on."""
+
+    def __init__(self, config: LogConfig, on_reply: Callable[[bytes], None]) -> None:
+        """Returns when replies to whatever is sent from now on will be heard. Raises KafkaUnavailable, ConfigurationError."""
+        topics = admin(config).list_topics(timeout=ASK_S).topics
+        commands, replies = (topics.get(config.topic(name)) for name in ("commands", "replies"))
+        if commands is None or replies is None:
+            raise ConfigurationError(f"the topics of {config.app} do not exist: orchestrator topics init")
+        self.partitions = len(commands.partitions)
+        self.reply_topic = config.topic("replies")
+        self.reply_partition = random.randrange(len(replies.partitions))
+        self._config = config
+        self._on_reply = on_reply
+        self._stopped = False
+        self._outgoing = KafkaOutgoing(config)
+        self._consumer = Consumer(config.consumer(group_id=f"{config.app}.client", fetch_wait_max_ms=200))
+        self._thread = threading.Thread(target=self._serve, name="replies", daemon=True)
+        self._seek_to_end()
+        self._thread.start()
+
+    def _seek_to_end(self) -> None:
+        position = TopicPartition(self.reply_topic, self.reply_partition)
+        try:
+            bounds = self._consumer.get_watermark_offsets(position, timeout=ASK_S)
+        except KafkaException as error:
+            raise KafkaUnavailable(f"{self.reply_topic}: {error.args[0].str()}") from error
+        if bounds is None:
+            raise KafkaUnavailable(f"{self.reply_topic}: the broker did not answer within {ASK_S:.0f} s")
+        self._consumer.assign([TopicPartition(self.reply_topic, self.reply_partition, bounds[1])])
+
+    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+        """Queue a command for one partition of the commands topic."""
+        self._outgoing.send(Out(self._config.topic("commands"), partition, key, value), done)
+
+    def close(self) -> None:
+        """Let what was queued go; end every thread."""
+        self._outgoing.close()
+        self._stopped = True
+        self._thread.join()
+        self._consumer.close()
+
+    def _serve(self) -> None:
+        while not self._stopped:
+            message = self._consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                self._on_reply(message.value() or b"")
+
+
+class TaskConsumer:
+    """A member of the groups of task queues; an offer is acknowledged as it is handed over (the engine offers it again)."""
+
+    def __init__(self, app: str, settings: Settings) -> None:
+        config = LogConfig.of(settings, app)
+        self._topics = [config.topic(f"tasks.{queue}") for queue in settings.queues]
+        self._consumer = Consumer(
+            config.client(
+                group_id=f"{app}.worker.{'+'.join(sorted(settings.queues))}",
+                isolation_level="read_committed",
+                enable_auto_commit=True,
+                auto_commit_interval_ms=500,
+                auto_offset_reset="earliest",
+                queued_min_messages=1,
+                queued_max_messages_kbytes=1_024,
+            )
+        )
+        self._consumer.subscribe(self._topics, on_assign=self._on_assign)
+        self._paused = False
+
+    def poll(self, timeout_s: float, take: bool) -> bytes | None:
+        """The next offer's value; `take` False keeps the membership and takes nothing."""
+        self._pause(not take)
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            return None
+        error = message.error()
+        if error is None:
+            return message.value()
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise ConfigurationError(
+                f"a topic of {', '.join(self._topics)} does not exist: orchestrator topics init --queue NAME"
+            )
+        return None
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _pause(self, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            self._apply(self._consumer.assignment())
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        self._apply(partitions)
+
+    def _apply(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            (self._consumer.pause if self._paused else self._consumer.resume)(list(partitions))

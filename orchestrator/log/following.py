@@ -1,0 +1,154 @@
+"""A consumer assigned by hand, one thread, a sink for each followed partition: how the tail and the inputs read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
+
+from ..errors import ConfigurationError
+from .config import LogConfig
+from .ports import Wire
+
+log = logging.getLogger(__name__)
+
+SLICE = 1_000
+ASK_S = 10.0
+POLL_S = 0.05
+
+_ENDS = (EarliestSpec(), LatestSpec())  # type: ignore[no-untyped-call]
+
+Sink = Callable[[Sequence[Wire]], None]
+Lost = Callable[[int], None]
+
+
+class _Followed(NamedTuple):
+    sink: Sink
+    lost: Lost | None
+    offset: int
+
+
+class FollowingReader:
+    """Follows partitions of one topic. `consume(n, timeout)` waits for n: it polls one, then drains without waiting.
+
+    The client takes one call at a time, and a thread that polls in a loop starves the others: every call is the reader
+    thread's own, requested through a queue and carried out between two polls.
+    """
+
+    def __init__(self, config: LogConfig, topic: str, name: str) -> None:
+        self._topic = topic
+        self._consumer = Consumer(config.consumer())
+        self._admin = AdminClient(config.client())
+        self._followed: dict[int, _Followed] = {}
+        self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def follow(self, partition: int, offset: int, sink: Sink, lost: Lost | None = None) -> None:
+        """Deliver records from `offset` on."""
+        self._requests.put(partial(self._follow, partition, _Followed(sink, lost, offset)))
+
+    def unfollow(self, partition: int) -> None:
+        """Deliver no more of a partition; a call to its sink may be under way."""
+        self._requests.put(partial(self._unfollow, partition))
+
+    def pause(self, partition: int) -> None:
+        """Its sink is full."""
+        self._requests.put(partial(self._if_followed, self._consumer.pause, partition))
+
+    def resume(self, partition: int) -> None:
+        """Its sink has room."""
+        self._requests.put(partial(self._if_followed, self._consumer.resume, partition))
+
+    def _follow(self, partition: int, followed: _Followed) -> None:
+        self._unfollow(partition)
+        self._followed[partition] = followed
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, followed.offset)])
+
+    def _unfollow(self, partition: int) -> None:
+        if self._followed.pop(partition, None) is not None:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+    def _if_followed(self, act: Callable[[list[TopicPartition]], object], partition: int) -> None:
+        if partition in self._followed:
+            act([TopicPartition(self._topic, partition)])
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """(start, end) of the partition, asked from the broker now. Raises ConfigurationError when it cannot be had."""
+        # Not by the consumer's own query: two threads in it at once were seen to wait for its whole time-out.
+        place = TopicPartition(self._topic, partition)
+        try:
+            start, end = (
+                self._admin.list_offsets({place: spec}, request_timeout=ASK_S)[place].result().offset
+                for spec in _ENDS
+            )
+        except KafkaException as error:
+            raise ConfigurationError(f"{self._topic}/{partition}: {error.args[0].str()}") from error
+        return start, end
+
+    def close(self) -> None:
+        """End the thread and the consumer."""
+        self._stopped = True
+        self._requests.put(lambda: None)
+        self._thread.join()
+        self._consumer.close()
+
+    def _serve(self) -> None:
+        while not self._stopped:
+            while not (self._followed and self._requests.empty()):
+                self._requests.get()()
+                if self._ending():
+                    return
+            first = self._consumer.poll(POLL_S)
+            if first is not None:
+                self._deliver([first, *self._consumer.consume(SLICE, 0)])
+
+    def _ending(self) -> bool:
+        return self._stopped
+
+    def _deliver(self, messages: list[Message]) -> None:
+        by_partition: dict[int, list[Wire]] = {}
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._problem(message, error)
+                continue
+            partition = message.partition()
+            assert partition is not None
+            by_partition.setdefault(partition, []).append(wire(message))
+        for partition, wires in by_partition.items():
+            followed = self._followed.get(partition)
+            # What was fetched before the last `follow` belongs to an assignment that is over.
+            if followed is not None and wires[0].offset >= followed.offset:
+                followed.sink(wires)
+
+    def _problem(self, message: Message, error: KafkaError) -> None:
+        partition = message.partition()
+        followed = self._followed.get(partition) if partition is not None else None
+        gone = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+        if gone and followed is not None and followed.lost is not None and partition is not None:
+            followed.lost(self.bounds(partition)[0])
+        elif error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            log.warning("%s/%s: %s", self._topic, partition, error.str())
+
+
+def wire(message: Message) -> Wire:
+    """A librdkafka message as a raw record."""
+    headers: Any = message.headers()
+    return Wire(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        message.key() or b"",
+        message.value() or b"",
+        tuple((name, value if isinstance(value, bytes) else b"") for name, value in headers) if headers else (),
+    )

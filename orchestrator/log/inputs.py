@@ -1,0 +1,13 @@
+"""The commands partitions, read from the footer's position on. A position below the log's start is a loss and is told."""
+
+from __future__ import annotations
+
+from .config import LogConfig
+from .following import FollowingReader
+
+
+class KafkaInputs(FollowingReader):
+    """Commands of owned partitions."""
+
+    def __init__(self, config: LogConfig) -> None:
+        super().__init__(config, config.topic("commands"), "inputs")

@@ -1,0 +1,56 @@
+"""One engine process's ports over Kafka."""
+
+from __future__ import annotations
+
+from .config import LogConfig
+from .inputs import KafkaInputs
+from .lanes import KafkaLanes
+from .membership import GroupMembership, StaticMembership
+from .outbox import KafkaOutgoing
+from .ports import TopicIds
+from .tail import KafkaTail
+from .topics import admin, topic_ids
+
+
+class KafkaLog:
+    """Opens every client; raises KafkaUnavailable, ConfigurationError when the log is not there."""
+
+    def __init__(self, config: LogConfig) -> None:
+        self.app = config.app
+        self._config = config
+        self._admin = admin(config)
+        self._ids = topic_ids(config, self._admin)
+        self._tail = KafkaTail(config)
+        self._inputs = KafkaInputs(config)
+        self._outgoing = KafkaOutgoing(config)
+        self._membership = StaticMembership(config) if config.assignment else GroupMembership(config)
+
+    def topic_ids(self) -> TopicIds:
+        """Asked anew at every call."""
+        return topic_ids(self._config, self._admin)
+
+    def lanes(self, partition: int) -> KafkaLanes:
+        """The producers of one partition."""
+        return KafkaLanes(self._config, partition)
+
+    def tail(self) -> KafkaTail:
+        """The reader of owned events."""
+        return self._tail
+
+    def inputs(self) -> KafkaInputs:
+        """The reader of commands."""
+        return self._inputs
+
+    def outgoing(self) -> KafkaOutgoing:
+        """The outbox's producer."""
+        return self._outgoing
+
+    def membership(self) -> GroupMembership | StaticMembership:
+        """Which partitions are mine."""
+        return self._membership
+
+    def close(self) -> None:
+        """End every client but the membership's, which the engine ends first."""
+        self._outgoing.close()
+        self._inputs.close()
+        self._tail.close()

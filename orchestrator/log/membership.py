@@ -1,0 +1,196 @@
+"""Which partitions are mine: a group (classic or KIP-848), or a static map. Membership decides who tries; claims decide who owns."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from .config import LogConfig
+
+log = logging.getLogger(__name__)
+
+RELEASE_S = 40.0
+COMMIT_EVERY_S = 1.0
+POLL_S = 0.25
+
+Assigned = Callable[[Sequence[int]], None]
+Revoked = Callable[[Sequence[int], bool], None]
+
+
+class _Offsets:
+    """Group offsets for tools and witnesses: the newest of each partition, once a second, never ahead of a proven footer."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._lock = threading.Lock()
+        self._newest: dict[int, TopicPartition] = {}
+        self._next = 0.0
+
+    def put(self, partition: int, offset: int, metadata: str) -> None:
+        position = TopicPartition(self._topic, partition, offset, metadata=metadata)
+        with self._lock:
+            self._newest[partition] = position
+
+    def commit(self, consumer: Consumer, *, now: bool = False) -> None:
+        if not now and time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + COMMIT_EVERY_S
+        with self._lock:
+            offsets, self._newest = list(self._newest.values()), {}
+        if not offsets:
+            return
+        try:
+            if now:
+                consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                consumer.commit(offsets=offsets)
+        except KafkaException as error:
+            log.debug("group offsets not committed: %s", error)
+
+
+class GroupMembership:
+    """A consumer that is subscribed, paused everywhere, and polled by a thread of its own."""
+
+    def __init__(self, config: LogConfig) -> None:
+        self._config = config
+        self._topic = config.topic("commands")
+        self._offsets = _Offsets(self._topic)
+        self._changed = threading.Condition()
+        self._releasing: set[int] = set()
+        self._stopped = False
+        self._polled_at = time.monotonic()
+        self._thawed = 2
+        self._consumer = Consumer(self._options())
+        self._thread = threading.Thread(target=self._serve, name="membership", daemon=True)
+
+    def _options(self) -> dict[str, object]:
+        config = self._config
+        special: dict[str, object] = {"max_poll_interval_ms": 60_000}
+        if config.group_protocol == "consumer":
+            # Session and heartbeat are the group's and the broker's settings under KIP-848.
+            special["group_protocol"] = "consumer"
+        else:
+            special["session_timeout_ms"] = int(config.session_timeout_s * 1000)
+            special["heartbeat_interval_ms"] = 500
+            special["partition_assignment_strategy"] = "range"
+        if config.instance_id:
+            special["group_instance_id"] = config.instance_id
+        # Positions come from footers; the group's are for tools, and a missing one must not stop the member.
+        return config.consumer(**special, auto_offset_reset="latest")
+
+    def start(self, assigned: Assigned, revoked: Revoked) -> None:
+        """Join the group; callbacks come from the membership's thread."""
+        self._assigned, self._revoked = assigned, revoked
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        self._thread.start()
+
+    def released(self, partition: int) -> None:
+        """The partition's thread is done with it."""
+        with self._changed:
+            self._releasing.discard(partition)
+            self._changed.notify_all()
+
+    def commit_offset(self, partition: int, offset: int, metadata: str) -> None:
+        """Keep the newest; the membership's thread commits."""
+        self._offsets.put(partition, offset, metadata)
+
+    def healthy(self) -> bool:
+        """Whether the thread polls; after a freeze of half a session only once it has polled twice again."""
+        quiet = time.monotonic() - self._polled_at
+        return self._thread.is_alive() and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
+
+    def stop(self) -> None:
+        """Leave the group at once, so that others need not wait for the session's end."""
+        self._stopped = True
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopped:
+                message = self._consumer.poll(POLL_S)
+                if message is not None and message.error() is not None:
+                    log.info("membership: %s", message.error())
+                self._note_poll()
+                self._offsets.commit(self._consumer)
+        finally:
+            self._offsets.commit(self._consumer, now=True)
+            self._consumer.close()
+
+    def _note_poll(self) -> None:
+        now = time.monotonic()
+        if now - self._polled_at > self._config.session_timeout_s / 2:
+            log.warning("this process stood still for %.1f s: heartbeats first, then claims", now - self._polled_at)
+            self._thawed = 0
+        else:
+            self._thawed += 1
+        self._polled_at = now
+
+    # -- callbacks, inside poll ------------------------------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._config.group_protocol == "consumer":
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
+        if partitions:
+            consumer.pause(partitions)
+            self._assigned(sorted(one.partition for one in partitions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = sorted(one.partition for one in partitions)
+        with self._changed:
+            self._releasing.update(numbers)
+        self._revoked(numbers, False)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._releasing & set(numbers), RELEASE_S)
+        self._offsets.commit(consumer, now=True)
+        self._polled_at = time.monotonic()
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._revoked(sorted(one.partition for one in partitions), True)
+
+
+class StaticMembership:
+    """A map from outside says which partitions are mine; there is no group, and fail-over is a restart in place."""
+
+    def __init__(self, config: LogConfig) -> None:
+        self._config = config
+        self._offsets = _Offsets(config.topic("commands"))
+        self._consumer = Consumer(config.consumer())
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="membership", daemon=True)
+
+    def start(self, assigned: Assigned, revoked: Revoked) -> None:
+        """Everything of the map is assigned at once."""
+        self._thread.start()
+        assigned(self._config.assignment)
+
+    def released(self, partition: int) -> None:
+        """Nobody else waits for it."""
+
+    def commit_offset(self, partition: int, offset: int, metadata: str) -> None:
+        """Keep the newest; a thread commits."""
+        self._offsets.put(partition, offset, metadata)
+
+    def healthy(self) -> bool:
+        """Always: there is nothing to lose."""
+        return not self._stopped.is_set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._stopped.wait(COMMIT_EVERY_S):
+            self._offsets.commit(self._consumer)
+        self._offsets.commit(self._consumer, now=True)
+        self._consumer.close()

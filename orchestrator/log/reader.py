@@ -1,0 +1,45 @@
+"""Reading a partition from one offset to its end: audits, tools, listings. Bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from ..errors import KafkaUnavailable
+from .config import LogConfig
+from .following import wire
+from .ports import Wire
+
+SLICE = 1_000
+QUIET_S = 15.0
+
+
+def read_partition(
+    config: LogConfig, topic: str, partition: int, from_offset: int = 0, isolation: str = "read_committed"
+) -> Iterator[list[Wire]]:
+    """Slices of records until the end that was there at the start. Raises KafkaUnavailable when nothing comes."""
+    special = {"isolation_level": isolation, "enable_partition_eof": True, "auto_offset_reset": "earliest"}
+    consumer = Consumer(config.consumer(**special))
+    try:
+        consumer.assign([TopicPartition(topic, partition, from_offset)])
+        while True:
+            first = consumer.poll(QUIET_S)
+            if first is None:
+                raise KafkaUnavailable(f"{topic}/{partition}: nothing could be read for {QUIET_S:.0f} s")
+            found: list[Wire] = []
+            ended = False
+            for message in (first, *consumer.consume(SLICE, 0)):
+                error = message.error()
+                if error is None:
+                    found.append(wire(message))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended = True
+                elif error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise KafkaUnavailable(f"{topic}/{partition}: {error.str()}")
+            if found:
+                yield found
+            if ended:
+                return
+    finally:
+        consumer.close()

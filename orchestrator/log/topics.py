@@ -1,0 +1,200 @@
+"""The application's topics: made by `topics init` with the settings of format v1, verified by `topics check`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from ..errors import ConfigurationError, KafkaUnavailable
+from .config import LogConfig
+from .ports import TopicIds
+
+DAY_MS = 86_400_000
+ASK_S = 15.0
+MAX_MESSAGE_BYTES = 1_048_588
+
+
+class TopicPlan(NamedTuple):
+    """How a topic of the application must be. `partitions` 0: as many as commands has."""
+
+    partitions: int
+    retention_ms: int
+    log_append_time: bool = False
+
+
+class Finding(NamedTuple):
+    """Something `topics check` looked at: whether it is as it must be, and what to do if not."""
+
+    ok: bool
+    what: str
+    remedy: str = ""
+
+
+def plan(partitions: int, queues: Iterable[str] = ()) -> dict[str, TopicPlan]:
+    """Topics by name after `<app>.` (format.md)."""
+    topics = {
+        "commands": TopicPlan(partitions, 14 * DAY_MS, log_append_time=True),
+        "events": TopicPlan(partitions, -1, log_append_time=True),
+        "replies": TopicPlan(partitions, DAY_MS),
+        "dead-letters": TopicPlan(1, 90 * DAY_MS),
+        "anchors": TopicPlan(1, -1),
+    }
+    topics.update({f"tasks.{queue}": TopicPlan(partitions, 14 * DAY_MS) for queue in queues})
+    return topics
+
+
+def admin(config: LogConfig) -> AdminClient:
+    """An admin client. Raises KafkaUnavailable when no broker answers."""
+    client = AdminClient(config.client())
+    try:
+        client.list_topics(timeout=ASK_S)
+    except KafkaException as error:
+        raise KafkaUnavailable(
+            f"no Kafka answers at {config.bootstrap} ({error.args[0].str()}): start one (`orchestrator kafka start`) or set"
+            " ORCHESTRATOR_BOOTSTRAP"
+        ) from error
+    return client
+
+
+def init_topics(
+    config: LogConfig, partitions: int, queues: Sequence[str] = (), replication_factor: int = 0
+) -> list[str]:
+    """Create what is missing; returns the names created. Raises ConfigurationError when a count differs from the log's."""
+    client = admin(config)
+    metadata = client.list_topics(timeout=ASK_S)
+    replicas = replication_factor or min(3, len(metadata.brokers))
+    existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+    known = existing.get(config.topic("events"), partitions)
+    if known != partitions and config.topic("events") in existing:
+        partitions = known
+    missing = [
+        NewTopic(
+            config.topic(name), one.partitions, replication_factor=replicas, config=_settings(one, replicas)
+        )
+        for name, one in plan(partitions, queues).items()
+        if config.topic(name) not in existing
+    ]
+    for name, future in (client.create_topics(missing, operation_timeout=ASK_S) if missing else {}).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise ConfigurationError(f"topic {name} cannot be created: {error.args[0].str()}") from error
+    _set_group(client, config)
+    return [topic.topic for topic in missing]
+
+
+def _settings(topic: TopicPlan, replicas: int) -> dict[str, str]:
+    settings = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(topic.retention_ms),
+        "retention.bytes": "-1",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "unclean.leader.election.enable": "false",
+        "min.insync.replicas": "2" if replicas >= 3 else "1",
+    }
+    if topic.log_append_time:
+        settings["message.timestamp.type"] = "LogAppendTime"
+    return settings
+
+
+def _set_group(client: AdminClient, config: LogConfig) -> None:
+    """KIP-848 takes session and heartbeat from the group; a broker too old for that keeps its own."""
+    group = ConfigResource(
+        ResourceType.GROUP,
+        config.group,
+        incremental_configs=[
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in (
+                ("consumer.session.timeout.ms", str(int(config.session_timeout_s * 1000))),
+                ("consumer.heartbeat.interval.ms", "500"),
+            )
+        ],
+    )
+    for future in client.incremental_alter_configs([group], request_timeout=ASK_S).values():
+        with contextlib.suppress(KafkaException):
+            future.result()
+
+
+def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
+    """Identities as the cluster sees them now. Raises ConfigurationError naming `topics init` when one is missing."""
+    client = client or admin(config)
+    names = [config.topic("commands"), config.topic("events")]
+    found = client.describe_topics(TopicCollection(names), request_timeout=ASK_S)
+    described = {}
+    for name, future in found.items():
+        try:
+            described[name] = future.result()
+        except KafkaException as error:
+            raise ConfigurationError(
+                f"topic {name}: {error.args[0].str()}. Create the application's topics: orchestrator topics init"
+            ) from error
+    commands, events = (described[name] for name in names)
+    if len(commands.partitions) != len(events.partitions):
+        raise ConfigurationError(
+            f"{config.app}.commands has {len(commands.partitions)} partitions, {config.app}.events {len(events.partitions)}:"
+            " they must be equal. Partitions are added by `orchestrator topics grow` alone."
+        )
+    cluster = client.describe_cluster(request_timeout=ASK_S).result()
+    return TopicIds(str(cluster.cluster_id), str(commands.topic_id), str(events.topic_id), len(events.partitions))
+
+
+def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]:
+    """Everything that the engine relies on, each with a verdict and a remedy."""
+    client = admin(config)
+    metadata = client.list_topics(timeout=ASK_S)
+    counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+    events = counts.get(config.topic("events"), 0)
+    findings = []
+    for name, wanted in plan(events, queues).items():
+        full = config.topic(name)
+        if full not in counts:
+            findings.append(Finding(False, f"{full} does not exist", "orchestrator topics init"))
+            continue
+        findings += _check_topic(client, full, counts[full], wanted, name)
+    findings += _check_brokers(client, [broker.id for broker in metadata.brokers.values()])
+    return findings
+
+
+def _check_topic(client: AdminClient, full: str, count: int, wanted: TopicPlan, name: str) -> list[Finding]:
+    findings = []
+    if name in ("commands", "events"):
+        text = f"{full} has {count} partitions"
+        remedy = "partitions are added by `orchestrator topics grow` alone"
+        findings.append(Finding(count == wanted.partitions, text, remedy if count != wanted.partitions else ""))
+    settings = _describe(client, ResourceType.TOPIC, full)
+    must = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false"}
+    if wanted.log_append_time:
+        must["message.timestamp.type"] = "LogAppendTime"
+    if name in ("events", "anchors"):
+        must["retention.ms"] = "-1"
+        must["retention.bytes"] = "-1"
+    for option, value in must.items():
+        found = settings.get(option, "?")
+        ok = found == value
+        remedy = "" if ok else f"kafka-configs --alter --topic {full} --add-config {option}={value}"
+        findings.append(Finding(ok, f"{full}: {option} is {found}", remedy))
+    return findings
+
+
+def _check_brokers(client: AdminClient, brokers: list[int]) -> list[Finding]:
+    findings = []
+    option = "transaction.partition.verification.enable"
+    for broker in brokers:
+        found = _describe(client, ResourceType.BROKER, str(broker)).get(option, "?")
+        ok = found == "true"
+        remedy = "" if ok else f"set {option}=true on the broker: without it a late request can tear a transaction"
+        findings.append(Finding(ok, f"broker {broker}: {option} is {found}", remedy))
+    return findings
+
+
+def _describe(client: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:
+    (future,) = client.describe_configs([ConfigResource(kind, name)], request_timeout=ASK_S).values()
+    return {option: str(entry.value) for option, entry in future.result().items()}
