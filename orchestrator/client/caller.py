@@ -140,6 +140,9 @@ class Caller:
                     quiet = False
                     log.warning("still waiting: %s", self._unanswered(call, waited))
         finally:
+            if not waiter.cancel() and not waiter.cancelled():
+                # A caller that was cancelled just when its answer came, or the client closed: nobody else looks at it.
+                waiter.exception()
             waiters = self._waiting[call.command_id]
             waiters.remove(waiter)
             if not waiters:

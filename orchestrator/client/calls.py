@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 HISTORY_PAGE = 500
 LIST_PAGE = 200
+SAY_SO_S = 2.0
 ASK_AGAIN_S = 0.5
 """Between two long polls of a run that answered at once: it is parked, or its engine is about to stop."""
 
@@ -178,11 +179,11 @@ class Calls:
                 await asyncio.sleep(ASK_AGAIN_S if left is None else min(ASK_AGAIN_S, left))
 
     async def _poll(self, workflow_id: str, run_id: str, left: float | None, latest: Reply | None) -> Reply:
-        wait_s = self.caller.options.poll_s if left is None else min(self.caller.options.poll_s, left)
+        wait_s = self.caller.options.poll_s if left is None else min(self.caller.options.poll_s, left * 0.8)
         body = c.QueryWorkflow("result", run_id, wait_ms=max(int(wait_s * 1000), 1))
         try:
-            # The engine answers `not_ready` after wait_ms: it gets a moment longer than that to say so.
-            return await self.caller.query(workflow_id, body, None if left is None else left + 1.0)
+            # The engine answers `not_ready` after wait_ms: it gets longer than that to say so, for a better message.
+            return await self.caller.query(workflow_id, body, None if left is None else left + SAY_SO_S)
         except ReplyTimeout:
             if latest is None:
                 raise
