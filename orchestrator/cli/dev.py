@@ -51,10 +51,16 @@ class Crew:
     def stop(self) -> None:
         """Drain every process and wait until all have ended."""
         members, self._members = self._members, []
-        for member in members:
-            member.drain()
-        for member in members:
-            member.wait(self._plan.grace_s)
+        try:
+            for member in members:
+                member.drain()
+            for member in members:
+                member.wait(self._plan.grace_s)
+        except KeyboardInterrupt:
+            # A second Ctrl-C: whoever sits here has waited enough. What was running runs again at the next start.
+            for member in members:
+                member.kill()
+            raise
 
     def lost(self) -> tuple[str, int] | None:
         """Name and exit code of a process that ended by itself."""

@@ -42,6 +42,12 @@ class Owned:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
     def wait(self, grace_s: float) -> int:
         """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code."""
         try:

@@ -24,6 +24,7 @@ class FakeOwned:
     started: ClassVar[list[FakeOwned]] = []
     log: ClassVar[list[str]] = []
     exit_code: ClassVar[int | None] = None
+    impatient: ClassVar[bool] = False
 
     def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> None:
         self.name = name
@@ -40,8 +41,14 @@ class FakeOwned:
         """Asked to end."""
         self.log.append(f"drain {self.arguments[0]}")
 
+    def kill(self) -> None:
+        """Ended at once."""
+        self.log.append(f"kill {self.arguments[0]}")
+
     def wait(self, grace_s: float) -> int:
         """Waited for."""
+        if self.impatient:
+            raise KeyboardInterrupt
         self.log.append(f"wait {self.arguments[0]} {grace_s:g}")
         return 0
 
@@ -50,6 +57,7 @@ class FakeOwned:
 def crew(monkeypatch: pytest.MonkeyPatch) -> type[FakeOwned]:
     """Fakes for processes, Kafka and topics; no process outlives a signal handler of ours."""
     FakeOwned.started, FakeOwned.log, FakeOwned.exit_code = [], [], None
+    monkeypatch.setattr(FakeOwned, "impatient", False)
     monkeypatch.setattr(dev, "Owned", FakeOwned)
     monkeypatch.setattr(dev, "LOOK_S", 0.01)
     monkeypatch.setattr(dev.signal, "signal", lambda number, handler: None)
@@ -108,6 +116,13 @@ def test_ctrl_c_ends_in_order(crew: type[FakeOwned], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dev.time, "sleep", interrupt)
     assert main(["dev", APP]) == 130
     assert crew.log[-3:] == ["wait engine 30", "wait worker 30", "kafka stopped"]
+
+
+def test_a_second_ctrl_c_kills_before_kafka_stops(crew: type[FakeOwned], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "impatient", True)
+    crew.exit_code = 0
+    assert main(["dev", APP]) == 130
+    assert crew.log[-3:] == ["kill engine", "kill worker", "kafka stopped"]
 
 
 def test_reload_hands_over_when_a_file_that_parses_changed(

@@ -74,6 +74,13 @@ def test_what_does_not_end_is_killed(fake: Path, monkeypatch: pytest.MonkeyPatch
     assert member.wait(0.1) == -signal.SIGKILL
 
 
+def test_kill_waits_for_nothing(fake: Path) -> None:
+    member = Owned("engine", [str(fake), "deaf"], environment())
+    until_ready(fake)
+    member.kill()
+    assert member.wait(0) == -signal.SIGKILL
+
+
 def test_it_drains_when_its_owner_is_gone(fake: Path) -> None:
     member = Owned("engine", [str(fake), "polite"], environment())
     until_ready(fake)
