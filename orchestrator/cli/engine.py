@@ -23,8 +23,13 @@ def run_command(context: click.Context, /, owned: bool) -> None:
     settings.required_app()
     if owned:
         end_with_owner()
-    from orchestrator.engine.run import run_engine
+    from orchestrator.engine.process import run_engine
+    from orchestrator.sdk.execution import ExecutorOptions
+    from orchestrator.worker.build import executor_of
+    from orchestrator.worker.loading import load_app
 
-    code = run_engine(settings)
+    app = load_app(settings.app)
+    options = ExecutorOptions(slots=settings.step_slots or ExecutorOptions.slots)
+    code = run_engine(settings, app, executor_of(settings.app, app, settings.isolation, options))
     if code:
         raise exits.Exit(code)

@@ -53,7 +53,9 @@ class Confluent:
 
     def split(self, value: bytes) -> tuple[bytes, int]:
         if value[:1] != CONFLUENT_MAGIC or len(value) < 5:
-            raise UndecodableRecord(f"not the Confluent wire format: starts with {value[:1].hex() or 'nothing'}, expected 00")
+            raise UndecodableRecord(
+                f"not the Confluent wire format: starts with {value[:1].hex() or 'nothing'}, expected 00"
+            )
         number = int.from_bytes(value[1:5], "big")
         try:
             return self._fingerprints[number], 5

@@ -52,7 +52,9 @@ class Adapter(Generic[T]):
         try:
             return self._adapter.validate_json(payload.data)
         except InvalidValue as error:
-            raise DoesNotRoundTrip(f"{payload.data[:200]!r} is no {_name(self.hint)}: {error.errors()[0]['msg']}") from error
+            raise DoesNotRoundTrip(
+                f"{payload.data[:200]!r} is no {_name(self.hint)}: {error.errors()[0]['msg']}"
+            ) from error
 
     def round_trip(self, value: T, where: str, *, loose: bool = False) -> tuple[Payload, T]:
         """Encode, decode by the hint, compare. Raises DoesNotRoundTrip naming `where`."""
@@ -122,10 +124,14 @@ class Signature:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise MissingHint(f"{self.name}: *args and **kwargs have no place on the log; name the parameters")
             if parameter.name not in hints:
-                raise MissingHint(f"{self.name}: parameter {parameter.name!r} needs a type hint, for it crosses the log")
+                raise MissingHint(
+                    f"{self.name}: parameter {parameter.name!r} needs a type hint, for it crosses the log"
+                )
             self._adapters[parameter.name] = adapter(hints[parameter.name])
         if "return" not in hints:
-            raise MissingHint(f"{self.name}: needs a return type hint, for its result crosses the log (-> None will do)")
+            raise MissingHint(
+                f"{self.name}: needs a return type hint, for its result crosses the log (-> None will do)"
+            )
         self.result: Adapter[Any] = adapter(hints["return"])
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, loose: bool = False) -> Payload:
@@ -183,13 +189,17 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
         ) from error
 
 
-# -- exceptions ------------------------------------------------------------------------------------------------------------
+# -- exceptions ------------------------------------------------------------------------------------------------------
 
 
 def encode_failure(error: BaseException, declared: Mapping[str, type[BaseException]]) -> Failure:
     """An exception as it crosses the log. Built-in and declared ones arrive as themselves, others as StepFailed(type, message)."""
     cls = type(error)
-    name = cls.__name__ if _is_builtin(cls) or declared.get(cls.__name__) is cls else f"{cls.__module__}.{cls.__qualname__}"
+    name = (
+        cls.__name__
+        if _is_builtin(cls) or declared.get(cls.__name__) is cls
+        else f"{cls.__module__}.{cls.__qualname__}"
+    )
     if isinstance(error, StepFailed):
         name = error.type
     delay = getattr(error, "next_retry_delay", None)
@@ -200,7 +210,8 @@ def encode_failure(error: BaseException, declared: Mapping[str, type[BaseExcepti
         message=str(error),
         details=_details(error) if declared.get(name) is cls else _arguments(error, cls),
         traceback="".join(lines)[-8_000:],
-        retryable=not isinstance(error, DoesNotRoundTrip | WorkflowFailed) and getattr(error, "retryable", True) is not False,
+        retryable=not isinstance(error, DoesNotRoundTrip | WorkflowFailed)
+        and getattr(error, "retryable", True) is not False,
         retry_after_ms=retry_after_ms,
     )
 

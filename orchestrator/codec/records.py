@@ -89,7 +89,7 @@ class Codec:
             self._by_class[cls] = shape
             self._by_fingerprint[schema.fingerprint] = shape
 
-    # -- the records of the log ------------------------------------------------------------------------------------------
+    # -- the records of the log --------------------------------------------------------------------------------------
 
     def seal(self, event: Event) -> Record:
         """Encode an event whose `prev_hash` is set; the hash is over key and value as on the wire."""
@@ -108,9 +108,7 @@ class Codec:
         body = shape.from_avro(datum)
         datum["body"] = body
         datum["cause"] = _cause_back(datum["cause"])
-        return Record(
-            Event(**{name: datum[name] for name in Event._fields}), key, value, event_hash(key, value)
-        )
+        return Record(Event(**{name: datum[name] for name in Event._fields}), key, value, event_hash(key, value))
 
     def encode_command(self, command: commands.Command) -> bytes:
         """A command as it travels on `<app>.commands`."""
@@ -147,7 +145,7 @@ class Codec:
         datum = _parse(shape, value, start)
         return self._command(shape, datum) if shape.schema.kind == "commands" else shape.from_avro(datum)
 
-    # -- Avro ------------------------------------------------------------------------------------------------------------
+    # -- Avro --------------------------------------------------------------------------------------------------------
 
     def _split(self, value: bytes) -> tuple[bytes, int]:
         return self._internal.split(value) if value[:2] == b"\xc3\x01" else self.framing.split(value)
@@ -164,7 +162,9 @@ class Codec:
         fingerprint, start = self._split(value)
         shape = self._shape(fingerprint)
         if shape.schema.kind != kind:
-            raise UndecodableRecord(f"a record of schemas/{shape.schema.kind} ({shape.schema.name}) where {kind} belong")
+            raise UndecodableRecord(
+                f"a record of schemas/{shape.schema.kind} ({shape.schema.name}) where {kind} belong"
+            )
         return shape, _parse(shape, value, start)
 
     def _write(self, shape: _Shape, datum: dict[str, Any]) -> bytes:
@@ -173,7 +173,7 @@ class Codec:
         fastavro.schemaless_writer(out, shape.schema.parsed, datum)
         return out.getvalue()
 
-    # -- NamedTuple to Avro datum ------------------------------------------------------------------------------------------
+    # -- NamedTuple to Avro datum ------------------------------------------------------------------------------------
 
     def _to_avro(self, cls: Any) -> Convert:
         nested = [(name, convert) for name, hint in _hints(cls) if (convert := self._value_to_avro(hint)) is not None]

@@ -8,7 +8,7 @@ from ..core.events import Event, Record
 from ..core.rows import Key, OutboxRow
 from ..core.tasks import Reply
 from ..core.values import BatchId, ReplyTo
-from ..worker.calls import StepReport
+from ..sdk.execution import StepReport
 from .steps import Effect
 from .turns import RunKey
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from ..codec.records import Codec
 from ..core import machine
-from ..core.commands import TurnCommand
 from ..core.apply.fold import Settings
+from ..core.commands import TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
 from ..core.events import DELIVERABLE, TERMINAL, BatchFooter, Event, RunParked, RunPinned, RunResumed, RunStarted
@@ -61,7 +61,7 @@ class Builder:
         """What decisions of this batch may know beside state."""
         return Context(self._settings.app, batch.now_ms, self.code_of)
 
-    # -- events --------------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------------------
 
     def take(self, batch: Batch, drafts: Iterable[Draft]) -> None:
         """Record the events of one decision, then let the runs that they woke take their turns."""
@@ -120,7 +120,7 @@ class Builder:
             at_once = not isinstance(effect, Stop) and effect.safe
             (batch.on_commit if at_once else batch.on_proof).append(effect)
 
-    # -- turns -----------------------------------------------------------------------------------------------------------------
+    # -- turns -------------------------------------------------------------------------------------------------------
 
     def wake(self, batch: Batch, key: RunKey) -> None:
         """Let a run take the turns it has deliveries for."""
@@ -188,7 +188,7 @@ class Builder:
                 )
         return ""
 
-    # -- the footer --------------------------------------------------------------------------------------------------------------
+    # -- the footer --------------------------------------------------------------------------------------------------
 
     def close(self, batch: Batch, prev_footer_hash: bytes, position: InputPosition, outbox_upto: BatchId) -> None:
         """Seal the footer: it covers the batch by its root and carries the input position."""
@@ -203,10 +203,19 @@ class Builder:
         )
         claim_no, batch_no = batch.batch_id
         batch.footer = self._codec.seal(
-            Event("", "", 0, body, recorded_at_ms=batch.now_ms, claim_no=claim_no, batch_no=batch_no, batch_index=len(batch.records))
+            Event(
+                "",
+                "",
+                0,
+                body,
+                recorded_at_ms=batch.now_ms,
+                claim_no=claim_no,
+                batch_no=batch_no,
+                batch_index=len(batch.records),
+            )
         )
 
-    # -- after a claim -------------------------------------------------------------------------------------------------------------
+    # -- after a claim -----------------------------------------------------------------------------------------------
 
     def open_runs(self) -> list[RunKey]:
         """Runs whose code may not have seen every delivery."""
@@ -215,5 +224,3 @@ class Builder:
             if isinstance(run, RunRow) and run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
                 behind.append((str(key[0]), str(key[1])))
         return behind
-
-

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..log.ports import Wire
-from ..worker.calls import StepReport
+from ..sdk.execution import StepReport
 
 
 class Requests(NamedTuple):
@@ -21,7 +21,9 @@ class Requests(NamedTuple):
 class Inbox:
     """Bounded by its sources: the readers are paused above `high` and resumed below `low` waiting commands."""
 
-    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], high: int = 2_000, low: int = 500) -> None:
+    def __init__(
+        self, pause: Callable[[], None], resume: Callable[[], None], high: int = 2_000, low: int = 500
+    ) -> None:
         self.changed = threading.Condition()
         self.commands: deque[Wire] = deque()
         self.reports: deque[StepReport] = deque()

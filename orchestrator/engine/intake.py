@@ -25,7 +25,7 @@ from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, Payload
 from ..errors import LimitExceeded, UndecodableRecord
 from ..log.partitioner import partition_of
 from ..log.ports import Wire
-from ..worker.calls import StepReport
+from ..sdk.execution import StepReport
 from .batch import Batch
 from .builder import Builder
 from .failpoints import failpoint
@@ -66,7 +66,7 @@ class Intake:
         self._next_timer_ms = 0
         self._ground.overlay.earliest_timer_ms = 0
 
-    # -- outcomes of steps -------------------------------------------------------------------------------------------------------
+    # -- outcomes of steps -------------------------------------------------------------------------------------------
 
     def report(self, batch: Batch, report: StepReport) -> None:
         """The outcome or heartbeat of a step of this process."""
@@ -90,7 +90,7 @@ class Intake:
             failed = StepFailed(body.step, body.attempt, failure)
             self._builder.take(batch, [Draft(report.workflow_id, body.run_id, failed)])
 
-    # -- time --------------------------------------------------------------------------------------------------------------------
+    # -- time --------------------------------------------------------------------------------------------------------
 
     def timers(self, batch: Batch) -> None:
         """Fire what is due by the log's clock."""
@@ -198,7 +198,7 @@ class Intake:
             started = StepStarted(ref.step, row.attempt, token, self._options.instance, self._options.start_within_ms)
             self._builder.take(batch, [Draft(ref.workflow_id, ref.run_id, started)])
 
-    # -- commands ------------------------------------------------------------------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------------------------------------
 
     def command(self, batch: Batch, wire: Wire) -> None:
         """One record of the commands topic; the position moves with its outcome."""
@@ -245,7 +245,7 @@ class Intake:
         )
         self._builder.take(batch, [Draft("", "", letter, _cause("", wire))])
 
-    # -- what could not be sent ------------------------------------------------------------------------------------------------------
+    # -- what could not be sent --------------------------------------------------------------------------------------
 
     def unsent(self, batch: Batch, unsent: Unsent) -> None:
         """A record that can never be sent ends its step or child alone."""
@@ -254,7 +254,9 @@ class Intake:
         log.error("%s: a record for %s cannot be sent: %s", row.workflow_id or "?", where, unsent.reason)
         name = "/".join(map(str, unsent.key))
         drafts = [Draft(row.workflow_id, row.run_id, SendFailed(name, row.topic, unsent.reason, row.step))]
-        pending = self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.step)) if row.step else None
+        pending = (
+            self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.step)) if row.step else None
+        )
         failure = Failure("SendFailed", f"{where}: {unsent.reason}", retryable=False)
         if isinstance(pending, StepRow):
             drafts.append(Draft(row.workflow_id, row.run_id, StepFailed(row.step, pending.attempt, failure)))

@@ -17,9 +17,9 @@ from ..core.apply.fold import Settings
 from ..core.events import Event, PartitionClaimed
 from ..core.replay import LEVEL, NO_FOOTER, BatchAssembler
 from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
-from ..core.values import BatchId, InputPosition
-from ..errors import LogGap, LogReplaced, OrchestratorError
-from ..log.ports import Fenced, Log, TopicIds, Wire
+from ..core.values import InputPosition
+from ..errors import LogReplaced, OrchestratorError
+from ..log.ports import Log, TopicIds, Wire
 from ..store.rows import Store
 from .failpoints import failpoint
 from .inbox import Inbox
@@ -44,7 +44,9 @@ class HangingTransaction(OrchestratorError):
 class Ground:
     """What an owner stands on: the partition's number, its log, store and overlay, and where the log was read to."""
 
-    def __init__(self, number: int, log_: Log, codec: Codec, store: Store, inbox: Inbox, options: EngineOptions) -> None:
+    def __init__(
+        self, number: int, log_: Log, codec: Codec, store: Store, inbox: Inbox, options: EngineOptions
+    ) -> None:
         self.number = number
         self.log = log_
         self.codec = codec
@@ -62,7 +64,7 @@ class Ground:
         self.where = f"{log_.app}.events/{number}"
         self._assembler = BatchAssembler(self.where)
 
-    # -- what the log says so far ------------------------------------------------------------------------------------------
+    # -- what the log says so far ------------------------------------------------------------------------------------
 
     def position(self) -> PositionRow | None:
         """The last footer that the state reflects."""
@@ -87,7 +89,7 @@ class Ground:
         start, _ = self.log.inputs().bounds(self.number)
         return InputPosition(ids.cluster_id, ids.commands, self.number, start)
 
-    # -- taking over ---------------------------------------------------------------------------------------------------------
+    # -- taking over -------------------------------------------------------------------------------------------------
 
     def take_over(self) -> None:
         """Restore and claim. On return the state is the log's, up to this owner's claim.
@@ -145,9 +147,7 @@ class Ground:
                 f"{self.where}: state reflects offset {at}, the log has {start}..{end}: it was cut or replaced."
                 " See `orchestrator partition repair`."
             )
-        self._assembler = BatchAssembler(
-            self.where, self.footer_hash(), position.batch if position else None
-        )
+        self._assembler = BatchAssembler(self.where, self.footer_hash(), position.batch if position else None)
         claim = self.claim_row()
         if claim is not None:
             self._assembler.claim_no = max(self._assembler.claim_no, claim.claim_no)
@@ -256,7 +256,7 @@ class Ground:
             if time.monotonic() > deadline and not self.inbox.tail:
                 raise HangingTransaction(f"{self.where}: our own claim {self.claim_no} did not come back")
 
-    # -- after a failure -----------------------------------------------------------------------------------------------------
+    # -- after a failure ---------------------------------------------------------------------------------------------
 
     def give_up(self) -> None:
         """End all lanes without a word to the broker: the next claim's `init_transactions` settles what was open."""

@@ -22,9 +22,9 @@ from ..core.tasks import Reply, TaskOffer
 from ..core.values import BatchId, InputPosition, ReplyTo
 from ..errors import LogGap, LogReplaced, StoreError
 from ..log.ports import Fenced, Log, Out, Wire
+from ..sdk.execution import StepExecutor
 from ..sdk.registry import Registry
 from ..store.rows import Store
-from ..worker.calls import StepExecutor
 from .batch import Batch
 from .builder import Builder
 from .clock import Clock, LogClock
@@ -90,7 +90,7 @@ class Partition:
         self._seen = 0
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
 
-    # -- life ----------------------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin owning, on a thread of its own."""
@@ -185,7 +185,7 @@ class Partition:
         self.turns.clear()
         self.ground.store.close()
 
-    # -- taking over -----------------------------------------------------------------------------------------------------------
+    # -- taking over -------------------------------------------------------------------------------------------------
 
     def _take_over(self) -> None:
         """Claim; from its read-back on the state is the log's and this owner decides."""
@@ -216,7 +216,7 @@ class Partition:
         self.state = State.OWNED
         log.info("partition %d: claim %d, %d events restored", self.number, ground.claim_no, ground.restored_events)
 
-    # -- the loop ----------------------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------------------------
 
     def cycle(self) -> None:
         """Decode, decide, apply, encode, commit, prove, materialise: one batch."""
@@ -380,7 +380,7 @@ class Partition:
         self._input = self._input._replace(offset=self.intake.next_offset)
         self.builder.close(batch, self._footer_hash, self._input, self.outbox.upto)
 
-    # -- prove, materialise ----------------------------------------------------------------------------------------------------
+    # -- prove, materialise ------------------------------------------------------------------------------------------
 
     def _prove_and_materialise(self) -> None:
         """Wait until the footer of the committed batch came back; then, and only then, it is state and may be answered."""
@@ -401,7 +401,9 @@ class Partition:
                 self.inbox.tail.clear()
             return self.ground.log.tail().bounds(self.number)[1] - 1
         while True:
-            if not self.inbox.wait_tail(max(0.0, self._sent_at + self._options.prove_s - self._shared.clock.monotonic())):
+            if not self.inbox.wait_tail(
+                max(0.0, self._sent_at + self._options.prove_s - self._shared.clock.monotonic())
+            ):
                 raise Fenced(f"footer {batch.batch_id} did not come back within {self._options.prove_s:.0f} s")
             while self.inbox.tail:
                 wire = self.inbox.tail.popleft()
@@ -456,7 +458,7 @@ class Partition:
         assert isinstance(body, BatchFooter)
         return body.position.offset
 
-    # -- answers ---------------------------------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------------------------
 
     def _answer_queries(self) -> None:
         """Between batches, from proven state."""
@@ -488,7 +490,7 @@ class Partition:
         out = Out(f"{self._shared.log.app}.tasks.{queue}", -1, offer.workflow_id.encode(), value)
         self._shared.log.outgoing().send(out, _ignore)
 
-    # -- ends ----------------------------------------------------------------------------------------------------------------------
+    # -- ends --------------------------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
         """Nothing unproven counts: discard it, keep the inputs, end every lane. What the log has, the next claim reads."""
@@ -533,4 +535,3 @@ class Partition:
 
 def _ignore(problem: str) -> None:
     """An answer that cannot be sent: its asker asks again."""
-

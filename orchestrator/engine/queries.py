@@ -59,7 +59,7 @@ class Queries:
         else:
             self._refuse(command, "bad_request", f"unknown query {body.kind!r}")
 
-    # -- results: a long poll --------------------------------------------------------------------------------------------------
+    # -- results: a long poll ----------------------------------------------------------------------------------------
 
     def _result(self, command: Command, run_id: str, run: RunRow, wait_ms: int, monotonic: float) -> None:
         if run.status in CLOSED or run.status == "parked" or wait_ms <= 0:
@@ -101,7 +101,7 @@ class Queries:
             Reply(command.id, command.workflow_id, run_id, outcome, run.status, message, run.result, run.failure),
         )
 
-    # -- the others --------------------------------------------------------------------------------------------------------------
+    # -- the others --------------------------------------------------------------------------------------------------
 
     def _describe(self, workflow_id: str, run_id: str, run: RunRow) -> Any:
         steps, children = [], []
@@ -206,4 +206,3 @@ def _arguments(body: QueryWorkflow) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-

@@ -12,9 +12,9 @@ from ..core.commands import Command, HeartbeatStep
 from ..core.values import Actor
 from ..log.partitioner import partition_of
 from ..log.ports import Log, Out
+from ..sdk.execution import Report, StepExecutor, StepReport
 from ..sdk.registry import Registry
 from ..store.rows import Store
-from ..worker.calls import Report, StepExecutor, StepReport
 from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
@@ -65,7 +65,7 @@ class Engine:
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
 
-    # -- life ------------------------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Join the application's engines."""
@@ -102,7 +102,7 @@ class Engine:
         member = self.log.membership().healthy() and not self._stopping.is_set()
         return Health(member and settled, member and ready, not self._supervisor.hung(), states)
 
-    # -- membership --------------------------------------------------------------------------------------------------------------
+    # -- membership --------------------------------------------------------------------------------------------------
 
     def _assigned(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -130,7 +130,7 @@ class Engine:
                 del self.partitions[number]
         self.log.membership().released(number)
 
-    # -- outcomes of steps -----------------------------------------------------------------------------------------------------------
+    # -- outcomes of steps -------------------------------------------------------------------------------------------
 
     def _route(self, report: StepReport) -> None:
         """To the partition that owns the run here, else by command to whoever owns it now."""
@@ -162,5 +162,3 @@ class Engine:
 def _lost(report: StepReport, problem: str) -> None:
     if problem:
         log.error("the outcome of %s could not be sent: %s; the step runs again", report.body.token, problem)
-
-

@@ -18,7 +18,7 @@ from ..core.events import (
 )
 from ..core.rows import HISTORY, STEPS, StepRow, history_key, step_key
 from ..core.tasks import TaskOffer
-from ..worker.calls import StepCall, StepExecutor
+from ..sdk.execution import StepCall, StepExecutor
 from .clock import Clock
 from .deadlines import Deadlines
 from .options import EngineOptions
@@ -75,7 +75,7 @@ class LocalSteps:
         self._options = options
         self._clock = clock
 
-    # -- from events to effects ----------------------------------------------------------------------------------------------
+    # -- from events to effects --------------------------------------------------------------------------------------
 
     def effects(self, event: Event, view: View) -> list[Effect]:
         """What an event that was just applied asks of the executor once committed (or proven)."""
@@ -144,7 +144,7 @@ class LocalSteps:
             begin_before=self._clock.monotonic() + within if within else 0.0,
         )
 
-    # -- carrying them out -----------------------------------------------------------------------------------------------------
+    # -- carrying them out -------------------------------------------------------------------------------------------
 
     def perform(self, effects: list[Effect]) -> None:
         """Begin and stop attempts; those that the executor refuses for now are tried again."""
@@ -170,7 +170,7 @@ class LocalSteps:
             wait = call.heartbeat_ms / 1000
             self.watches.add(now + wait, Watch("heartbeat", ref, call.token, wait))
 
-    # -- after a claim ---------------------------------------------------------------------------------------------------------
+    # -- after a claim -----------------------------------------------------------------------------------------------
 
     def resume(self, view: View, mine: str) -> list[Effect]:
         """Every pending step of the partition, as its row and this process know it: begin, keep, wait out, or want a slot."""
@@ -200,7 +200,7 @@ class LocalSteps:
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
         return begin
 
-    # -- silence of local attempts -----------------------------------------------------------------------------------------------
+    # -- silence of local attempts -----------------------------------------------------------------------------------
 
     def beat(self, token: str) -> None:
         """A local attempt is alive."""
@@ -218,7 +218,7 @@ class LocalSteps:
             return True
         return False
 
-    # -- offers to workers ---------------------------------------------------------------------------------------------------------
+    # -- offers to workers -------------------------------------------------------------------------------------------
 
     def offered(self, ref: StepRef, token: str) -> None:
         """A step was offered to workers: offer it again if none takes it."""

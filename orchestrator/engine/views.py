@@ -61,7 +61,9 @@ def event_view(event: Event) -> Json:
         "turn": getattr(body, "turn", 0),
         "delivered": isinstance(body, DELIVERABLE),
         "body": {name: value_view(value) for name, value in body._asdict().items() if name != "turn"},
-        "cause": {name: value_view(value) for name, value in event.cause._asdict().items() if value not in ("", -1, None)},
+        "cause": {
+            name: value_view(value) for name, value in event.cause._asdict().items() if value not in ("", -1, None)
+        },
         "batch": [event.claim_no, event.batch_no, event.batch_index],
     }
 

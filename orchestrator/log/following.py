@@ -87,8 +87,7 @@ class FollowingReader:
         place = TopicPartition(self._topic, partition)
         try:
             start, end = (
-                self._admin.list_offsets({place: spec}, request_timeout=ASK_S)[place].result().offset
-                for spec in _ENDS
+                self._admin.list_offsets({place: spec}, request_timeout=ASK_S)[place].result().offset for spec in _ENDS
             )
         except KafkaException as error:
             raise ConfigurationError(f"{self._topic}/{partition}: {error.args[0].str()}") from error

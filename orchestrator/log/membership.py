@@ -132,7 +132,7 @@ class GroupMembership:
             self._thawed += 1
         self._polled_at = now
 
-    # -- callbacks, inside poll ------------------------------------------------------------------------------------------------
+    # -- callbacks, inside poll --------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._config.group_protocol == "consumer":

@@ -63,9 +63,7 @@ class KafkaOutgoing:
                 done(error.args[0].str())
                 return
 
-    def _delivered(
-        self, record: Out, done: Callable[[str], None], error: KafkaError | None, message: Message
-    ) -> None:
+    def _delivered(self, record: Out, done: Callable[[str], None], error: KafkaError | None, message: Message) -> None:
         if error is None:
             done("")
         elif error.code() in NEVER:

@@ -69,7 +69,9 @@ class Tail(Protocol):
 class Inputs(Protocol):
     """The process's reader of commands partitions (manual assignment, auto.offset.reset=error)."""
 
-    def follow(self, partition: int, offset: int, sink: Callable[[Sequence[Wire]], None], lost: Callable[[int], None]) -> None:
+    def follow(
+        self, partition: int, offset: int, sink: Callable[[Sequence[Wire]], None], lost: Callable[[int], None]
+    ) -> None:
         """Deliver commands[partition] from `offset`; `lost(start)` is called when offset is below the log's start."""
 
     def unfollow(self, partition: int) -> None: ...

@@ -75,9 +75,7 @@ def init_topics(
     if known != partitions and config.topic("events") in existing:
         partitions = known
     missing = [
-        NewTopic(
-            config.topic(name), one.partitions, replication_factor=replicas, config=_settings(one, replicas)
-        )
+        NewTopic(config.topic(name), one.partitions, replication_factor=replicas, config=_settings(one, replicas))
         for name, one in plan(partitions, queues).items()
         if config.topic(name) not in existing
     ]

@@ -91,7 +91,7 @@ class Laws:
         if len(self._outcomes) > OUTCOMES_KEPT:
             self._outcomes.popitem(last=False)
 
-    # -- runs ----------------------------------------------------------------------------------------------------
+    # -- runs --------------------------------------------------------------------------------------------------------
 
     def _of_run(self, record: Record, offset: int) -> None:
         event = record.event

@@ -150,4 +150,3 @@ def send_signal(loop: RunLoop, workflow_id: str, name: str, payload: Payload) ->
     """Signal another workflow: a command of this turn, delivered by the outbox."""
     identity = loop.identity()
     loop.issue(SendSignal(identity.path, identity.next(), workflow_id, name, payload, call_site()))
-

@@ -53,9 +53,7 @@ def _place(kind: str, body: Any) -> Place:
     return kind, ""
 
 
-def divergence(
-    issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], registry: Registry
-) -> c.ParkRun | None:
+def divergence(issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], registry: Registry) -> c.ParkRun | None:
     """The verdict, naming the exact place, what history has and what the code does now; None when they agree."""
     came = {_place(_OF_COMMAND[type(one)], one): one for one in issued}
     expected = {_place(_OF_EVENT[type(one.body)], one.body): one.body for one in recorded}
@@ -82,7 +80,10 @@ def _differs(command: Any, body: Any, registry: Registry) -> str:
     elif isinstance(command, c.StartChild):
         if command.workflow_type != body.workflow_type:
             return _what(command)
-    elif isinstance(command, c.SendSignal) and (command.workflow_id, command.name) != (body.target_workflow_id, body.name):
+    elif isinstance(command, c.SendSignal) and (command.workflow_id, command.name) != (
+        body.target_workflow_id,
+        body.name,
+    ):
         return _what(command)
     return ""
 

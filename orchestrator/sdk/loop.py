@@ -122,7 +122,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._new_timers: set[str] = set()
 
-    # -- identity ----------------------------------------------------------------------------------------------------------------
+    # -- identity ----------------------------------------------------------------------------------------------------
 
     def number(self) -> int:
         """The next creation number."""
@@ -136,7 +136,7 @@ class RunLoop(asyncio.AbstractEventLoop):
             raise self.forbid("a durable call outside any task of the run (in a callback)")
         return task.identity
 
-    # -- turns -------------------------------------------------------------------------------------------------------------------
+    # -- turns -------------------------------------------------------------------------------------------------------
 
     def run_until_idle(self) -> None:
         """Run what is ready and what that makes ready, until nothing is or the verdict is spoken."""
@@ -176,7 +176,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Drop what is ready (eviction)."""
         self._ready.clear()
 
-    # -- asyncio's side ------------------------------------------------------------------------------------------------------------
+    # -- asyncio's side ----------------------------------------------------------------------------------------------
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None

@@ -52,7 +52,9 @@ class Registry:
         """An error that crosses the log as itself."""
         known = self.errors.get(cls.__name__)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ConfigurationError(f"error {cls.__name__} is declared in {known.__module__} already: names must differ")
+            raise ConfigurationError(
+                f"error {cls.__name__} is declared in {known.__module__} already: names must differ"
+            )
         self.errors[cls.__name__] = cls
 
     def bind(self, obj: object) -> None:

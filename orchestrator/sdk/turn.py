@@ -60,7 +60,7 @@ class LiveRun:
         self._object: Any = None
         self._asyncgens: set[Any] = set()
 
-    # -- turns -------------------------------------------------------------------------------------------------------------------
+    # -- turns -------------------------------------------------------------------------------------------------------
 
     def deliver(self, event: e.Event) -> Turn:
         """Deliver one event live and run until idle."""
@@ -115,7 +115,7 @@ class LiveRun:
             "a turn ran longer than a second without awaiting anything durable: move the work into a step",
         )
 
-    # -- deliveries --------------------------------------------------------------------------------------------------------------
+    # -- deliveries --------------------------------------------------------------------------------------------------
 
     def _hand_in(self, event: e.Event) -> None:
         body = event.body
@@ -199,7 +199,7 @@ class LiveRun:
         if asyncio.iscoroutine(outcome):
             await outcome
 
-    # -- the end of a turn -------------------------------------------------------------------------------------------------------
+    # -- the end of a turn -------------------------------------------------------------------------------------------
 
     def _conclude(self) -> None:
         loop, main = self._loop, self._main
@@ -248,7 +248,9 @@ class LiveRun:
         return [c.CompleteRun(payload)]
 
     def _fails_the_run(self, error: BaseException) -> bool:
-        if getattr(error, "__orchestrator_step__", False) or isinstance(error, WorkflowFailed | StepFailed | ChildFailed):
+        if getattr(error, "__orchestrator_step__", False) or isinstance(
+            error, WorkflowFailed | StepFailed | ChildFailed
+        ):
             return True
         return self.code.registry.errors.get(type(error).__name__) is type(error)
 
@@ -270,7 +272,7 @@ class LiveRun:
         self._loop.verdict = c.ParkRun("bug", f"{message} (at {site})" if site else message, site)
         return []
 
-    # -- reading and leaving -----------------------------------------------------------------------------------------------------
+    # -- reading and leaving -----------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> str:
@@ -338,4 +340,3 @@ def handler_signature(handler: Any) -> Signature:
     if found is None:
         found = handler.__signature_of__ = Signature(handler, skip_self=True)
     return found
-

@@ -126,9 +126,7 @@ class Workflow(Generic[P, R_co]):
         """The same workflow, started differently."""
         return Workflow(self.code, self.start_options._replace(**given))
 
-    def older(
-        self, *, version: int
-    ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
+    def older(self, *, version: int) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
         """Keep an older version: runs that began on it go on with it."""
         newest = self.code
 

@@ -109,7 +109,7 @@ class MemoryCluster:
         except (KeyError, IndexError):
             raise ConfigurationError(f"{topic}/{number} does not exist: run `orchestrator topics init`") from None
 
-    # -- plain producers -------------------------------------------------------------------------------------------------------
+    # -- plain producers ---------------------------------------------------------------------------------------------
 
     def send(self, out: Out) -> str:
         """Append a record; "" or why it can never be."""
@@ -124,7 +124,7 @@ class MemoryCluster:
             self.changed.notify_all()
             return ""
 
-    # -- transactions ------------------------------------------------------------------------------------------------------------
+    # -- transactions ------------------------------------------------------------------------------------------------
 
     def init(self, name: str) -> int:
         """A new epoch: older ones are fenced, what they left open is aborted."""

@@ -172,9 +172,7 @@ class MemoryMembership:
         self._assigned: Callable[[Sequence[int]], None] = lambda numbers: None
         self._revoked: Callable[[Sequence[int], bool], None] = lambda numbers, lost: None
 
-    def start(
-        self, assigned: Callable[[Sequence[int]], None], revoked: Callable[[Sequence[int], bool], None]
-    ) -> None:
+    def start(self, assigned: Callable[[Sequence[int]], None], revoked: Callable[[Sequence[int], bool], None]) -> None:
         self._assigned, self._revoked = assigned, revoked
         with self._group.changed:
             self._group.members.append(self)

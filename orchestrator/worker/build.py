@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .calls import ExecutorOptions, Report, StepExecutor
+from orchestrator.sdk.execution import ExecutorOptions, Report, StepExecutor
+
 from .executor import Executor
 from .routing import RoutedExecutor
 from .threads import ThreadExecutor

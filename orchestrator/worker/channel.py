@@ -13,8 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.sdk.execution import ExecutorOptions, StepCall
+
 from . import frames
-from .calls import ExecutorOptions, StepCall
 from .frames import MARK, Frame, FrameReader
 
 SHARED = "shared"

@@ -15,8 +15,8 @@ import time
 from collections.abc import Set
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.execution import ExecutorOptions, Report, StepCall
 
-from .calls import ExecutorOptions, Report, StepCall
 from .channel import ALONE, SHARED, Channel
 from .frames import BrokenFrame, Frame
 from .pool import Pool, Touched, held_too_long

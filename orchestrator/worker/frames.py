@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.core.values import BlobRef, Failure, Payload
 from orchestrator.errors import OrchestratorError
-
-from .calls import StepCall
+from orchestrator.sdk.execution import StepCall
 
 START = "start"
 """[seq, *StepCall without its payloads], arguments, details."""

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.execution import ExecutorOptions, Report
 
-from .calls import ExecutorOptions, Report
 from .threads import ThreadExecutor
 
 

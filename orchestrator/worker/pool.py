@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from orchestrator.core.values import NOTHING, Failure
+from orchestrator.sdk.execution import CRASHED, ExecutorOptions, StepCall, StepReport, alive, cancelled, outcome
 
 from . import frames
-from .calls import CRASHED, ExecutorOptions, StepCall, StepReport, alive, cancelled, outcome
 from .channel import ALONE, Channel, Placed
 from .frames import Frame
 

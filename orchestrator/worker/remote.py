@@ -26,8 +26,7 @@ from orchestrator.errors import (
     ReplyTimeout,
     UndecodableRecord,
 )
-
-from .calls import NOT_STARTED, Report, StepCall, StepExecutor, StepReport, outcome
+from orchestrator.sdk.execution import NOT_STARTED, Report, StepCall, StepExecutor, StepReport, outcome
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 
-from .calls import StepCall, StepExecutor
+from orchestrator.sdk.execution import StepCall, StepExecutor
 
 
 class RoutedExecutor:

@@ -16,9 +16,9 @@ from orchestrator.client.transport import Transport
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.execution import ExecutorOptions
 
 from .build import executor_of
-from .calls import ExecutorOptions
 from .health import Probes
 from .loading import load_app
 from .remote import RemoteWorker, TaskSource, WorkerOptions

@@ -11,9 +11,9 @@ from typing import Any
 
 from orchestrator.codec.payloads import encode_failure
 from orchestrator.core.values import NOTHING, Failure, Payload
+from orchestrator.sdk.execution import NOT_STARTED, UNKNOWN, StepCall, cancelled
 from orchestrator.sdk.step import StepInfo, run_step
 
-from .calls import NOT_STARTED, UNKNOWN, StepCall, cancelled
 from .heartbeat import Heartbeat, interval_s
 
 Outcome = tuple[Payload, Failure | None]

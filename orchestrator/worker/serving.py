@@ -15,8 +15,9 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, NoReturn
 
+from orchestrator.sdk.execution import StepCall
+
 from . import frames
-from .calls import StepCall
 from .frames import MARK, FrameReader
 from .heartbeat import thread_timer
 from .running import Attempt

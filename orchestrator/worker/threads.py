@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from orchestrator.core.values import NOTHING, Payload
+from orchestrator.sdk.execution import ExecutorOptions, Report, StepCall, StepReport, alive, cancelled, outcome
 
-from .calls import ExecutorOptions, Report, StepCall, StepReport, alive, cancelled, outcome
 from .heartbeat import thread_timer
 from .running import Attempt, Outcome
 

@@ -22,7 +22,7 @@ from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import state_hash
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
-from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.threads import ThreadExecutor
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, StatePosition, check, replies_of
 from tests.oracle.raw import RawRecord

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.executor import Executor
 
 from .rig import APP, LONG_S, Rig

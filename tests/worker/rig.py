@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.core.commands import HeartbeatStep, ReportStep
 from orchestrator.core.values import Payload
-from orchestrator.worker.calls import StepCall, StepExecutor, StepReport
+from orchestrator.sdk.execution import StepCall, StepExecutor, StepReport
 
 APPS = Path(__file__).parent / "apps"
 APP = f"{APPS / 'steps_app.py'}:app"

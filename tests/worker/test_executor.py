@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.worker.calls import CANCELLED, NOT_STARTED, UNKNOWN, ExecutorOptions
+from orchestrator.sdk.execution import CANCELLED, NOT_STARTED, UNKNOWN, ExecutorOptions
 from orchestrator.worker.executor import Executor, StepProcessFailed
 
 from .conftest import MakeRig

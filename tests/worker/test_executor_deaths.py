@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.commands import ReportStep
-from orchestrator.worker.calls import CRASHED
+from orchestrator.sdk.execution import CRASHED
 from orchestrator.worker.executor import Executor
 
 from .conftest import MakeRig, alive
@@ -126,7 +126,7 @@ def test_programs_that_a_step_starts_can_be_ended(rig: Rig) -> None:
 ENGINE = """
 import json, sys, time
 from orchestrator.core.values import Payload
-from orchestrator.worker.calls import ExecutorOptions, StepCall
+from orchestrator.sdk.execution import ExecutorOptions, StepCall
 from orchestrator.worker.executor import Executor
 
 executor = Executor({app!r}, ExecutorOptions(), lambda report: None)

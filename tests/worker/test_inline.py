@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.inline import InlineExecutor
 from orchestrator.worker.loading import load_app
 

@@ -18,7 +18,7 @@ from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
 from orchestrator.core.tasks import Reply, TaskOffer
 from orchestrator.errors import CommandRejected, LimitExceeded, ReplyTimeout
-from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.executor import Executor
 from orchestrator.worker.remote import RemoteWorker, WorkerOptions
 

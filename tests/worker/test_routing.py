@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from orchestrator.worker.calls import ExecutorOptions
+from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.loading import load_app
 from orchestrator.worker.routing import RoutedExecutor
 from orchestrator.worker.threads import ThreadExecutor

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.worker.calls import CANCELLED, UNKNOWN, ExecutorOptions
+from orchestrator.sdk.execution import CANCELLED, UNKNOWN, ExecutorOptions
 from orchestrator.worker.loading import load_app
 from orchestrator.worker.threads import ThreadExecutor
 

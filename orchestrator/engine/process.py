@@ -1,0 +1,73 @@
+"""`orchestrator engine run`: settings to a running engine, until a signal drains it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from ..codec.records import Codec
+from ..config import Settings
+from ..log.config import LogConfig
+from ..log.kafka_log import KafkaLog
+from ..sdk.app import Orchestrator
+from ..store.partition_store import PartitionStore
+from .health import HealthServer
+from .options import EngineOptions
+from .run import Engine, MakeExecutor
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+
+
+def run_engine(
+    settings: Settings, app: Orchestrator, make_executor: MakeExecutor, stop: threading.Event | None = None
+) -> int:
+    """Own partitions of `app`'s log until SIGTERM, SIGINT or `stop`; drain, and return the exit code.
+
+    0 after a clean end, 1 when every partition is parked. Raises ConfigurationError, KafkaUnavailable, MissingHint.
+    """
+    app.registry.check()
+    ending = stop or threading.Event()
+    options = EngineOptions(hand_over_ms=int(settings.grace_s * 1000))
+    directory = settings.state_dir / app.name
+
+    def open_store(number: int, codec: Codec) -> PartitionStore:
+        return PartitionStore(directory / str(number), codec)
+
+    engine = Engine(KafkaLog(LogConfig.of(settings, app.name)), app.registry, make_executor, open_store, options)
+    health = HealthServer(settings.health_host, settings.health_port, engine.health) if settings.health_port else None
+    restore = _on_signals(ending.set)
+    engine.start()
+    log.info("engine %s works on %s", options.instance, app.name)
+    try:
+        while not ending.wait(LOOK_S):
+            pass
+    finally:
+        engine.stop(settings.grace_s)
+        if health is not None:
+            health.stop()
+        restore()
+    return 0
+
+
+def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
+    """SIGTERM and SIGINT drain; a second one ends at once. Returns what puts the handlers back."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: object) -> None:
+        act()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, handle)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
