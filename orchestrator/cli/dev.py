@@ -87,6 +87,8 @@ def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
     given = context.find_root().params.get("bootstrap") or os.environ.get("ORCHESTRATOR_BOOTSTRAP")
     # An orderly end for `kill` as for Ctrl-C: the processes first, Kafka last.
     signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts background jobs with SIGINT ignored; `kill -INT` must end this one all the same.
+    signal.signal(signal.SIGINT, _interrupt)
     with ExitStack() as stack:
         if not given:
             settings = settings.with_changes(bootstrap=_start_kafka(stack, settings, port))
