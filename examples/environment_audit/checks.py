@@ -57,7 +57,7 @@ def _family_of(licence: str) -> str:
 
 def check_licences(parts: list[Part]) -> list[Finding]:
     """Licences that are not said, and permissive distributions that require a strong copyleft one."""
-    families = {canonicalize_name(part.name): family(part.licence) for part in parts}
+    families: dict[str, str] = {canonicalize_name(part.name): family(part.licence) for part in parts}
     found = []
     for part in parts:
         own = families[canonicalize_name(part.name)]
@@ -72,7 +72,7 @@ def check_licences(parts: list[Part]) -> list[Finding]:
 
 def check_versions(parts: list[Part], python: str) -> list[Finding]:
     """Requirements that are missing or not met by what is installed, and distributions for another Python."""
-    versions = {canonicalize_name(part.name): part.version for part in parts}
+    versions: dict[str, str] = {canonicalize_name(part.name): part.version for part in parts}
     return [finding for part in parts for finding in _check_part(part, versions, python)]
 
 

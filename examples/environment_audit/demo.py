@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.client.client import Client
 from orchestrator.client.requests import ClientOptions
@@ -27,6 +27,8 @@ from .app import Outcome, app, audit
 from .distributions import take_inventory
 from .plan import RETRY_AFTER_S, Plan, Wishes, from_environment
 from .processes import GRACE_S, ROOT, DemoFailed, EngineProcess, command, environment
+
+T = TypeVar("T")
 
 PARTITIONS = 4
 LOOK_S = 0.05
@@ -86,7 +88,7 @@ class Stage:
         if self.engine is not None:
             self.engine.stop()
 
-    # -- what the receipts say ------------------------------------------------------------------------------------------
+    # -- what the receipts say -----------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Show what is new in the receipts, and strike when the step to be killed is being held."""
@@ -128,7 +130,7 @@ class Stage:
         self.start_engine()
 
 
-# -- the run ------------------------------------------------------------------------------------------------------------------
+# -- the run -----------------------------------------------------------------------------------------------------------
 
 
 async def conduct(stage: Stage) -> Outcome:
@@ -143,7 +145,7 @@ async def conduct(stage: Stage) -> Outcome:
         return await _watched(stage, asyncio.ensure_future(handle.result(timeout=RUN_TIMEOUT_S)))
 
 
-async def _watched(stage: Stage, work: asyncio.Future[Any]) -> Any:
+async def _watched(stage: Stage, work: asyncio.Future[T]) -> T:
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=LOOK_S)
@@ -182,11 +184,11 @@ def prepare(stack: ExitStack, wishes: Wishes) -> Stage:
     return stage
 
 
-# -- the sums -------------------------------------------------------------------------------------------------------------------
+# -- the sums ----------------------------------------------------------------------------------------------------------
 
 
 def close_books(stage: Stage, outcome: Outcome) -> tuple[list[str], dict[str, Any]]:
-    """Audit the log and let the ledger be worked out, both by processes of their own; the ledger's lines and figures."""
+    """The ledger's lines and figures. The audit of the log and the ledger are processes of their own."""
     verified = command(["-m", "orchestrator.cli.main", "audit", "verify", "-o", "json"], stage.settings())
     try:
         verdict = str(json.loads(verified.stdout)["verdict"])

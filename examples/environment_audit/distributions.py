@@ -7,6 +7,8 @@ import platform
 import random
 import re
 from dataclasses import dataclass, field
+from email.message import Message
+from typing import cast
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -59,9 +61,9 @@ class Inventory:
 def take_inventory(limit: int, seed: int) -> Inventory:
     """Everything installed, by canonical name, in an order that `seed` decides; at most `limit` (0: all)."""
     found = {canonicalize_name(one.name) for one in importlib.metadata.distributions() if one.metadata["Name"]}
-    names = sorted(found)
+    names: list[str] = sorted(found)
     random.Random(seed).shuffle(names)
-    chosen = names[: limit or None]
+    chosen: list[str] = names[: limit or None]
     system = f"{platform.system()} {platform.machine()}"
     return Inventory(platform.python_version(), system, chosen, len(names) - len(chosen))
 
@@ -69,7 +71,8 @@ def take_inventory(limit: int, seed: int) -> Inventory:
 def read_facts(name: str) -> Facts:
     """The metadata of one distribution. Raises PackageNotFoundError when it was removed meanwhile."""
     found = importlib.metadata.distribution(name)
-    about = found.metadata
+    # PackageMetadata's own type lacks most of what the object has: it is an e-mail message.
+    about = cast(Message, found.metadata)
     files = [str(path) for path in found.files or ()]
     classifiers = [str(line) for line in about.get_all("Classifier") or ()]
     return Facts(

@@ -106,7 +106,8 @@ def committed(records: Iterable[Raw]) -> Iterator[Fact]:
             )
         name, schema = schemas[raw.value[2:10]]
         body = io.BytesIO(raw.value[10:])
-        fact = Fact(name, dict(fastavro.schemaless_reader(body, schema, None)), raw)  # type: ignore[call-overload]
+        fields: Any = fastavro.schemaless_reader(body, schema, None)
+        fact = Fact(name, dict(fields), raw)
         if name == "PartitionClaimed":
             pending.clear()
             yield fact
@@ -142,18 +143,19 @@ def read_topic(bootstrap: str, topic: str) -> dict[int, list[Raw]]:
         consumer.assign([TopicPartition(topic, n, ends[n][0]) for n in sorted(missing)])
         while missing:
             for message in consumer.consume(1_000, 0.2):
-                if message.error() is not None and message.error().name() == "_PARTITION_EOF":
+                error, partition, offset = message.error(), message.partition(), message.offset()
+                if partition is None or offset is None or (error is not None and error.name() != "_PARTITION_EOF"):
+                    raise KafkaException(error)
+                if error is not None:
                     # Transaction markers are never delivered: only this event tells that they were passed.
-                    missing -= {message.partition()} if message.offset() >= ends[message.partition()][1] else set()
+                    missing -= {partition} if offset >= ends[partition][1] else set()
                     continue
-                if message.error() is not None:
-                    raise KafkaException(message.error())
-                record = (message.offset(), message.timestamp()[1], message.key() or b"", message.value() or b"")
-                found.setdefault(message.partition(), []).append(Raw(message.partition(), *record))
+                raw = Raw(partition, offset, message.timestamp()[1], message.key() or b"", message.value() or b"")
+                found.setdefault(partition, []).append(raw)
             if time.monotonic() > deadline:
                 raise SystemExit(f"{topic}: not read to its end in {TIMEOUT_S:.0f} s; is a transaction hanging?")
-    except KafkaException as error:
-        raise SystemExit(f"{topic} at {bootstrap}: {error}; is Kafka running there?") from error
+    except KafkaException as failure:
+        raise SystemExit(f"{topic} at {bootstrap}: {failure}; is Kafka running there?") from failure
     finally:
         consumer.close()
     return found

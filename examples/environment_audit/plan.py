@@ -57,7 +57,7 @@ class Plan:
 
     @classmethod
     def of(cls, wishes: Wishes, distributions: int) -> Plan:
-        """The plan for a run over that many distributions. Raises ConfigurationError for a step that it does not have."""
+        """The plan for a run over so many distributions. Raises ConfigurationError for a step that it does not have."""
         steps = step_count(distributions)
         if wishes.endpoint:
             return cls(steps, 0, 0, 0, ("your endpoint takes no scripted faults and keeps no receipts",))
@@ -69,8 +69,9 @@ class Plan:
             found = next((n for n in range(wish, steps) if is_model_step(n, distributions)), 0)
             if not found:
                 raise ConfigurationError(
-                    f"{name}={wish}: this run has {steps} steps, the last that asks the model is {3 * distributions + 1};"
-                    f" name one up to there, or 0 for no such fault{' (LIMIT cuts the run short)' if wishes.limit else ''}"
+                    f"{name}={wish}: the last of this run's {steps} steps that asks the model is"
+                    f" {3 * distributions + 1}; name one up to there, or 0 for no such fault"
+                    + (" (LIMIT cuts the run short)" if wishes.limit else "")
                 )
             if found != wish:
                 notes.append(f"{name}={wish}: step {wish} asks no model, so the fault strikes at step {found}")

@@ -1,4 +1,4 @@
-"""The processes that the demo starts besides Kafka and the model server: engines, and commands that end by themselves."""
+"""What the demo starts besides Kafka and the model server: engines, and commands that end by themselves."""
 
 from __future__ import annotations
 

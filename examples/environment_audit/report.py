@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -51,9 +51,10 @@ def risk_facts(facts: Facts) -> str:
         else (f"its {facts.files} files hold no native code")
     )
     needs = ", ".join(facts.requires[:12]) or "nothing else"
+    licence = f"{facts.licence}, which is {family(facts.licence)}" if facts.licence else "not named"
     return "\n".join(
         (
-            f"The licence of {facts.name} {facts.version} is {facts.licence or 'not named'}, which is {family(facts.licence)}.",
+            f"The licence of {facts.name} {facts.version} is {licence}.",
             f"The distribution {facts.name} requires {len(facts.requires)} other distributions here: {needs}.",
             f"In the distribution {facts.name} {native}.",
             f"The distribution calls itself {facts.status or 'neither stable nor unstable'}.",
@@ -101,7 +102,7 @@ def html(content: Report) -> str:
     def row(texts: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>"
 
-    def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
         body = "\n".join(row(texts, "td") for texts in rows)
         return f"<table>\n<thead>{row(head, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
