@@ -114,7 +114,7 @@ async def audit(directory: str, limit: int = 0, seed: int = 0) -> Outcome:
     """Audit at most `limit` distributions (0: all) and write the reports to `directory`."""
     number = count(1)
     found = await inventory(next(number), limit, seed)
-    rows = []
+    rows: list[Audited] = []
     for name in found.names:
         facts = await read_metadata(next(number), name)
         summary = await summarise(next(number), facts)

@@ -29,7 +29,7 @@ class Part:
     version: str
     licence: str
     requires_python: str = ""
-    requires: list[str] = field(default_factory=list)
+    requires: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _family_of(licence: str) -> str:
 def check_licences(parts: list[Part]) -> list[Finding]:
     """Licences that are not said, and permissive distributions that require a strong copyleft one."""
     families: dict[str, str] = {canonicalize_name(part.name): family(part.licence) for part in parts}
-    found = []
+    found: list[Finding] = []
     for part in parts:
         own = families[canonicalize_name(part.name)]
         if own == UNKNOWN:

@@ -57,7 +57,7 @@ class Stage:
     seen: int = 0
     shown: int = 0
     killed_at: float = 0.0
-    again: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set[str])
 
     @property
     def receipts(self) -> Path:
@@ -209,7 +209,7 @@ def close_books(stage: Stage, outcome: Outcome) -> tuple[list[str], dict[str, An
 
 def objections(figures: Mapping[str, Any], plan: Plan, own_endpoint: bool) -> list[str]:
     """What does not hold, in sentences."""
-    found = []
+    found: list[str] = []
 
     def must(name: str, wanted: int) -> None:
         if figures[name] != wanted:

@@ -42,7 +42,7 @@ class Facts:
     licence: str = ""
     status: str = ""
     requires_python: str = ""
-    requires: list[str] = field(default_factory=list)
+    requires: list[str] = field(default_factory=list[str])
     files: int = 0
     native_files: int = 0
     text: str = ""
@@ -101,7 +101,7 @@ def licence_of(expression: str, free_text: str, classifiers: list[str]) -> str:
 
 def applicable(requirements: list[str] | tuple[str, ...]) -> list[str]:
     """The requirements that hold on this machine without any extra, without their markers."""
-    found = []
+    found: list[str] = []
     for line in requirements:
         try:
             wanted = Requirement(line)

@@ -74,7 +74,7 @@ class Ledger:
     tokens_saved: int | None = None
     audit: str = ""
     report: str = ""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list[str])
 
     def last_line(self) -> str:
         """One JSON object, for programs."""
@@ -86,7 +86,7 @@ class Ledger:
 
 def event_schemas() -> dict[bytes, tuple[str, Any]]:
     """The schemas of `schemas/events` by the fingerprint that stands before every record."""
-    found = {}
+    found: dict[bytes, tuple[str, Any]] = {}
     for path in sorted((SCHEMAS / "events").glob("*.avsc")):
         source = json.loads(path.read_text(encoding="utf-8"))
         canonical = fastavro.schema.to_parsing_canonical_form(source)
@@ -106,7 +106,7 @@ def committed(records: Iterable[Raw]) -> Iterator[Fact]:
             )
         name, schema = schemas[raw.value[2:10]]
         body = io.BytesIO(raw.value[10:])
-        fields: Any = fastavro.schemaless_reader(body, schema, None)
+        fields: Any = fastavro.schemaless_reader(body, schema, None)  # pyright: ignore[reportUnknownMemberType]
         fact = Fact(name, dict(fields), raw)
         if name == "PartitionClaimed":
             pending.clear()
@@ -214,7 +214,7 @@ def key_of(fact: Fact) -> str:
 def deaths(facts: Sequence[Fact]) -> list[Fact]:
     """Claims that followed an owner which never released its partition; each with that owner as `instance`."""
     owner: dict[int, str] = {}
-    found = []
+    found: list[Fact] = []
     for fact in facts:
         partition = fact.raw.partition
         if fact.name == "PartitionReleased":

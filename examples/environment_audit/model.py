@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 import openai
+from openai.types.chat import ChatCompletionChunk
 
 MODEL = "extractive-1"
 """The bundled model server's only model; `OPENAI_MODEL` names another."""
@@ -73,8 +74,9 @@ async def complete(system: str, user: str, label: str, key: str) -> str:
         raise ModelBroke(f"the connection to the model broke: {error.message}") from error
 
 
-async def _gather(stream: openai.AsyncStream[openai.types.chat.ChatCompletionChunk]) -> str:
-    pieces, finished = [], False
+async def _gather(stream: openai.AsyncStream[ChatCompletionChunk]) -> str:
+    pieces: list[str] = []
+    finished = False
     async for chunk in stream:
         for choice in chunk.choices:
             pieces.append(choice.delta.content or "")
