@@ -193,26 +193,27 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def encode_failure(error: BaseException, declared: Mapping[str, type[BaseException]]) -> Failure:
-    """An exception as it crosses the log. Built-in and declared ones arrive as themselves, others as StepFailed(type, message)."""
+    """An exception as it crosses the log.
+
+    Built-in and declared ones arrive as themselves, others as StepFailed(type, message). A declared error is the
+    application's answer, not an accident: it is not retried unless it says `retryable = True` or names its own
+    `next_retry_delay` (a timedelta).
+    """
     cls = type(error)
-    name = (
-        cls.__name__
-        if _is_builtin(cls) or declared.get(cls.__name__) is cls
-        else f"{cls.__module__}.{cls.__qualname__}"
-    )
+    is_declared = declared.get(cls.__name__) is cls
+    name = cls.__name__ if is_declared or _is_builtin(cls) else f"{cls.__module__}.{cls.__qualname__}"
     if isinstance(error, StepFailed):
         name = error.type
     delay = getattr(error, "next_retry_delay", None)
-    retry_after_ms = int(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else -1
-    lines = traceback.format_exception(error)
+    has_delay = isinstance(delay, timedelta)
+    never = isinstance(error, DoesNotRoundTrip | WorkflowFailed)
     return Failure(
         type=name,
         message=str(error),
-        details=_details(error) if declared.get(name) is cls else _arguments(error, cls),
-        traceback="".join(lines)[-8_000:],
-        retryable=not isinstance(error, DoesNotRoundTrip | WorkflowFailed)
-        and getattr(error, "retryable", True) is not False,
-        retry_after_ms=retry_after_ms,
+        details=_details(error) if is_declared else _arguments(error, cls),
+        traceback="".join(traceback.format_exception(error))[-8_000:],
+        retryable=not never and bool(getattr(error, "retryable", has_delay or not is_declared)),
+        retry_after_ms=int(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else -1,
     )
 
 

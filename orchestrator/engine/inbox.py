@@ -94,6 +94,10 @@ class Inbox:
                 self.changed.wait_for(lambda: bool(self.tail), timeout_s)
             return bool(self.tail)
 
+    def empty(self) -> bool:
+        """Whether nothing is here. Ask under `changed`."""
+        return self._idle()
+
     def _idle(self) -> bool:
         return not (
             self.commands

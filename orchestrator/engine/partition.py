@@ -42,6 +42,8 @@ from .turns import TurnGuard, Turns
 
 log = logging.getLogger(__name__)
 
+FOREVER_S = 100 * 365 * 86_400.0
+
 
 class State(enum.Enum):
     """What a partition is doing, for probes and people."""
@@ -88,6 +90,7 @@ class Partition:
         self._proven_at = 0.0
         self._late: list[tuple[ReplyTo, Reply]] = []
         self._seen = 0
+        self._resting = False
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -265,8 +268,25 @@ class Partition:
                 continue
             if self.inbox.tail:
                 self._watch_for_others()
-            if not self.inbox.wait(self._patience()):
+            patience = self._patience()
+            self._resting = True
+            found = self.inbox.wait(patience)
+            self._resting = False
+            if not found:
                 return
+
+    def idle_for(self) -> float | None:
+        """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
+        with self.inbox.changed:
+            if self.state is not State.OWNED or not self._resting or not self.inbox.empty():
+                return None
+        now_ms = self._shared.clock.wall_ms()
+        moments = [(self.intake.next_due_ms() - now_ms) / 1000]
+        watch = self.steps.watches.next()
+        if watch is not None:
+            moments.append(watch - self._shared.clock.monotonic())
+        nearest = min(moments)
+        return nearest if nearest < FOREVER_S else float("inf")
 
     def _has_input(self) -> bool:
         inbox = self.inbox

@@ -1,0 +1,7 @@
+"""Testing workflows: an environment in this process that skips time, and the log in memory it runs on."""
+
+from __future__ import annotations
+
+from .environment import Environment, environment
+
+__all__ = ["Environment", "environment"]

@@ -50,6 +50,10 @@ class Replaced:
             bound=None,
         )
 
+    def restore(self, name: str) -> None:
+        """Run the step itself again."""
+        self._fakes.pop(name, None)
+
 
 class InlineExecutor(ThreadExecutor):
     """A `ThreadExecutor` whose steps can be replaced."""
@@ -61,3 +65,7 @@ class InlineExecutor(ThreadExecutor):
     def replace(self, name: str, fake: Callable[..., Any]) -> None:
         """From the next attempt on, `fake` (sync or async) runs in the place of the step. Raises ConfigurationError."""
         self._replaced.replace(name, fake)
+
+    def restore(self, name: str) -> None:
+        """From the next attempt on, the step itself runs again."""
+        self._replaced.restore(name)
