@@ -194,8 +194,9 @@ class Partition:
         """Claim; from its read-back on the state is the log's and this owner decides."""
         self.state = State.RESTORING
         ground = self.ground
-        ground.take_over()
         shared = self._shared
+        began = shared.clock.monotonic()
+        ground.take_over()
         ids = shared.log.topic_ids()
         position = ground.position()
         self._clock = LogClock(shared.clock, position.now_ms if position else 0)
@@ -217,7 +218,9 @@ class Partition:
         self.builder.later.update(dict.fromkeys(self.builder.open_runs()))
         self.problem = ""
         self.state = State.OWNED
-        log.info("partition %d: claim %d, %d events restored", self.number, ground.claim_no, ground.restored_events)
+        took = shared.clock.monotonic() - began
+        restored = ground.restored_events
+        log.info("partition %d: claim %d, %d events restored in %.2f s", self.number, ground.claim_no, restored, took)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,78 @@
+"""Engine processes of the benchmark: started, waited for, killed, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 60.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class EngineProcess:
+    """`orchestrator engine run` with a state directory and a log file of its own."""
+
+    def __init__(self, environment: Mapping[str, str], directory: Path, port: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = port
+        self.log = directory / "engine.log"
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"],
+                env={
+                    **os.environ,
+                    **environment,
+                    "PYTHONPATH": str(ROOT),
+                    "ORCHESTRATOR_APP": "benchmarks.load_app:app",
+                    "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
+                    "ORCHESTRATOR_HEALTH_PORT": str(port),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+
+    def wait_ready(self, partitions: int = 1) -> None:
+        """Until it owns at least `partitions`."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            health = self.health()
+            if health is not None and health["ok"] and len(health["partitions"]) >= partitions:
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise SystemExit(f"the engine is not ready; its log ends:\n{self.log.read_text()[-2000:]}")
+
+    def health(self) -> dict[str, Any] | None:
+        """What its probe says."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=5) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            refused: dict[str, Any] = json.load(error)
+            return refused
+        except OSError:
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self, wait: bool = True) -> None:
+        """SIGTERM."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            if wait:
+                self._process.wait(WAIT_S)
