@@ -42,7 +42,8 @@ class Adapter(Generic[T]):
     def encode(self, value: T) -> Payload:
         """The value as a payload. Raises DoesNotRoundTrip when it cannot be written."""
         try:
-            return Payload(data=self._adapter.dump_json(value, by_alias=True, warnings="error"))
+            # `warnings` as a word makes pydantic-core give the GIL away at every call; the round trip judges anyway.
+            return Payload(data=self._adapter.dump_json(value, by_alias=True, warnings=False))
         except Exception as error:
             # pydantic-core raises several kinds, and user serialisers whatever they like.
             raise DoesNotRoundTrip(f"{value!r:.200} cannot be written as {_name(self.hint)}: {error}") from error
@@ -136,7 +137,10 @@ class Signature:
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, loose: bool = False) -> Payload:
         """A call's arguments as a JSON object. Raises TypeError as the call itself would, DoesNotRoundTrip for a value."""
-        given = self._signature.bind(*args, **kwargs).arguments
+        if not kwargs and len(args) == len(self._adapters):
+            given: Mapping[str, Any] = dict(zip(self._adapters, args, strict=True))
+        else:
+            given = self._signature.bind(*args, **kwargs).arguments
         parts = []
         for name, value in given.items():
             payload, _ = self._adapters[name].round_trip(value, f"{self.name}({name})", loose=loose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from urllib.parse import quote
 
 MAX_WORKFLOW_ID = 256
@@ -40,7 +41,12 @@ def step_token(run: str, step: str, attempt: int) -> str:
 
 def idempotency_key(workflow_id: str, run: str, step: str) -> str:
     """Stable over attempts: for a step to hand on to whoever it calls."""
-    return "/".join(quote(part, safe="") for part in (workflow_id, run, step))
+    return f"{_quoted(workflow_id)}/{run}/{_quoted(step)}"
+
+
+@lru_cache(maxsize=8_192)
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
 
 
 def sent_command_id(workflow_id: str, run: str, seq: int, n: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from .run import Engine, MakeExecutor
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+SWITCH_S = 0.0005
 
 
 def run_engine(
@@ -30,6 +32,8 @@ def run_engine(
     0 after a clean end, 1 when every partition is parked. Raises ConfigurationError, KafkaUnavailable, MissingHint.
     """
     app.registry.check()
+    # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
+    sys.setswitchinterval(SWITCH_S)
     ending = stop or threading.Event()
     options = EngineOptions(hand_over_ms=int(settings.grace_s * 1000))
     directory = settings.state_dir / app.name

@@ -7,8 +7,6 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from ..core.commands import ParkRun
@@ -41,20 +39,19 @@ class TurnGuard:
         self._thread = threading.Thread(target=self._watch, name="turn-guard", daemon=True)
         self._thread.start()
 
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Armed and disarmed under one lock, so that the exception can only land inside."""
+    def arm(self) -> None:
+        """The calling thread's turn begins."""
+        with self._lock:
+            self._armed[threading.get_ident()] = time.monotonic() + self._limit_s
+
+    def disarm(self) -> None:
+        """It ended. Armed and disarmed under one lock, so that the exception can only land in between."""
         thread = threading.get_ident()
         with self._lock:
-            self._armed[thread] = time.monotonic() + self._limit_s
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._armed.pop(thread, None)
-                if thread in self._fired:
-                    self._fired.discard(thread)
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+            self._armed.pop(thread, None)
+            if thread in self._fired:
+                self._fired.discard(thread)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
 
     def stop(self) -> None:
         """End the watching thread."""
@@ -68,7 +65,8 @@ class TurnGuard:
             now = time.monotonic()
             with self._lock:
                 for thread in [thread for thread, due in self._armed.items() if due <= now]:
-                    del self._armed[thread]
+                    # Again and again: code that swallows the exception is ended all the same.
+                    self._armed[thread] = now + 0.2
                     self._fired.add(thread)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overlong))
 
@@ -119,8 +117,11 @@ class Turns:
             return None
         event = loaded.deliveries.popleft()
         loaded.dirty = True
-        with self._guard.watch():
+        self._guard.arm()
+        try:
             turn = loaded.live.deliver(event)
+        finally:
+            self._guard.disarm()
         return Taken(event.seq, turn)
 
     def replaying(self, key: RunKey) -> bool:
@@ -189,8 +190,11 @@ class Turns:
     def _replay(self, loaded: _Loaded) -> Taken | None:
         for _ in range(min(self._slice, len(loaded.replays))):
             delivery, recorded = loaded.replays.popleft()
-            with self._guard.watch():
+            self._guard.arm()
+            try:
                 turn = loaded.live.replay(delivery, recorded)
+            finally:
+                self._guard.disarm()
             if turn.verdict is not None:
                 return Taken(delivery.seq, turn)
         return None
