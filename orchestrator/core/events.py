@@ -7,16 +7,53 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .partition_events import (
+    BatchFooter as BatchFooter,
+)
+from .partition_events import (
+    CommandAccepted as CommandAccepted,
+)
+from .partition_events import (
+    CommandForwarded as CommandForwarded,
+)
+from .partition_events import (
+    CommandRejected as CommandRejected,
+)
+from .partition_events import (
+    DeadLettered as DeadLettered,
+)
+from .partition_events import (
+    InputLost as InputLost,
+)
+from .partition_events import (
+    LevelChanged as LevelChanged,
+)
+from .partition_events import (
+    PartitionClaimed as PartitionClaimed,
+)
+from .partition_events import (
+    PartitionReleased as PartitionReleased,
+)
+from .partition_events import (
+    RoutingChanged as RoutingChanged,
+)
+from .partition_events import (
+    RunPurged as RunPurged,
+)
+from .partition_events import (
+    SendFailed as SendFailed,
+)
+from .partition_events import (
+    TurnAttempted as TurnAttempted,
+)
 from .values import (
     DEFAULT_STEP_OPTIONS,
     NO_CAUSE,
     NOTHING,
     Actor,
-    BatchId,
     Cause,
     CodeIdentity,
     Failure,
-    InputPosition,
     ParentRef,
     Payload,
     StepOptions,
@@ -303,119 +340,6 @@ class RunContinuedAsNew(NamedTuple):
     turn: int
     arguments: Payload
     new_run_id: str
-
-
-# --- the partition's records: `seq` 0, outside any run's history ----------------------------------------------------------
-
-
-class CommandRejected(NamedTuple):
-    """A command was refused, and why; a duplicate of it gets the same answer. A refused child start tells `parent`."""
-
-    command: str
-    code: str
-    message: str
-    parent: ParentRef | None = None
-
-
-class PartitionClaimed(NamedTuple):
-    """An owner takes the partition over (design.md §4). One record, without footer."""
-
-    nonce: str
-    instance: str
-    host: str
-    pid: int
-    engine: str
-    lanes: tuple[str, ...]
-    mode: str
-    level: int
-    commands_topic_id: str
-    events_topic_id: str
-    partitions: int
-    generation: int
-
-
-class PartitionReleased(NamedTuple):
-    """A clean end of ownership: the next owner need not be careful."""
-
-    instance: str
-
-
-class TurnAttempted(NamedTuple):
-    """Careful mode: turn attempt number `attempt` of the run that its header names begins; it may kill its process."""
-
-    attempt: int
-
-
-class SendFailed(NamedTuple):
-    """An outbox record that cannot be sent; ends its step or run alone."""
-
-    outbox: str
-    topic: str
-    why: str
-    step: str = ""
-
-
-class DeadLettered(NamedTuple):
-    """Input that no run could take: the original bytes and why."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    key: bytes
-    value: Payload
-
-
-class RunPurged(NamedTuple):
-    """A closed run left the state; its history stays on the log."""
-
-
-class CommandAccepted(NamedTuple):
-    """A command whose outcome is no event of a run: `use_existing`, or a request that was already fulfilled."""
-
-    command: str
-    code: str
-    message: str
-
-
-class CommandForwarded(NamedTuple):
-    """A command on the wrong partition was sent on, byte for byte, with its id."""
-
-    command_id: str
-    to_partition: int
-    key: bytes
-    value: bytes
-
-
-class RoutingChanged(NamedTuple):
-    """From here on the partition count is `partitions`."""
-
-    partitions: int
-
-
-class LevelChanged(NamedTuple):
-    """The log's feature level."""
-
-    level: int
-
-
-class InputLost(NamedTuple):
-    """`partition repair` accepted that commands of these offsets are gone."""
-
-    from_offset: int
-    to_offset: int
-
-
-class BatchFooter(NamedTuple):
-    """Last record of every transaction on an events partition but a claim's. Covers the batch by its root."""
-
-    prev_footer_hash: bytes
-    root: bytes
-    event_count: int
-    position: InputPosition
-    now_ms: int
-    outbox_upto: BatchId
-    level: int
 
 
 RunBody = (

@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from ..core.commands import ParkRun
@@ -15,7 +17,7 @@ from ..core.events import Event, RunStarted
 from ..core.replay import turns_of
 from ..core.rows import HISTORY, RunRow
 from ..sdk.registry import Registry
-from ..sdk.turn import LiveRun, Overlong, Turn
+from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
 
 RunKey = tuple[str, str]
 
@@ -44,14 +46,16 @@ class TurnGuard:
         with self._lock:
             self._armed[threading.get_ident()] = time.monotonic() + self._limit_s
 
-    def disarm(self) -> None:
-        """It ended. Armed and disarmed under one lock, so that the exception can only land in between."""
+    def disarm(self) -> bool:
+        """It ended; whether it was too long. Under the lock that `arm` takes: the exception can only land in between."""
         thread = threading.get_ident()
         with self._lock:
             self._armed.pop(thread, None)
-            if thread in self._fired:
-                self._fired.discard(thread)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+            if thread not in self._fired:
+                return False
+            self._fired.discard(thread)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+            return True
 
     def stop(self) -> None:
         """End the watching thread."""
@@ -117,12 +121,19 @@ class Turns:
             return None
         event = loaded.deliveries.popleft()
         loaded.dirty = True
+        return Taken(event.seq, self._guarded(partial(loaded.live.deliver, event)))
+
+    def _guarded(self, take: Callable[[], Turn]) -> Turn:
+        """A turn under the guard. One that was too long gets that verdict even if its code swallowed the exception."""
+        fired = False
         self._guard.arm()
         try:
-            turn = loaded.live.deliver(event)
+            turn = take()
+        except Overlong:
+            turn = Turn((), OVERLONG)
         finally:
-            self._guard.disarm()
-        return Taken(event.seq, turn)
+            fired = self._guard.disarm()
+        return Turn((), OVERLONG) if fired else turn
 
     def replaying(self, key: RunKey) -> bool:
         """Whether the run's replay was cut at the end of its slice and goes on in the next batch."""
@@ -190,11 +201,7 @@ class Turns:
     def _replay(self, loaded: _Loaded) -> Taken | None:
         for _ in range(min(self._slice, len(loaded.replays))):
             delivery, recorded = loaded.replays.popleft()
-            self._guard.arm()
-            try:
-                turn = loaded.live.replay(delivery, recorded)
-            finally:
-                self._guard.disarm()
+            turn = self._guarded(partial(loaded.live.replay, delivery, recorded))
             if turn.verdict is not None:
                 return Taken(delivery.seq, turn)
         return None

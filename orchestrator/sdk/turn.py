@@ -33,6 +33,11 @@ from .workflow import WorkflowCode
 EVICT_ROUNDS = 100
 
 
+OVERLONG = c.ParkRun(
+    "overlong", "a turn ran longer than a second without awaiting anything durable: move the work into a step"
+)
+
+
 class Turn(NamedTuple):
     """What a turn issued. With a verdict none of it counts: the run is parked."""
 
@@ -96,7 +101,7 @@ class LiveRun:
             if loop.verdict is None:
                 self._conclude()
         except Overlong:
-            loop.verdict = self._overlong()
+            loop.verdict = OVERLONG
         except (SystemExit, KeyboardInterrupt) as error:
             loop.verdict = c.ParkRun("bug", f"workflow code raised {type(error).__name__}: it may not end the process")
         except (DoesNotRoundTrip, Divergence) as error:
@@ -107,13 +112,6 @@ class LiveRun:
         if loop.verdict is not None:
             return Turn((), loop.verdict)
         return Turn(tuple(loop.commands))
-
-    @staticmethod
-    def _overlong() -> c.ParkRun:
-        return c.ParkRun(
-            "overlong",
-            "a turn ran longer than a second without awaiting anything durable: move the work into a step",
-        )
 
     # -- deliveries --------------------------------------------------------------------------------------------------
 
@@ -235,7 +233,7 @@ class LiveRun:
         except ContinueAsNewRequested as again:
             return [c.ContinueAsNew(self.code.signature.bind(again.args, again.kwargs))]
         except Overlong:
-            self._loop.verdict = self._overlong()
+            self._loop.verdict = OVERLONG
             return []
         except BaseException as error:
             if self._fails_the_run(error):

@@ -1,0 +1,117 @@
+"""The partition's own records: `seq` 0, outside any run's history, covered by the footer chain. One record type each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .values import BatchId, InputPosition, ParentRef, Payload
+
+
+class CommandRejected(NamedTuple):
+    """A command was refused, and why; a duplicate of it gets the same answer. A refused child start tells `parent`."""
+
+    command: str
+    code: str
+    message: str
+    parent: ParentRef | None = None
+
+
+class PartitionClaimed(NamedTuple):
+    """An owner takes the partition over (design.md §4). One record, without footer."""
+
+    nonce: str
+    instance: str
+    host: str
+    pid: int
+    engine: str
+    lanes: tuple[str, ...]
+    mode: str
+    level: int
+    commands_topic_id: str
+    events_topic_id: str
+    partitions: int
+    generation: int
+
+
+class PartitionReleased(NamedTuple):
+    """A clean end of ownership: the next owner need not be careful."""
+
+    instance: str
+
+
+class TurnAttempted(NamedTuple):
+    """Careful mode: turn attempt number `attempt` of the run that its header names begins; it may kill its process."""
+
+    attempt: int
+
+
+class SendFailed(NamedTuple):
+    """An outbox record that cannot be sent; ends its step or run alone."""
+
+    outbox: str
+    topic: str
+    why: str
+    step: str = ""
+
+
+class DeadLettered(NamedTuple):
+    """Input that no run could take: the original bytes and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: bytes
+    value: Payload
+
+
+class RunPurged(NamedTuple):
+    """A closed run left the state; its history stays on the log."""
+
+
+class CommandAccepted(NamedTuple):
+    """A command whose outcome is no event of a run: `use_existing`, or a request that was already fulfilled."""
+
+    command: str
+    code: str
+    message: str
+
+
+class CommandForwarded(NamedTuple):
+    """A command on the wrong partition was sent on, byte for byte, with its id."""
+
+    command_id: str
+    to_partition: int
+    key: bytes
+    value: bytes
+
+
+class RoutingChanged(NamedTuple):
+    """From here on the partition count is `partitions`."""
+
+    partitions: int
+
+
+class LevelChanged(NamedTuple):
+    """The log's feature level."""
+
+    level: int
+
+
+class InputLost(NamedTuple):
+    """`partition repair` accepted that commands of these offsets are gone."""
+
+    from_offset: int
+    to_offset: int
+
+
+class BatchFooter(NamedTuple):
+    """Last record of every transaction on an events partition but a claim's. Covers the batch by its root."""
+
+    prev_footer_hash: bytes
+    root: bytes
+    event_count: int
+    position: InputPosition
+    now_ms: int
+    outbox_upto: BatchId
+    level: int
