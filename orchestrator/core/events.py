@@ -1,7 +1,4 @@
-"""Events: committed facts, past tense. Each body is one record type of `schemas/events`; fields here and there are the same.
-
-A body whose first field is `turn` was issued by workflow code in the turn that delivered the event with that `seq`.
-"""
+"""Events: committed facts, past tense, with their place on the log. The bodies are in `run_events` and `partition_events`."""
 
 from __future__ import annotations
 
@@ -9,338 +6,55 @@ from typing import NamedTuple
 
 from .partition_events import (
     BatchFooter as BatchFooter,
-)
-from .partition_events import (
     CommandAccepted as CommandAccepted,
-)
-from .partition_events import (
     CommandForwarded as CommandForwarded,
-)
-from .partition_events import (
     CommandRejected as CommandRejected,
-)
-from .partition_events import (
     DeadLettered as DeadLettered,
-)
-from .partition_events import (
     InputLost as InputLost,
-)
-from .partition_events import (
     LevelChanged as LevelChanged,
-)
-from .partition_events import (
     PartitionClaimed as PartitionClaimed,
-)
-from .partition_events import (
     PartitionReleased as PartitionReleased,
-)
-from .partition_events import (
     RoutingChanged as RoutingChanged,
-)
-from .partition_events import (
     RunPurged as RunPurged,
-)
-from .partition_events import (
     SendFailed as SendFailed,
-)
-from .partition_events import (
     TurnAttempted as TurnAttempted,
 )
-from .values import (
-    DEFAULT_STEP_OPTIONS,
-    NO_CAUSE,
-    NOTHING,
-    Actor,
-    Cause,
-    CodeIdentity,
-    Failure,
-    ParentRef,
-    Payload,
-    StepOptions,
+from .run_events import (
+    CancelRequested as CancelRequested,
+    ChildCancelRequested as ChildCancelRequested,
+    ChildCompleted as ChildCompleted,
+    ChildFailed as ChildFailed,
+    ChildScheduled as ChildScheduled,
+    ChildStarted as ChildStarted,
+    RunCancelled as RunCancelled,
+    RunCompleted as RunCompleted,
+    RunContinuedAsNew as RunContinuedAsNew,
+    RunFailed as RunFailed,
+    RunParked as RunParked,
+    RunPinned as RunPinned,
+    RunResumed as RunResumed,
+    RunStarted as RunStarted,
+    RunTerminated as RunTerminated,
+    SignalReceived as SignalReceived,
+    SignalSent as SignalSent,
+    StepAttemptFailed as StepAttemptFailed,
+    StepCancelled as StepCancelled,
+    StepCancelRequested as StepCancelRequested,
+    StepCompleted as StepCompleted,
+    StepFailed as StepFailed,
+    StepHandedOver as StepHandedOver,
+    StepHeartbeat as StepHeartbeat,
+    StepInterrupted as StepInterrupted,
+    StepLeased as StepLeased,
+    StepParked as StepParked,
+    StepRetried as StepRetried,
+    StepScheduled as StepScheduled,
+    StepStarted as StepStarted,
+    TimerCancelled as TimerCancelled,
+    TimerFired as TimerFired,
+    TimerSet as TimerSet,
 )
-
-# --- a run's history: `seq` 1..n ----------------------------------------------------------------------------------------
-
-
-class RunStarted(NamedTuple):
-    """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later."""
-
-    workflow_type: str
-    version: int
-    arguments: Payload
-    seed: str
-    code: CodeIdentity = CodeIdentity()
-    actor: Actor = Actor()
-    reason: str = ""
-    parent: ParentRef | None = None
-    previous_run_id: str = ""
-    memo: Payload = NOTHING
-    start_delay_ms: int = 0
-    execution_timeout_ms: int = 0
-    run_timeout_ms: int = 0
-
-
-class RunPinned(NamedTuple):
-    """Code for the run was found: it is pinned to this version."""
-
-    version: int
-    code: CodeIdentity
-
-
-class StepScheduled(NamedTuple):
-    """A step is to run: on the log before its effect begins."""
-
-    turn: int
-    path: str
-    n: int
-    name: str
-    call_site: str
-    arguments: Payload
-    options: StepOptions = DEFAULT_STEP_OPTIONS
-
-
-class StepStarted(NamedTuple):
-    """An attempt of an `on_crash` fail or park step, committed before it begins; not begun after `start_within_ms`."""
-
-    step: str
-    attempt: int
-    token: str
-    instance: str
-    start_within_ms: int
-
-
-class StepLeased(NamedTuple):
-    """A worker was granted the attempt."""
-
-    step: str
-    attempt: int
-    token: str
-    worker: str
-    lease_ms: int
-
-
-class StepHeartbeat(NamedTuple):
-    """A heartbeat whose details the next attempt gets."""
-
-    step: str
-    attempt: int
-    details: Payload
-
-
-class StepCompleted(NamedTuple):
-    """A step's one result."""
-
-    step: str
-    attempt: int
-    result: Payload
-
-
-class StepAttemptFailed(NamedTuple):
-    """An attempt failed; the next begins at `retry_at_ms` (log clock), waiting as a timer row only."""
-
-    step: str
-    attempt: int
-    failure: Failure
-    retry_at_ms: int
-
-
-class StepRetried(NamedTuple):
-    """The back-off is over: `attempt` begins."""
-
-    step: str
-    attempt: int
-
-
-class StepFailed(NamedTuple):
-    """A step's final failure; `timeout` names the time-out that ended it, else ""."""
-
-    step: str
-    attempt: int
-    failure: Failure
-    timeout: str = ""
-
-
-class StepInterrupted(NamedTuple):
-    """The owner of a `fail` or `park` attempt is gone: its effect may have happened, or still be in flight."""
-
-    step: str
-    attempt: int
-
-
-class StepParked(NamedTuple):
-    """The step waits for a person: complete, fail or retry it."""
-
-    step: str
-    attempt: int
-    failure: Failure
-
-
-class StepHandedOver(NamedTuple):
-    """The old owner goes on running the attempt for `grace_ms` and reports by command."""
-
-    step: str
-    attempt: int
-    instance: str
-    grace_ms: int
-
-
-class StepCancelRequested(NamedTuple):
-    """Workflow code cancelled the step."""
-
-    turn: int
-    step: str
-
-
-class StepCancelled(NamedTuple):
-    """The step ended as cancelled."""
-
-    step: str
-    attempt: int
-
-
-class TimerSet(NamedTuple):
-    """A durable timer of workflow code."""
-
-    turn: int
-    path: str
-    n: int
-    due_at_ms: int
-    call_site: str
-
-
-class TimerFired(NamedTuple):
-    """The timer is due by the log's clock. Fires once, never early."""
-
-    timer: str
-    due_at_ms: int
-
-
-class TimerCancelled(NamedTuple):
-    """Workflow code forgot the timer; it never fires."""
-
-    turn: int
-    timer: str
-
-
-class SignalReceived(NamedTuple):
-    """A signal, kept until code takes it."""
-
-    name: str
-    payload: Payload
-    actor: Actor = Actor()
-
-
-class CancelRequested(NamedTuple):
-    """Someone asked the run to cancel."""
-
-    actor: Actor = Actor()
-    reason: str = ""
-
-
-class ChildScheduled(NamedTuple):
-    """A child run is to start."""
-
-    turn: int
-    path: str
-    n: int
-    workflow_type: str
-    version: int
-    child_workflow_id: str
-    arguments: Payload
-    call_site: str
-    close_policy: str
-
-
-class ChildStarted(NamedTuple):
-    """The child run exists."""
-
-    child: str
-    child_run_id: str
-
-
-class ChildCompleted(NamedTuple):
-    """The child's result."""
-
-    child: str
-    result: Payload
-
-
-class ChildFailed(NamedTuple):
-    """The child ended otherwise: `outcome` is failed, cancelled, terminated or rejected."""
-
-    child: str
-    outcome: str
-    failure: Failure
-
-
-class ChildCancelRequested(NamedTuple):
-    """Workflow code cancelled the child."""
-
-    turn: int
-    child: str
-
-
-class SignalSent(NamedTuple):
-    """A signal to another workflow left by the outbox."""
-
-    turn: int
-    path: str
-    n: int
-    target_workflow_id: str
-    name: str
-    payload: Payload
-    call_site: str
-
-
-class RunParked(NamedTuple):
-    """The run stands still until a fixed deploy or `workflow retry`. Nothing is lost."""
-
-    kind: str
-    message: str
-    call_site: str
-
-
-class RunResumed(NamedTuple):
-    """The run is runnable again."""
-
-    actor: Actor = Actor()
-    reason: str = ""
-
-
-class RunCompleted(NamedTuple):
-    """Terminal: the main function returned."""
-
-    turn: int
-    result: Payload
-
-
-class RunFailed(NamedTuple):
-    """Terminal: the main function raised an error that fails the run, or a run time-out (turn 0)."""
-
-    turn: int
-    failure: Failure
-
-
-class RunCancelled(NamedTuple):
-    """Terminal: cancelled after a request."""
-
-    turn: int
-
-
-class RunTerminated(NamedTuple):
-    """Terminal: ended from outside without the code's consent."""
-
-    actor: Actor = Actor()
-    reason: str = ""
-
-
-class RunContinuedAsNew(NamedTuple):
-    """Terminal: the same workflow goes on as `new_run_id` with fresh history."""
-
-    turn: int
-    arguments: Payload
-    new_run_id: str
-
+from .values import NO_CAUSE, Cause
 
 RunBody = (
     RunStarted

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import commands as c
-from . import events as e
-from . import invariants
+from . import commands as c, events as e, invariants
 from .apply import child, partition, run, step, timer
 from .apply.fold import Changes, Fold, Settings
-from .decide import child as decide_child
-from .decide import run as decide_run
-from .decide import step as decide_step
-from .decide import timer as decide_timer
+from .decide import child as decide_child, run as decide_run, step as decide_step, timer as decide_timer
 from .decide.decision import Context, Draft, View
 from .rows import (
     DEDUP,

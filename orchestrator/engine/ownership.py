@@ -10,8 +10,7 @@ import socket
 import sys
 import time
 
-from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY
-from ..codec.records import Codec, event_hash
+from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY, Codec, event_hash
 from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import Event, PartitionClaimed

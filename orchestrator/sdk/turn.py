@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..codec.payloads import Signature, adapter, decode_failure, encode_failure
-from ..core import commands as c
-from ..core import events as e
+from ..core import commands as c, events as e
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import (
     ChildCancelled,
     ChildFailed,
-    DoesNotRoundTrip,
     Divergence,
+    DoesNotRoundTrip,
     StepCancelled,
     StepFailed,
     StepTimeout,
@@ -25,8 +24,7 @@ from . import forbidden
 from .calls import Called, ChildCalled, StepCalled
 from .compare import divergence
 from .context import ContinueAsNewRequested, RunContext
-from .loop import Evicted, Identity, RunLoop, RunTask
-from .loop import Overlong as Overlong
+from .loop import Evicted, Identity, Overlong as Overlong, RunLoop, RunTask
 from .messages import Mailbox
 from .workflow import WorkflowCode
 

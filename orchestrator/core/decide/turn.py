@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import commands as c
-from .. import events as e
-from .. import ids
+from .. import commands as c, events as e, ids
 from ..rows import STEPS, RunRow, StepRow, step_key
 from .decision import Context, Draft, View
 
