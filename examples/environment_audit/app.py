@@ -7,7 +7,6 @@ of each; licences, versions, and the two reports.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -21,11 +20,9 @@ from .distributions import Facts, Inventory, read_facts, take_inventory
 from .model import complete
 from .report import Audited, Report
 
-APP_NAME = os.environ.get("ENVIRONMENT_AUDIT_NAME") or "environment-audit"
-"""The name that the topics begin with; a shared cluster may want another."""
 ANSWER_CHARACTERS = 600
 
-app = Orchestrator(APP_NAME)
+app = Orchestrator("environment-audit")
 
 PATIENT = RetryPolicy(initial_interval_ms=200, max_interval_ms=10_000, max_attempts=20)
 """Of model calls. An endpoint that refuses for good is not asked again."""
@@ -92,9 +89,9 @@ def check_licences(number: int, parts: list[Part]) -> list[Finding]:
 
 
 @app.step
-def check_versions(number: int, parts: list[Part], python: str) -> list[Finding]:
+def check_versions(number: int, parts: list[Part], found: Inventory) -> list[Finding]:
     """Versions against requirements."""
-    return checks.check_versions(parts, python)
+    return checks.check_versions(parts, found.installed, found.python)
 
 
 @app.step
@@ -126,8 +123,8 @@ async def audit(directory: str, limit: int = 0, seed: int = 0) -> Outcome:
         )
     parts = [row.part for row in rows]
     findings = await check_licences(next(number), parts)
-    findings += await check_versions(next(number), parts, found.python)
-    content = Report(found.python, found.system, found.left_out, rows, findings)
+    findings += await check_versions(next(number), parts, found)
+    content = Report(found.python, found.system, len(found.installed) - len(rows), rows, findings)
     markdown = await write_markdown(next(number), content, directory)
     html = await write_html(next(number), content, directory)
     return Outcome(next(number) - 1, len(rows), len(findings), markdown, html)

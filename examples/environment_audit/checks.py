@@ -70,13 +70,15 @@ def check_licences(parts: list[Part]) -> list[Finding]:
     return found
 
 
-def check_versions(parts: list[Part], python: str) -> list[Finding]:
-    """Requirements that are missing or not met by what is installed, and distributions for another Python."""
-    versions: dict[str, str] = {canonicalize_name(part.name): part.version for part in parts}
-    return [finding for part in parts for finding in _check_part(part, versions, python)]
+def check_versions(parts: list[Part], installed: dict[str, str], python: str) -> list[Finding]:
+    """Requirements that are missing or not met by what is installed, and distributions for another Python.
+
+    `installed` has a version by canonical name.
+    """
+    return [finding for part in parts for finding in _check_part(part, installed, python)]
 
 
-def _check_part(part: Part, versions: dict[str, str], python: str) -> Iterator[Finding]:
+def _check_part(part: Part, installed: dict[str, str], python: str) -> Iterator[Finding]:
     if part.requires_python and not _fits(python, part.requires_python):
         yield Finding(part.name, "python", f"it asks for Python {part.requires_python}, this is {python}")
     for line in part.requires:
@@ -85,11 +87,11 @@ def _check_part(part: Part, versions: dict[str, str], python: str) -> Iterator[F
         except InvalidRequirement:
             yield Finding(part.name, "requirement unreadable", line)
             continue
-        installed = versions.get(canonicalize_name(wanted.name))
-        if installed is None:
-            yield Finding(part.name, "requirement missing", f"{line} is not among the audited distributions")
-        elif not _fits(installed, str(wanted.specifier)):
-            yield Finding(part.name, "requirement not met", f"it asks for {line}, installed is {installed}")
+        version = installed.get(canonicalize_name(wanted.name))
+        if version is None:
+            yield Finding(part.name, "requirement missing", f"{line} is not installed")
+        elif not _fits(version, str(wanted.specifier)):
+            yield Finding(part.name, "requirement not met", f"it asks for {line}, installed is {version}")
 
 
 def _fits(version: str, specifier: str) -> bool:

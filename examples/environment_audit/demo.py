@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sys
 import time
@@ -176,7 +177,7 @@ def prepare(stack: ExitStack, wishes: Wishes) -> Stage:
         say(f"  OPENAI_BASE_URL is not set: the bundled model server answers, at {stage.endpoint}")
         say(
             f"  faults: SIGKILL at step {plan.kill or '-'}, broken stream at step {plan.breaks or '-'},"
-            f" 429 with Retry-After {RETRY_AFTER_S:g} s at step {plan.rate_limit or '-'} (0 leaves one out)"
+            f" 429 with Retry-After {RETRY_AFTER_S:g} s at step {plan.rate_limit or '-'}"
         )
     for note in plan.notes:
         say(f"  note: {note}")
@@ -234,6 +235,7 @@ def perform() -> int:
     began = time.monotonic()
     with ExitStack() as stack:
         stage = prepare(stack, wishes)
+        stack.callback(shutil.rmtree, stage.directory / "state", ignore_errors=True)
         stack.callback(stage.stop_engine)
         stage.start_engine()
         outcome = asyncio.run(conduct(stage))
@@ -251,13 +253,10 @@ def perform() -> int:
 
 
 def main() -> int:
-    """The command: 0 if everything holds, 1 if not, 2 for a wrong setting, 130 after Ctrl-C."""
+    """The command: 0 if everything holds, 1 if not, 2 for a wrong setting. KeyboardInterrupt leaves nothing running."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:
         return perform()
-    except KeyboardInterrupt:
-        print("interrupted; everything has been stopped", file=sys.stderr)
-        return 130
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

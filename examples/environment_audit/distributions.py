@@ -50,22 +50,25 @@ class Facts:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The environment, and the distributions to audit in the order of the audit."""
+    """The environment: all that is installed by canonical name, and what to audit, in the order of the audit."""
 
     python: str
     system: str
+    installed: dict[str, str]
     names: list[str]
-    left_out: int = 0
 
 
 def take_inventory(limit: int, seed: int) -> Inventory:
-    """Everything installed, by canonical name, in an order that `seed` decides; at most `limit` (0: all)."""
-    found = {canonicalize_name(one.name) for one in importlib.metadata.distributions() if one.metadata["Name"]}
-    names: list[str] = sorted(found)
+    """What is installed, in an order that `seed` decides; at most `limit` distributions are to be audited (0: all)."""
+    installed: dict[str, str] = {}
+    for found in importlib.metadata.distributions():
+        if found.metadata["Name"]:
+            # Of two with one name, the first on the path is the one that is imported.
+            installed.setdefault(canonicalize_name(found.name), found.version)
+    names = sorted(installed)
     random.Random(seed).shuffle(names)
-    chosen: list[str] = names[: limit or None]
     system = f"{platform.system()} {platform.machine()}"
-    return Inventory(platform.python_version(), system, chosen, len(names) - len(chosen))
+    return Inventory(platform.python_version(), system, installed, names[: limit or None])
 
 
 def read_facts(name: str) -> Facts:

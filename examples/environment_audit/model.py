@@ -44,9 +44,15 @@ class ModelRefused(Exception):
 
 @lru_cache(maxsize=1)
 def _client(_loop: asyncio.AbstractEventLoop, base_url: str) -> openai.AsyncOpenAI:
-    """The process's client: making one costs more than a call. Connections belong to the loop that made them."""
-    key = os.environ.get("OPENAI_API_KEY") or "none"
-    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=TIMEOUT_S)
+    """The process's client: making one costs more than a call, and belongs to the loop it is used on."""
+    return openai.AsyncOpenAI(
+        base_url=base_url,
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        max_retries=0,
+        timeout=TIMEOUT_S,
+        # A connection a call: none grows stale during a durable wait, none is left open at the end.
+        default_headers={"Connection": "close"},
+    )
 
 
 async def complete(system: str, user: str, label: str, key: str) -> str:
@@ -77,10 +83,11 @@ async def complete(system: str, user: str, label: str, key: str) -> str:
 async def _gather(stream: openai.AsyncStream[ChatCompletionChunk]) -> str:
     pieces: list[str] = []
     finished = False
-    async for chunk in stream:
-        for choice in chunk.choices:
-            pieces.append(choice.delta.content or "")
-            finished = finished or choice.finish_reason is not None
+    async with stream:
+        async for chunk in stream:
+            for choice in chunk.choices:
+                pieces.append(choice.delta.content or "")
+                finished = finished or choice.finish_reason is not None
     if not finished:
         raise ModelBroke("the stream ended before the answer did")
     return "".join(pieces).strip()
