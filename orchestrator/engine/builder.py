@@ -143,7 +143,7 @@ class Builder:
             if taken is None:
                 if self._turns.replaying(key):
                     self.later[key] = None
-                elif self._options.evict_after_turn:
+                elif self._options.evict_after_turn and _evicts(run):
                     self._turns.drop(key)
                 return
             if taken.turn.verdict is not None:
@@ -224,3 +224,8 @@ class Builder:
             if isinstance(run, RunRow) and run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
                 behind.append((str(key[0]), str(key[1])))
         return behind
+
+
+def _evicts(run: RunRow) -> bool:
+    """At the desk every turn is followed by an eviction; of a long run every fiftieth, for each costs a whole replay."""
+    return run.steps_done <= 200 or run.steps_done % 50 == 0

@@ -87,6 +87,11 @@ class Inbox:
                 self.changed.wait(timeout_s)
             return not self._idle()
 
+    def pause_for(self, seconds: float) -> None:
+        """Wait, whatever comes in, unless the partition is to be released."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.request.release, seconds)
+
     def wait_tail(self, timeout_s: float) -> bool:
         """Until a record was read back, or the time is over."""
         with self.changed:

@@ -41,3 +41,5 @@ class EngineOptions:
     dedup_horizon_ms: int = 14 * 86_400_000
     retention_ms: int = 30 * 86_400_000
     evict_after_turn: bool = False
+    claims_back: bool = False
+    """Whether a partition that another owner claimed is claimed again: the group says whose it is, a static map never changes."""

@@ -1,7 +1,4 @@
-"""One partition: its thread, its loop, and what it does when the loop fails.
-
-`cycle` is the whole story in its order: decode, decide, apply, encode, commit, prove, materialise.
-"""
+"""One partition: its thread, its terms of ownership, and what it does when one of them fails."""
 
 from __future__ import annotations
 
@@ -9,40 +6,20 @@ import enum
 import logging
 import random
 import threading
-import time
-from collections.abc import Callable
-from typing import NamedTuple
 
-from ..codec.records import CLAIM_KEY, Codec
-from ..core import machine
-from ..core.decide.decision import Draft
-from ..core.events import BatchFooter, PartitionReleased, StepHandedOver
-from ..core.rows import OUTBOX, RUNS, STEPS, RunRow, StepRow, run_key
-from ..core.tasks import Reply, TaskOffer
-from ..core.values import BatchId, InputPosition, ReplyTo
-from ..errors import LogGap, LogReplaced, StoreError
-from ..log.ports import Fenced, Log, Out, Wire
-from ..sdk.execution import StepExecutor
-from ..sdk.registry import Registry
+from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreError
+from ..log.ports import Fenced
 from ..store.rows import Store
-from .batch import Batch
-from .builder import Builder
-from .clock import Clock, LogClock
-from .failpoints import failpoint
 from .inbox import Inbox
-from .intake import Intake
-from .options import EngineOptions
-from .outbox import Outbox
-from .overlay import FooterView
+from .loop import PartitionLoop
 from .ownership import ClaimLost, Ground, HangingTransaction
-from .queries import Queries
-from .sabotage import sabotaged
-from .steps import LocalSteps
-from .turns import TurnGuard, Turns
+from .shared import Shared
 
 log = logging.getLogger(__name__)
 
-FOREVER_S = 100 * 365 * 86_400.0
+RETRY_S = 2.0
+PASSING = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable)
+"""Troubles that may pass: a full disk, a hidden log, a broker that is away. The partition stands still and tries again."""
 
 
 class State(enum.Enum):
@@ -54,20 +31,6 @@ class State(enum.Enum):
     STOPPED = "stopped"
 
 
-class Shared(NamedTuple):
-    """What the partitions of a process share."""
-
-    log: Log
-    codec: Codec
-    registry: Registry
-    executor: StepExecutor
-    guard: TurnGuard
-    clock: Clock
-    options: EngineOptions
-    open_store: Callable[[int], Store]
-    stopped: Callable[[int, str], None]
-
-
 class Partition:
     """Owns one partition from `start` until `release`, its end, or an error that only a person can mend."""
 
@@ -75,23 +38,21 @@ class Partition:
         self.number = number
         self.state = State.RESTORING
         self.problem = ""
-        self.deadline = float("inf")
-        log_ = shared.log
-        inputs = log_.inputs()
+        inputs = shared.log.inputs()
         self.inbox = Inbox(lambda: inputs.pause(number), lambda: inputs.resume(number))
         self._shared = shared
-        self._options = shared.options
-        self._clock = LogClock(shared.clock)
-        self._unproven: Batch | None = None
-        self._open: Batch | None = None
-        self._sent_at = 0.0
-        self._batch_no = 0
-        self._footer_hash = b""
-        self._proven_at = 0.0
-        self._late: list[tuple[ReplyTo, Reply]] = []
-        self._seen = 0
-        self._resting = False
+        self._loop: PartitionLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
+
+    @property
+    def deadline(self) -> float:
+        """When, by the monotonic clock, the supervisor takes the partition for hung."""
+        return self._loop.deadline if self._loop is not None else float("inf")
+
+    def idle_for(self) -> float | None:
+        """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
+        loop = self._loop
+        return loop.idle_for() if loop is not None and self.state is State.OWNED else None
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -106,10 +67,12 @@ class Partition:
 
     def _run(self) -> None:
         try:
-            self._store = self._open_store()
-            if self._store is not None:
-                self._assemble(self._store)
-                while self._own():
+            store = self._open_store()
+            if store is not None:
+                options = self._shared.options
+                ground = Ground(self.number, self._shared.log, self._shared.codec, store, self.inbox, options)
+                self._loop = PartitionLoop(ground, self._shared)
+                while self._own(self._loop):
                     pass
         except Exception as error:
             # The last resort: a defect of ours must not take the other partitions with it.
@@ -117,7 +80,6 @@ class Partition:
             self.problem = f"{type(error).__name__}: {error}"
             self.state = State.PARKED
         finally:
-            self.deadline = float("inf")
             self._shared.stopped(self.number, self.problem)
 
     def _open_store(self) -> Store | None:
@@ -130,49 +92,58 @@ class Partition:
                 self.inbox.wait(1.0)
         return None
 
-    def _assemble(self, store: Store) -> None:
-        shared = self._shared
-        self.ground = Ground(self.number, shared.log, shared.codec, store, self.inbox, self._options)
-        overlay = self.ground.overlay
-        self.steps = LocalSteps(shared.executor, self._options, shared.clock, self._send_offer)
-        capacity = self._options.cached_runs
-        self.turns = Turns(shared.registry, shared.guard, capacity, self._options.replay_slice)
-        self.builder = Builder(
-            overlay, shared.codec, shared.registry, self.ground.settings, self._options, self.steps, self.turns
-        )
-        self.intake = Intake(self.ground, self.builder, self.steps, self._options)
-        self.queries = Queries(overlay, self.turns, self._answer)
-
-    def _own(self) -> bool:
+    def _own(self, loop: PartitionLoop) -> bool:
         """Claim and work until something ends it; whether to claim again."""
         try:
-            self._take_over()
+            self._claim(loop)
             while not self.inbox.request.release:
-                self.cycle()
-            self._hand_over()
-            return False
+                loop.cycle()
+            loop.hand_over()
+            self._end(loop, State.STOPPED, "")
+            log.info("partition %d: released", self.number)
         except Fenced as error:
             log.warning("partition %d: %s; claiming again", self.number, error)
-            self._recover()
             # Two owners that claim in turn would fence each other for ever: one of them waits longer.
-            self.inbox.wait(random.uniform(0.05, 0.5))
-            return not self.inbox.request.release
-        except (StoreError, HangingTransaction) as error:
+            return self._again(loop, random.uniform(0.05, 0.5))
+        except PASSING as error:
             self._stand_still(str(error))
-            self._recover()
-            self.inbox.wait(2.0)
-            return not self.inbox.request.release
+            return self._again(loop, RETRY_S)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
-            self._recover()
-            self.problem = str(error)
-            self._end(State.STOPPED)
-            return False
+            if self._shared.options.claims_back:
+                return self._again(loop, random.uniform(1.0, 3.0))
+            loop.abandon()
+            self._end(loop, State.STOPPED, str(error))
         except (LogGap, LogReplaced) as error:
-            self._recover()
+            loop.abandon()
             self._stand_still(str(error))
-            self._end(State.PARKED)
+            self._end(loop, State.PARKED, str(error))
+        return False
+
+    def _claim(self, loop: PartitionLoop) -> None:
+        self.state = State.RESTORING
+        clock = self._shared.clock
+        began = clock.monotonic()
+        # A process that stood still completes its heartbeats first: the group may have given the partition away.
+        while not self._shared.log.membership().healthy() and not self.inbox.request.release:
+            self.inbox.wait(0.1)
+        loop.ground.take_over()
+        loop.begin()
+        self.problem = ""
+        self.state = State.OWNED
+        claim, restored = loop.ground.claim_no, loop.ground.restored_events
+        took = clock.monotonic() - began
+        log.info("partition %d: claim %d, %d events restored in %.2f s", self.number, claim, restored, took)
+
+    def _again(self, loop: PartitionLoop, wait_s: float) -> bool:
+        """Give the claim up, and claim anew after a while unless the partition is to be released."""
+        self.state = State.RESTORING if not self.problem else self.state
+        loop.abandon()
+        self.inbox.pause_for(wait_s)
+        if self.inbox.request.release:
+            self._end(loop, State.STOPPED, self.problem)
             return False
+        return True
 
     def _stand_still(self, problem: str) -> None:
         if problem != self.problem:
@@ -180,381 +151,8 @@ class Partition:
         self.problem = problem
         self.state = State.PARKED
 
-    def _end(self, state: State) -> None:
+    def _end(self, loop: PartitionLoop, state: State, problem: str) -> None:
+        self.problem = problem
         self.state = state
-        self._store_close()
-
-    def _store_close(self) -> None:
-        self.turns.clear()
-        self.ground.store.close()
-
-    # -- taking over -------------------------------------------------------------------------------------------------
-
-    def _take_over(self) -> None:
-        """Claim; from its read-back on the state is the log's and this owner decides."""
-        self.state = State.RESTORING
-        ground = self.ground
-        shared = self._shared
-        began = shared.clock.monotonic()
-        ground.take_over()
-        ids = shared.log.topic_ids()
-        position = ground.position()
-        self._clock = LogClock(shared.clock, position.now_ms if position else 0)
-        self._batch_no = 0
-        self._footer_hash = ground.footer_hash()
-        self._unproven = self._open = None
-        self._seen = 0
-        at: InputPosition = ground.input_position(ids)
-        self._input = at
-        self.outbox = Outbox(shared.log.app, ids.partitions, shared.codec, shared.log.outgoing(), self.inbox)
-        self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
-        self.intake.begin(at.offset, ids.partitions)
-        _, end = shared.log.inputs().bounds(self.number)
-        self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end)
-        self.inbox.drop_commands()
-        shared.log.inputs().follow(self.number, at.offset, self.inbox.put_commands, self.inbox.commands_lost)
-        self.steps.perform(self.steps.resume(ground.overlay, self._options.instance))
-        self.outbox.send(ground.overlay.scan(OUTBOX, ()))
-        self.builder.later.update(dict.fromkeys(self.builder.open_runs()))
-        self.problem = ""
-        self.state = State.OWNED
-        took = shared.clock.monotonic() - began
-        restored = ground.restored_events
-        log.info("partition %d: claim %d, %d events restored in %.2f s", self.number, ground.claim_no, restored, took)
-
-    # -- the loop ----------------------------------------------------------------------------------------------------
-
-    def cycle(self) -> None:
-        """Decode, decide, apply, encode, commit, prove, materialise: one batch."""
-        self._wait_for_work()
-        self.deadline = self._shared.clock.monotonic() + 30
-        self._answer_queries()
-        batch = self._open = self._new_batch()
-        failpoint("K1")
-        self._decode_decide_apply(batch)
-        if self._nothing_to_commit(batch):
-            self._finish_without_commit(batch)
-            return
-        self._encode_footer(batch)
-        if sabotaged("store_before_commit"):
-            self.ground.store.write(dict(self.ground.overlay.peek_open()))
-        if sabotaged("effects_before_commit"):
-            self.steps.perform(batch.on_commit)
-        if sabotaged("reply_before_commit"):
-            self._reply_early(batch)
-        failpoint("K2")
-        self.ground.lanes.begin(batch.pairs())
-        failpoint("K7")
-        if not sabotaged("no_gate"):
-            # The gate: a transaction's end is sent only after the footer before it was read back.
-            self._prove_and_materialise()
-        failpoint("K8")
-        self.ground.lanes.commit()
-        failpoint("K9")
-        self.ground.overlay.commit()
-        self._unproven, self._open = batch, None
-        assert batch.footer is not None
-        self._footer_hash = batch.footer.hash
-        self._sent_at = self._shared.clock.monotonic()
-        self.steps.perform(batch.on_commit)
-
-    def _wait_for_work(self) -> None:
-        """Until an input is here or time asks for one; a footer that comes back meanwhile is materialised at once."""
-        while True:
-            if self._unproven is not None and self.inbox.tail:
-                self._prove_and_materialise()
-            if self._has_input():
-                return
-            if self._unproven is not None:
-                if not self.inbox.wait(self._options.prove_s):
-                    self._prove_and_materialise()
-                continue
-            if self.inbox.tail:
-                self._watch_for_others()
-            patience = self._patience()
-            self._resting = True
-            found = self.inbox.wait(patience)
-            self._resting = False
-            if not found:
-                return
-
-    def idle_for(self) -> float | None:
-        """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
-        with self.inbox.changed:
-            if self.state is not State.OWNED or not self._resting or not self.inbox.empty():
-                return None
-        now_ms = self._shared.clock.wall_ms()
-        moments = [(self.intake.next_due_ms() - now_ms) / 1000]
-        watch = self.steps.watches.next()
-        if watch is not None:
-            moments.append(watch - self._shared.clock.monotonic())
-        nearest = min(moments)
-        return nearest if nearest < FOREVER_S else float("inf")
-
-    def _has_input(self) -> bool:
-        inbox = self.inbox
-        return bool(
-            inbox.commands
-            or inbox.reports
-            or inbox.acks
-            or inbox.request.release
-            or inbox.slot_freed
-            or inbox.lost_from >= 0
-            or self.intake.queries
-            or self.builder.later
-            or self.builder.careful.waiting
-            or self.builder.careful.attempted
-            or self._patience() <= 0
-        )
-
-    def _patience(self) -> float:
-        """Seconds until time itself is an input, at most one."""
-        now = self._shared.clock.monotonic()
-        moments = [self.steps.watches.next(), self.queries.patience.next()]
-        waits = [moment - now for moment in moments if moment is not None]
-        due_ms = self.intake.next_due_ms() - self._clock.now_ms()
-        idle = self._proven_at + self._options.idle_footer_s - now if self._outbox_moved() else 1.0
-        return max(0.0, min([*waits, due_ms / 1000, idle, 1.0]))
-
-    def _outbox_moved(self) -> bool:
-        position = self.ground.position()
-        return position is not None and self.outbox.upto > position.outbox_upto
-
-    def _new_batch(self) -> Batch:
-        batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
-        no_turn_after = time.perf_counter() + self._options.batch_ms / 1000
-        return Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, no_turn_after)
-
-    def _decode_decide_apply(self, batch: Batch) -> None:
-        """Fill the batch, bounded in time and bytes: under load batches grow by themselves."""
-        if self.inbox.lost_from >= 0:
-            raise LogGap(
-                f"{self._shared.log.app}.commands/{self.number}: the log begins at offset {self.inbox.lost_from}, the"
-                f" next command was {self.intake.next_offset}: commands were deleted before they were read."
-                " See `orchestrator partition repair`."
-            )
-        self._settle(batch)
-        if self._careful_turn(batch):
-            return
-        while self.inbox.reports and self._room(batch):
-            self.intake.report(batch, self.inbox.reports.popleft())
-        if self._room(batch):
-            self.intake.timers(batch)
-        for watch in self.steps.watches.due(self._shared.clock.monotonic()):
-            self.intake.watch(batch, watch)
-        if self.inbox.slot_freed or self.steps.wanting:
-            self.inbox.slot_freed = False
-            self.intake.want_slots(batch)
-        while self.builder.later and self._room(batch):
-            key = next(iter(self.builder.later))
-            del self.builder.later[key]
-            self.builder.wake(batch, key)
-        while self.inbox.commands and self._room(batch):
-            self.intake.command(batch, self.inbox.commands.popleft())
-            self.inbox.took_command()
-
-    def _room(self, batch: Batch) -> bool:
-        return batch.bytes < self._options.batch_bytes and time.perf_counter() < batch.no_turn_after
-
-    def _settle(self, batch: Batch) -> None:
-        acks = []
-        while self.inbox.acks:
-            acks.append(self.inbox.acks.popleft())
-        for unsent in self.outbox.settle(acks):
-            self.intake.unsent(batch, unsent)
-
-    def _careful_turn(self, batch: Batch) -> bool:
-        """In careful mode: record an attempt, or take the attempted turn, alone in its batch."""
-        careful = self.builder.careful
-        if careful.attempted is not None:
-            if self._unproven is not None:
-                self._prove_and_materialise()
-            key = careful.attempted
-            failpoint("careful")
-            self.builder.wake(batch, key)
-            careful.taken()
-            return True
-        if careful.waiting:
-            key = careful.next()
-            run: RunRow | None = self.ground.overlay.get(RUNS, run_key(*key))
-            if run is None or run.status != "running":
-                careful.drop(key)
-                return False
-            self.builder.take(batch, [careful.attempt(key, run)])
-            return True
-        return False
-
-    def _nothing_to_commit(self, batch: Batch) -> bool:
-        if not batch.empty:
-            return False
-        now = self._shared.clock.monotonic()
-        return not (self._outbox_moved() and now >= self._proven_at + self._options.idle_footer_s)
-
-    def _finish_without_commit(self, batch: Batch) -> None:
-        """Duplicates and queries leave no record: their answers need only what is proven already."""
-        self._open = None
-        self._late += batch.answers
-        self.steps.perform([*batch.on_commit, *batch.on_proof])
-        if self._unproven is None:
-            self._flush_late()
-
-    def _encode_footer(self, batch: Batch) -> None:
-        self._batch_no += 1
-        self._input = self._input._replace(offset=self.intake.next_offset)
-        self.builder.close(batch, self._footer_hash, self._input, self.outbox.upto)
-
-    # -- prove, materialise ------------------------------------------------------------------------------------------
-
-    def _prove_and_materialise(self) -> None:
-        """Wait until the footer of the committed batch came back; then, and only then, it is state and may be answered."""
-        batch = self._unproven
-        if batch is None:
-            return
-        footer_offset = self._prove(batch)
-        failpoint("K11")
-        self._materialise(batch, footer_offset)
-        failpoint("K13")
-
-    def _prove(self, batch: Batch) -> int:
-        """The offset of the batch's footer, read back by our own read_committed tail with every record before it."""
-        expected = [value for _, value in batch.pairs()]
-        if sabotaged("no_footer_check"):
-            self._seen = 0
-            with self.inbox.changed:
-                self.inbox.tail.clear()
-            return self.ground.log.tail().bounds(self.number)[1] - 1
-        while True:
-            if not self.inbox.wait_tail(
-                max(0.0, self._sent_at + self._options.prove_s - self._shared.clock.monotonic())
-            ):
-                raise Fenced(f"footer {batch.batch_id} did not come back within {self._options.prove_s:.0f} s")
-            while self.inbox.tail:
-                wire = self.inbox.tail.popleft()
-                if wire.value != expected[self._seen]:
-                    self._foreign(wire)
-                self._seen += 1
-                if self._seen == len(expected):
-                    self._seen = 0
-                    return wire.offset
-
-    def _watch_for_others(self) -> None:
-        """Records while nothing of ours is under way: another owner's."""
-        while self.inbox.tail:
-            self._foreign(self.inbox.tail.popleft())
-
-    def _foreign(self, wire: Wire) -> None:
-        if wire.key == CLAIM_KEY:
-            event = self._shared.codec.decode_event(wire.key, wire.value).event
-            raise ClaimLost(
-                f"claimed by {getattr(event.body, 'instance', '?')} (claim {event.claim_no}, offset {wire.offset});"
-                " this engine stops working on it"
-            )
-        raise LogGap(f"{self.ground.where} offset {wire.offset}: a record that this owner did not write")
-
-    def _materialise(self, batch: Batch, footer_offset: int) -> None:
-        ground = self.ground
-        assert batch.footer is not None
-        machine.apply_footer(FooterView(ground.overlay), batch.footer, footer_offset + 1, ground.settings)
-        changes = ground.overlay.take_committed()
-        failpoint("K12")
-        ground.store.write(changes)
-        self._unproven = None
-        self._proven_at = self._shared.clock.monotonic()
-        self.turns.proven()
-        self.turns.trim()
-        self.steps.perform(batch.on_proof)
-        rows = [(key, row) for (family, key), row in changes.items() if family == OUTBOX and row is not None]
-        if rows:
-            self.outbox.send(sorted(rows))
-            failpoint("K23")
-        self._late += batch.answers
-        self._flush_late()
-        if batch.closed_runs:
-            self.queries.changed((event.workflow_id, event.run_id) for event in batch.closed_runs)
-        root = batch.footer.hash.hex()
-        note = f"{batch.batch_id.claim_no}/{batch.batch_id.batch_no} {root}"
-        self._shared.log.membership().commit_offset(self.number, self._input_of(batch), note)
-
-    def _input_of(self, batch: Batch) -> int:
-        assert batch.footer is not None
-        body = batch.footer.event.body
-        assert isinstance(body, BatchFooter)
-        return body.position.offset
-
-    # -- answers -----------------------------------------------------------------------------------------------------
-
-    def _answer_queries(self) -> None:
-        """Between batches, from proven state."""
-        self.queries.expire(self._shared.clock.monotonic())
-        if self.intake.queries:
-            self._prove_and_materialise()
-            for command in self.intake.queries:
-                self.queries.answer(command, self._shared.clock.monotonic())
-            self.intake.queries.clear()
-
-    def _answer(self, reply_to: ReplyTo, reply: Reply) -> None:
-        value = self._shared.codec.encode(reply)
-        out = Out(reply_to.topic, reply_to.partition, reply.command_id.encode(), value)
-        self._shared.log.outgoing().send(out, _ignore)
-
-    def _flush_late(self) -> None:
-        for reply_to, reply in self._late:
-            self._answer(reply_to, reply)
-        self._late.clear()
-
-    def _reply_early(self, batch: Batch) -> None:
-        for record in batch.records:
-            cause = record.event.cause
-            if cause.answers and cause.reply_to is not None:
-                self._answer(cause.reply_to, machine.answer_of(record.event))
-
-    def _send_offer(self, queue: str, offer: TaskOffer) -> None:
-        value = self._shared.codec.encode(offer)
-        out = Out(f"{self._shared.log.app}.tasks.{queue}", -1, offer.workflow_id.encode(), value)
-        self._shared.log.outgoing().send(out, _ignore)
-
-    # -- ends --------------------------------------------------------------------------------------------------------
-
-    def _recover(self) -> None:
-        """Nothing unproven counts: discard it, keep the inputs, end every lane. What the log has, the next claim reads."""
-        self.state = State.RESTORING
-        lost = [batch for batch in (self._unproven, self._open) if batch is not None]
-        self._unproven = self._open = None
-        for batch in reversed(lost):
-            if not sabotaged("input_ignored"):
-                self.inbox.reports.extendleft(reversed(batch.reports))
-        self._late.clear()
-        self.turns.drop_dirty()
-        self.ground.give_up()
-        if sabotaged("input_ignored"):
-            self.ground.skip_below = self.intake.next_offset
-        self.ground.lanes = self._shared.log.lanes(self.number)
-
-    def _hand_over(self) -> None:
-        """Release cleanly: running steps are handed over, the next owner need not be careful."""
-        self._shared.log.inputs().unfollow(self.number)
-        self._prove_and_materialise()
-        batch = self._open = self._new_batch()
-        while self.inbox.reports:
-            self.intake.report(batch, self.inbox.reports.popleft())
-        running = self._shared.executor.running()
-        for key, row in list(self.ground.overlay.scan(STEPS, ())):
-            if isinstance(row, StepRow) and row.token in running:
-                over = StepHandedOver(str(key[2]), row.attempt, self._options.instance, self.inbox.request.grace_ms)
-                self.builder.take(batch, [Draft(str(key[0]), str(key[1]), over)])
-        self.builder.take(batch, [Draft("", "", PartitionReleased(self._options.instance))])
-        self._encode_footer(batch)
-        self.ground.lanes.begin(batch.pairs())
-        self.ground.lanes.commit()
-        failpoint("K24")
-        self.ground.overlay.commit()
-        self._unproven, self._open = batch, None
-        self._sent_at = self._shared.clock.monotonic()
-        self._prove_and_materialise()
-        self.ground.give_up()
-        self._end(State.STOPPED)
-        log.info("partition %d: released", self.number)
-
-
-def _ignore(problem: str) -> None:
-    """An answer that cannot be sent: its asker asks again."""
+        loop.turns.clear()
+        loop.ground.store.close()

@@ -35,7 +35,11 @@ def run_engine(
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
     sys.setswitchinterval(SWITCH_S)
     ending = stop or threading.Event()
-    options = EngineOptions(hand_over_ms=int(settings.grace_s * 1000))
+    options = EngineOptions(
+        hand_over_ms=int(settings.grace_s * 1000),
+        claims_back=settings.membership == "group",
+        evict_after_turn=settings.dev,
+    )
     directory = settings.state_dir / app.name
 
     def open_store(number: int, codec: Codec) -> PartitionStore:

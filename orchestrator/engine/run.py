@@ -19,7 +19,8 @@ from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
 from .options import EngineOptions
-from .partition import Partition, Shared, State
+from .partition import Partition, State
+from .shared import Shared
 from .supervisor import Supervisor
 from .turns import TurnGuard
 
@@ -117,7 +118,8 @@ class Engine:
         grace_ms = self.options.hand_over_ms
         for number in numbers:
             partition = self.partitions.get(number)
-            if partition is None:
+            if partition is None or partition.join(0.0):
+                self.partitions.pop(number, None)
                 self.log.membership().released(number)
             else:
                 partition.inbox.ask(Requests(release=True, grace_ms=grace_ms))

@@ -1,0 +1,396 @@
+"""The loop of one partition. `cycle` is the whole story in its order: decode, decide, apply, encode, commit, prove, materialise."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ..codec.records import CLAIM_KEY
+from ..core import machine
+from ..core.decide.decision import Draft
+from ..core.events import BatchFooter, PartitionReleased, StepHandedOver
+from ..core.rows import OUTBOX, RUNS, STEPS, RunRow, StepRow, run_key
+from ..core.values import BatchId, InputPosition
+from ..errors import LogGap
+from ..log.ports import Fenced, Wire
+from .answers import Answers
+from .batch import Batch
+from .builder import Builder
+from .clock import LogClock
+from .failpoints import failpoint
+from .intake import Intake
+from .outbox import Outbox
+from .overlay import FooterView
+from .ownership import ClaimLost, Ground
+from .queries import Queries
+from .sabotage import sabotaged
+from .shared import Shared
+from .steps import LocalSteps
+from .turns import Turns
+
+log = logging.getLogger(__name__)
+
+FOREVER_S = 100 * 365 * 86_400.0
+BUSY_S = 30.0
+
+
+class PartitionLoop:
+    """Works on what `ground` stands on. `begin` after every claim; an exception of `cycle` ends the claim (`abandon`)."""
+
+    def __init__(self, ground: Ground, shared: Shared) -> None:
+        self.ground = ground
+        self.deadline = float("inf")
+        self._shared = shared
+        self._options = shared.options
+        self.inbox = ground.inbox
+        self.answers = Answers(shared.log, shared.codec)
+        self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
+        self.turns = Turns(shared.registry, shared.guard, self._options.cached_runs, self._options.replay_slice)
+        self.builder = Builder(
+            ground.overlay, shared.codec, shared.registry, ground.settings, self._options, self.steps, self.turns
+        )
+        self.intake = Intake(ground, self.builder, self.steps, self._options)
+        self.queries = Queries(ground.overlay, self.turns, self.answers.send)
+        self._clock = LogClock(shared.clock)
+        self._unproven: Batch | None = None
+        self._open: Batch | None = None
+        self._sent_at = 0.0
+        self._batch_no = 0
+        self._footer_hash = b""
+        self._proven_at = 0.0
+        self._seen = 0
+        self._resting = False
+
+    # -- a claim's beginning -----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Our claim came back: from here on the state is the log's and this owner decides."""
+        ground, shared = self.ground, self._shared
+        ids = shared.log.topic_ids()
+        position = ground.position()
+        self._clock = LogClock(shared.clock, position.now_ms if position else 0)
+        self._batch_no = 0
+        self._footer_hash = ground.footer_hash()
+        self._unproven = self._open = None
+        self._seen = 0
+        at: InputPosition = ground.input_position(ids)
+        self._input = at
+        self.outbox = Outbox(shared.log.app, ids.partitions, shared.codec, shared.log.outgoing(), self.inbox)
+        self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
+        self.intake.begin(at.offset, ids.partitions)
+        _, end = shared.log.inputs().bounds(ground.number)
+        self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end)
+        self.inbox.drop_commands()
+        shared.log.inputs().follow(ground.number, at.offset, self.inbox.put_commands, self.inbox.commands_lost)
+        self.steps.perform(self.steps.resume(ground.overlay, self._options.instance))
+        self.outbox.send(ground.overlay.scan(OUTBOX, ()))
+        self.builder.later.update(dict.fromkeys(self.builder.open_runs()))
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def cycle(self) -> None:
+        """Decode, decide, apply, encode, commit, prove, materialise: one batch."""
+        self._wait_for_work()
+        self.deadline = self._shared.clock.monotonic() + BUSY_S
+        self._answer_queries()
+        batch = self._open = self._new_batch()
+        failpoint("K1")
+        self._decode_decide_apply(batch)
+        if self._nothing_to_commit(batch):
+            self._finish_without_commit(batch)
+            return
+        self._encode_footer(batch)
+        if sabotaged("store_before_commit"):
+            self.ground.store.write(dict(self.ground.overlay.peek_open()))
+        if sabotaged("effects_before_commit"):
+            self.steps.perform(batch.on_commit)
+        if sabotaged("reply_before_commit"):
+            self.answers.early(batch)
+        failpoint("K2")
+        self.ground.lanes.begin(batch.pairs())
+        failpoint("K7")
+        if not sabotaged("no_gate"):
+            # The gate: a transaction's end is sent only after the footer before it was read back.
+            self._prove_and_materialise()
+        failpoint("K8")
+        self.ground.lanes.commit()
+        failpoint("K9")
+        self.ground.overlay.commit()
+        self._unproven, self._open = batch, None
+        assert batch.footer is not None
+        self._footer_hash = batch.footer.hash
+        self._sent_at = self._shared.clock.monotonic()
+        self.steps.perform(batch.on_commit)
+
+    def _wait_for_work(self) -> None:
+        """Until an input is here or time asks for one; a footer that comes back meanwhile is materialised at once."""
+        while True:
+            if self._unproven is not None and self.inbox.tail:
+                self._prove_and_materialise()
+            if self._has_input():
+                return
+            if self._unproven is not None:
+                if not self.inbox.wait(self._options.prove_s):
+                    self._prove_and_materialise()
+                continue
+            if self.inbox.tail:
+                self._watch_for_others()
+            patience = self._patience()
+            self._resting = True
+            found = self.inbox.wait(patience)
+            self._resting = False
+            if not found:
+                return
+
+    def idle_for(self) -> float | None:
+        """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
+        with self.inbox.changed:
+            if not self._resting or not self.inbox.empty():
+                return None
+        now_ms = self._shared.clock.wall_ms()
+        moments = [(self.intake.next_due_ms() - now_ms) / 1000]
+        watch = self.steps.watches.next()
+        if watch is not None:
+            moments.append(watch - self._shared.clock.monotonic())
+        nearest = min(moments)
+        return nearest if nearest < FOREVER_S else float("inf")
+
+    def _has_input(self) -> bool:
+        inbox = self.inbox
+        return bool(
+            inbox.commands
+            or inbox.reports
+            or inbox.acks
+            or inbox.request.release
+            or inbox.slot_freed
+            or inbox.lost_from >= 0
+            or self.intake.queries
+            or self.builder.later
+            or self.builder.careful.waiting
+            or self.builder.careful.attempted
+            or self._patience() <= 0
+        )
+
+    def _patience(self) -> float:
+        """Seconds until time itself is an input, at most one."""
+        now = self._shared.clock.monotonic()
+        moments = [self.steps.watches.next(), self.queries.patience.next()]
+        waits = [moment - now for moment in moments if moment is not None]
+        due_ms = self.intake.next_due_ms() - self._clock.now_ms()
+        idle = self._proven_at + self._options.idle_footer_s - now if self._outbox_moved() else 1.0
+        return max(0.0, min([*waits, due_ms / 1000, idle, 1.0]))
+
+    def _outbox_moved(self) -> bool:
+        position = self.ground.position()
+        return position is not None and self.outbox.upto > position.outbox_upto
+
+    def _new_batch(self) -> Batch:
+        batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
+        no_turn_after = time.perf_counter() + self._options.batch_ms / 1000
+        return Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, no_turn_after)
+
+    def _decode_decide_apply(self, batch: Batch) -> None:
+        """Fill the batch, bounded in time and bytes: under load batches grow by themselves."""
+        if self.inbox.lost_from >= 0:
+            raise LogGap(
+                f"{self._shared.log.app}.commands/{self.ground.number}: the log begins at offset {self.inbox.lost_from}, the"
+                f" next command was {self.intake.next_offset}: commands were deleted before they were read."
+                " See `orchestrator partition repair`."
+            )
+        self._settle(batch)
+        if self._careful_turn(batch):
+            return
+        while self.inbox.reports and self._room(batch):
+            self.intake.report(batch, self.inbox.reports.popleft())
+        if self._room(batch):
+            self.intake.timers(batch)
+        for watch in self.steps.watches.due(self._shared.clock.monotonic()):
+            self.intake.watch(batch, watch)
+        if self.inbox.slot_freed or self.steps.wanting:
+            self.inbox.slot_freed = False
+            self.intake.want_slots(batch)
+        while self.builder.later and self._room(batch):
+            key = next(iter(self.builder.later))
+            del self.builder.later[key]
+            self.builder.wake(batch, key)
+        while self.inbox.commands and self._room(batch):
+            self.intake.command(batch, self.inbox.commands.popleft())
+            self.inbox.took_command()
+
+    def _room(self, batch: Batch) -> bool:
+        return batch.bytes < self._options.batch_bytes and time.perf_counter() < batch.no_turn_after
+
+    def _settle(self, batch: Batch) -> None:
+        acks = []
+        while self.inbox.acks:
+            acks.append(self.inbox.acks.popleft())
+        for unsent in self.outbox.settle(acks):
+            self.intake.unsent(batch, unsent)
+
+    def _careful_turn(self, batch: Batch) -> bool:
+        """In careful mode: record an attempt, or take the attempted turn, alone in its batch."""
+        careful = self.builder.careful
+        if careful.attempted is not None:
+            if self._unproven is not None:
+                self._prove_and_materialise()
+            key = careful.attempted
+            failpoint("careful")
+            self.builder.wake(batch, key)
+            careful.taken()
+            return True
+        if careful.waiting:
+            key = careful.next()
+            run: RunRow | None = self.ground.overlay.get(RUNS, run_key(*key))
+            if run is None or run.status != "running":
+                careful.drop(key)
+                return False
+            self.builder.take(batch, [careful.attempt(key, run)])
+            return True
+        return False
+
+    def _nothing_to_commit(self, batch: Batch) -> bool:
+        if not batch.empty:
+            return False
+        now = self._shared.clock.monotonic()
+        return not (self._outbox_moved() and now >= self._proven_at + self._options.idle_footer_s)
+
+    def _finish_without_commit(self, batch: Batch) -> None:
+        """Duplicates and queries leave no record: their answers need only what is proven already."""
+        self._open = None
+        self.answers.late += batch.answers
+        self.steps.perform([*batch.on_commit, *batch.on_proof])
+        if self._unproven is None:
+            self.answers.flush()
+
+    def _encode_footer(self, batch: Batch) -> None:
+        self._batch_no += 1
+        self._input = self._input._replace(offset=self.intake.next_offset)
+        self.builder.close(batch, self._footer_hash, self._input, self.outbox.upto)
+
+    # -- prove, materialise ------------------------------------------------------------------------------------------
+
+    def _prove_and_materialise(self) -> None:
+        """Wait until the footer of the committed batch came back; then, and only then, it is state and may be answered."""
+        batch = self._unproven
+        if batch is None:
+            return
+        footer_offset = self._prove(batch)
+        failpoint("K11")
+        self._materialise(batch, footer_offset)
+        failpoint("K13")
+
+    def _prove(self, batch: Batch) -> int:
+        """The offset of the batch's footer, read back by our own read_committed tail with every record before it."""
+        expected = [value for _, value in batch.pairs()]
+        if sabotaged("no_footer_check"):
+            self._seen = 0
+            with self.inbox.changed:
+                self.inbox.tail.clear()
+            return self.ground.log.tail().bounds(self.ground.number)[1] - 1
+        while True:
+            if not self.inbox.wait_tail(
+                max(0.0, self._sent_at + self._options.prove_s - self._shared.clock.monotonic())
+            ):
+                raise Fenced(f"footer {batch.batch_id} did not come back within {self._options.prove_s:.0f} s")
+            while self.inbox.tail:
+                wire = self.inbox.tail.popleft()
+                if wire.value != expected[self._seen]:
+                    self._foreign(wire)
+                self._seen += 1
+                if self._seen == len(expected):
+                    self._seen = 0
+                    return wire.offset
+
+    def _watch_for_others(self) -> None:
+        """Records while nothing of ours is under way: another owner's."""
+        while self.inbox.tail:
+            self._foreign(self.inbox.tail.popleft())
+
+    def _foreign(self, wire: Wire) -> None:
+        if wire.key == CLAIM_KEY:
+            event = self._shared.codec.decode_event(wire.key, wire.value).event
+            raise ClaimLost(
+                f"claimed by {getattr(event.body, 'instance', '?')} (claim {event.claim_no}, offset {wire.offset});"
+                " this engine stops working on it"
+            )
+        raise LogGap(f"{self.ground.where} offset {wire.offset}: a record that this owner did not write")
+
+    def _materialise(self, batch: Batch, footer_offset: int) -> None:
+        ground = self.ground
+        assert batch.footer is not None
+        machine.apply_footer(FooterView(ground.overlay), batch.footer, footer_offset + 1, ground.settings)
+        changes = ground.overlay.take_committed()
+        failpoint("K12")
+        ground.store.write(changes)
+        self._unproven = None
+        self._proven_at = self._shared.clock.monotonic()
+        self.turns.proven()
+        self.turns.trim()
+        self.steps.perform(batch.on_proof)
+        rows = [(key, row) for (family, key), row in changes.items() if family == OUTBOX and row is not None]
+        if rows:
+            self.outbox.send(sorted(rows))
+            failpoint("K23")
+        self.answers.late += batch.answers
+        self.answers.flush()
+        if batch.closed_runs:
+            self.queries.changed((event.workflow_id, event.run_id) for event in batch.closed_runs)
+        root = batch.footer.hash.hex()
+        note = f"{batch.batch_id.claim_no}/{batch.batch_id.batch_no} {root}"
+        self._shared.log.membership().commit_offset(self.ground.number, self._input_of(batch), note)
+
+    def _input_of(self, batch: Batch) -> int:
+        assert batch.footer is not None
+        body = batch.footer.event.body
+        assert isinstance(body, BatchFooter)
+        return body.position.offset
+
+    def _answer_queries(self) -> None:
+        """Between batches, from proven state."""
+        self.queries.expire(self._shared.clock.monotonic())
+        if self.intake.queries:
+            self._prove_and_materialise()
+            for command in self.intake.queries:
+                self.queries.answer(command, self._shared.clock.monotonic())
+            self.intake.queries.clear()
+
+    # -- a claim's end -----------------------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Nothing unproven counts: discard it, keep the inputs, end every lane. What the log has, the next claim reads."""
+        self.deadline = float("inf")
+        lost = [batch for batch in (self._unproven, self._open) if batch is not None]
+        self._unproven = self._open = None
+        for batch in reversed(lost):
+            if not sabotaged("input_ignored"):
+                self.inbox.reports.extendleft(reversed(batch.reports))
+        self.answers.late.clear()
+        self.turns.drop_dirty()
+        self.ground.give_up()
+        if sabotaged("input_ignored"):
+            self.ground.skip_below = self.intake.next_offset
+        self.ground.lanes = self._shared.log.lanes(self.ground.number)
+
+    def hand_over(self) -> None:
+        """Release cleanly: running steps are handed over, the next owner need not be careful."""
+        self._shared.log.inputs().unfollow(self.ground.number)
+        self._prove_and_materialise()
+        batch = self._open = self._new_batch()
+        while self.inbox.reports:
+            self.intake.report(batch, self.inbox.reports.popleft())
+        running = self._shared.executor.running()
+        for key, row in list(self.ground.overlay.scan(STEPS, ())):
+            if isinstance(row, StepRow) and row.token in running:
+                over = StepHandedOver(str(key[2]), row.attempt, self._options.instance, self.inbox.request.grace_ms)
+                self.builder.take(batch, [Draft(str(key[0]), str(key[1]), over)])
+        self.builder.take(batch, [Draft("", "", PartitionReleased(self._options.instance))])
+        self._encode_footer(batch)
+        self.ground.lanes.begin(batch.pairs())
+        self.ground.lanes.commit()
+        failpoint("K24")
+        self.ground.overlay.commit()
+        self._unproven, self._open = batch, None
+        self._sent_at = self._shared.clock.monotonic()
+        self._prove_and_materialise()
+        self.ground.give_up()
+        self.deadline = float("inf")

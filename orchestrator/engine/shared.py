@@ -1,0 +1,29 @@
+"""What the partitions of a process share: nothing of it belongs to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..codec.records import Codec
+from ..log.ports import Log
+from ..sdk.execution import StepExecutor
+from ..sdk.registry import Registry
+from ..store.rows import Store
+from .clock import Clock
+from .options import EngineOptions
+from .turns import TurnGuard
+
+
+class Shared(NamedTuple):
+    """The process's parts, as a partition needs them. `stopped(number, problem)` is told of a partition's end."""
+
+    log: Log
+    codec: Codec
+    registry: Registry
+    executor: StepExecutor
+    guard: TurnGuard
+    clock: Clock
+    options: EngineOptions
+    open_store: Callable[[int], Store]
+    stopped: Callable[[int, str], None]
