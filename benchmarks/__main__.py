@@ -1,4 +1,5 @@
-"""`make bench`: the floor and the engine in one run, interleaved; the last line is one JSON object, kept in docs/reports/.
+"""`make bench`: the floor and the engine in one run, interleaved; the last line is one JSON object, kept in
+docs/reports/.
 
 Figures of one run are for comparing with each other, not with another machine's.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import platform
 import re
@@ -51,7 +53,7 @@ def quantile(values: list[float], share: float) -> float:
 async def step_times(client: Client, steps: int) -> list[float]:
     """Milliseconds from one step of a run to its next."""
     ran = await client.execute(sequence, steps)
-    return [(later - earlier) * 1000 for earlier, later in zip(ran, ran[1:], strict=False)]
+    return [(later - earlier) * 1000 for earlier, later in itertools.pairwise(ran)]
 
 
 async def throughput(client: Client) -> float:

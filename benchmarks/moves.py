@@ -1,4 +1,6 @@
-"""How long a partition is without an owner when its engine is killed, and when it is asked to end (KIP-848, dynamic members)."""
+"""How long a partition is without an owner when its engine is killed, and when it is asked to end (KIP-848, dynamic
+members).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Durable execution on Kafka: workflows are ordinary sequential Python, every step is recorded before the next begins."""
+"""Durable execution on Kafka.
+
+Workflows are ordinary sequential Python, every step is recorded before the next begins.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,10 @@ class MissingHint(ConfigurationError):
 
 
 class StepFailed(OrchestratorError):
-    """A step failed for good. `type` names what it raised; as `__cause__` of the error itself where that is known here."""
+    """A step failed for good.
+
+    `type` names what it raised; as `__cause__` of the error itself where that is known here.
+    """
 
     def __init__(self, message: str, type: str = "StepFailed") -> None:
         super().__init__(message)

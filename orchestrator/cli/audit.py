@@ -13,8 +13,7 @@ from orchestrator.projections.audit import AuditOptions, Progress, verify
 from orchestrator.projections.audit_report import as_json, lines
 
 from . import exits
-from .output import Progress as Line
-from .output import dumps, output_option
+from .output import Progress as Line, dumps, output_option
 from .session import settings_of
 from .topics import log_config
 

@@ -1,4 +1,7 @@
-"""How an Avro body is framed on the wire: single-object encoding by default, the Confluent registry's format as a setting."""
+"""How an Avro body is framed on the wire.
+
+Single-object encoding by default, the Confluent registry's format as a setting.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,18 @@ class SingleObject:
     def split(self, value: bytes) -> tuple[bytes, int]:
         if value[:2] != SINGLE_OBJECT or len(value) < 10:
             raise UndecodableRecord(
-                f"not Avro single-object encoding: starts with {value[:2].hex() or 'nothing'}, expected c301 and a schema"
+                f"not Avro single-object encoding: starts with {value[:2].hex() or 'nothing'}, expected c301 and"
+                f" a schema"
                 " fingerprint (see schemas/)"
             )
         return value[2:10], 10
 
 
 class Confluent:
-    """The registry's wire format: 00, 4 bytes schema id big-endian, body. `ids` maps a fingerprint to the registry's id."""
+    """The registry's wire format: 00, 4 bytes schema id big-endian, body.
+
+    `ids` maps a fingerprint to the registry's id.
+    """
 
     def __init__(self, ids: Mapping[bytes, int]) -> None:
         self._ids = dict(ids)

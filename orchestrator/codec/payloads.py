@@ -16,8 +16,13 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
-from pydantic import ValidationError as InvalidValue
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError as InvalidValue,
+)
 
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import DoesNotRoundTrip, MissingHint, StepFailed, WorkflowFailed
@@ -136,7 +141,10 @@ class Signature:
         self.result: Adapter[Any] = adapter(hints["return"])
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, loose: bool = False) -> Payload:
-        """A call's arguments as a JSON object. Raises TypeError as the call itself would, DoesNotRoundTrip for a value."""
+        """A call's arguments as a JSON object.
+
+        Raises TypeError as the call itself would, DoesNotRoundTrip for a value.
+        """
         if not kwargs and len(args) == len(self._adapters):
             given: Mapping[str, Any] = dict(zip(self._adapters, args, strict=True))
         else:

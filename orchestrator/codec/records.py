@@ -1,6 +1,7 @@
 """Records to bytes and back. The fields of a NamedTuple in `core` and of its Avro record in `schemas/` are the same.
 
-The event hash is SHA-256(tag, length and bytes of the key, length and bytes of the value): no Avro is needed to verify it.
+The event hash is SHA-256(tag, length and bytes of the key, length and bytes of the value): no Avro is needed to
+verify it.
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ class Codec:
             return self._by_fingerprint[fingerprint]
         except KeyError:
             raise UndecodableRecord(
-                f"unknown schema {fingerprint.hex()}: written by a newer release, or not one of this application's records"
+                f"unknown schema {fingerprint.hex()}: written by a newer release, or not one of this"
+                f" application's records"
             ) from None
 
     def _read(self, value: bytes, kind: str) -> tuple[_Shape, dict[str, Any]]:

@@ -15,7 +15,10 @@ KINDS = ("commands", "events", "tasks", "rows")
 
 
 class Schema(NamedTuple):
-    """One `.avsc` file: `fingerprint` is CRC-64-AVRO of the canonical form as single-object encoding carries it (8 bytes, LE)."""
+    """One `.avsc` file.
+
+    `fingerprint` is CRC-64-AVRO of the canonical form as single-object encoding carries it (8 bytes, LE).
+    """
 
     kind: str
     name: str
@@ -33,7 +36,9 @@ def folder() -> Path:
 
 
 def fingerprint(text: str) -> bytes:
-    """CRC-64-AVRO of a schema's canonical form, little-endian, as the Avro specification's single-object encoding has it."""
+    """CRC-64-AVRO of a schema's canonical form, little-endian, as the Avro specification's single-object encoding
+    has it.
+    """
     canonical = fastavro.schema.to_parsing_canonical_form(json.loads(text))
     return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
 

@@ -1,4 +1,7 @@
-"""Commands: requests, imperative. From topics, from the engine's own steps and timers, and from workflow code during a turn."""
+"""Commands: requests, imperative.
+
+From topics, from the engine's own steps and timers, and from workflow code during a turn.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,15 @@ from .values import (
     StepOptions,
 )
 
-# --- from outside: clients, workers, other workflows -------------------------------------------------------------------
+# --- from outside: clients, workers, other workflows
+# -------------------------------------------------------------------
 
 
 class StartWorkflow(NamedTuple):
-    """Start a run. `version` 0 is the newest the owner has; `conflict` and `reuse` as semantics.md; times in ms, 0 none."""
+    """Start a run.
+
+    `version` 0 is the newest the owner has; `conflict` and `reuse` as semantics.md; times in ms, 0 none.
+    """
 
     workflow_type: str
     arguments: Payload = NOTHING
@@ -103,7 +110,10 @@ class ResolveStep(NamedTuple):
 
 
 class ReportChild(NamedTuple):
-    """A child's outcome, sent by its engine to the parent's partition: completed, failed, cancelled, terminated, started."""
+    """A child's outcome, sent by its engine to the parent's partition.
+
+    Completed, failed, cancelled, terminated, started.
+    """
 
     run_id: str
     step: str
@@ -116,7 +126,8 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, history, list, why, steps, dead_letters or code (a question to workflow code, named `name`).
+    `kind` is describe, result, history, list, why, steps, dead_letters or code (a question to workflow code, named
+    `name`).
     """
 
     kind: str
@@ -126,7 +137,8 @@ class QueryWorkflow(NamedTuple):
     wait_ms: int = 0
 
 
-# --- from the engine itself ---------------------------------------------------------------------------------------------
+# --- from the engine itself
+# ---------------------------------------------------------------------------------------------
 
 
 class FireTimer(NamedTuple):
@@ -138,8 +150,9 @@ class FireTimer(NamedTuple):
     due_at_ms: int
 
 
-# --- from workflow code, during a turn ----------------------------------------------------------------------------------
-# `path` and `n` are the identity fixed where the call is made: (task path, creation number within the task).
+# --- from workflow code, during a turn
+# ---------------------------------------------------------------------------------- `path` and `n` are the identity
+# fixed where the call is made: (task path, creation number within the task).
 
 
 class ScheduleStep(NamedTuple):
@@ -264,7 +277,10 @@ TurnCommand = (
 
 
 class Command(NamedTuple):
-    """A command with its envelope, as it travels on `<app>.commands`. `id` is a UUIDv7 or the user's idempotency key."""
+    """A command with its envelope, as it travels on `<app>.commands`.
+
+    `id` is a UUIDv7 or the user's idempotency key.
+    """
 
     id: str
     workflow_id: str

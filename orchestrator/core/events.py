@@ -1,4 +1,7 @@
-"""Events: committed facts, past tense, with their place on the log. The bodies are in `run_events` and `partition_events`."""
+"""Events: committed facts, past tense, with their place on the log.
+
+The bodies are in `run_events` and `partition_events`.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,10 @@ DELIVERABLE = (
 
 
 class Event(NamedTuple):
-    """A fact with its place. `seq` is 1..n in its run, 0 for the partition's records; times in ms of the log's clock."""
+    """A fact with its place.
+
+    `seq` is 1..n in its run, 0 for the partition's records; times in ms of the log's clock.
+    """
 
     workflow_id: str
     run_id: str

@@ -116,7 +116,10 @@ SILENCE = frozenset({"lease", "heartbeat", "start_to_close", "schedule_to_close"
 
 
 def decide(view: View, command: c.Command, context: Context) -> list[Draft]:
-    """A command's events, or the event of its rejection. Pure; a duplicate is not brought here (its answer is a row)."""
+    """A command's events, or the event of its rejection.
+
+    Pure; a duplicate is not brought here (its answer is a row).
+    """
     return DECIDE[type(command.body)](view, command, command.body, context)
 
 
@@ -126,7 +129,10 @@ def fire(view: View, workflow_id: str, timer: c.FireTimer, context: Context) -> 
 
 
 def apply(state: Changes, record: e.Record, settings: Settings) -> None:
-    """Fold one event into state: live, at restore and in an audit alike. A body without an entry raises KeyError: unknown means stop."""
+    """Fold one event into state: live, at restore and in an audit alike.
+
+    A body without an entry raises KeyError: unknown means stop.
+    """
     event = record.event
     fold = Fold(state, event, settings)
     if event.seq:

@@ -1,4 +1,7 @@
-"""The partition's own records: `seq` 0, outside any run's history, covered by the footer chain. One record type each."""
+"""The partition's own records: `seq` 0, outside any run's history, covered by the footer chain.
+
+One record type each.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The rule by which every reader of an events partition sees batches: buffered, shown at their footer, void before a claim.
+"""The rule by which every reader of an events partition sees batches: buffered, shown at their footer, void before a
+claim.
 
 Published in `schemas/README.md`; the engine's restore, clients, projections and audits all read by it.
 """
@@ -37,7 +38,8 @@ def root_of(hashes: Iterable[bytes]) -> bytes:
 
 
 class BatchAssembler:
-    """Feed it an events partition's records in order; it gives the batches. `footer_hash` is the last footer's before them.
+    """Feed it an events partition's records in order; it gives the batches. `footer_hash` is the last footer's before
+    them.
 
     With `skip_to_footer` the log's start offset is above 0: everything up to the first footer is skipped, once.
     """
@@ -53,7 +55,10 @@ class BatchAssembler:
         self._skipping = skip_to_footer
 
     def feed(self, record: Record, offset: int) -> Batch | None:
-        """The batch that `record` completes, if any. Raises LogGap, naming the offset, at anything that breaks the rule."""
+        """The batch that `record` completes, if any.
+
+        Raises LogGap, naming the offset, at anything that breaks the rule.
+        """
         body = record.event.body
         if self._skipping:
             self._skipping = not isinstance(body, BatchFooter | PartitionClaimed)

@@ -1,4 +1,5 @@
-"""Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s order here.
+"""Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
+order here.
 
 Families: meta, runs, steps, timers, outbox, dedup, index, history. A key is a tuple of strings and integers; the store
 encodes it so that byte order equals tuple order.
@@ -105,7 +106,10 @@ class ChildRow(NamedTuple):
 
 
 class TimerRow(NamedTuple):
-    """A timer, ordered by due time. `kind`: sleep, retry, lease, start_to_close, ... ; `ref` is the timer's or step's id."""
+    """A timer, ordered by due time. `kind`: sleep, retry, lease, start_to_close, ...
+
+    ; `ref` is the timer's or step's id.
+    """
 
     workflow_id: str
     run_id: str

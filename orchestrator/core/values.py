@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 
 class BlobRef(NamedTuple):
-    """Where a payload above the inline limit lies. `name` covers ciphertext or is keyed, never a plain hash of plaintext."""
+    """Where a payload above the inline limit lies.
+
+    `name` covers ciphertext or is keyed, never a plain hash of plaintext.
+    """
 
     store: str
     name: str
@@ -28,8 +31,8 @@ NOTHING = Payload()
 class Failure(NamedTuple):
     """An exception that crosses the log.
 
-    `type` is the built-in's or the declared error's name, or the class path of anything else; `details` holds a declared
-    error's fields as a JSON object; `retry_after_ms` is -1 unless the error named its own delay.
+    `type` is the built-in's or the declared error's name, or the class path of anything else; `details` holds a
+    declared error's fields as a JSON object; `retry_after_ms` is -1 unless the error named its own delay.
     """
 
     type: str
@@ -60,8 +63,8 @@ class ReplyTo(NamedTuple):
 class Cause(NamedTuple):
     """What an event was caused by: a command id, the record it came in, or nothing but the engine itself.
 
-    `answers` is true on exactly one event of a command's decision: the one whose `apply` stores the command's outcome for
-    duplicates and, when `reply_to` is set, queues the reply.
+    `answers` is true on exactly one event of a command's decision: the one whose `apply` stores the command's outcome
+    for duplicates and, when `reply_to` is set, queues the reply.
     """
 
     command_id: str = ""

@@ -1,4 +1,7 @@
-"""What leaves without a row: answers to queries and duplicates, repeated offers. A lost one is asked for, or made, again."""
+"""What leaves without a row: answers to queries and duplicates, repeated offers.
+
+A lost one is asked for, or made, again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A batch being built: sealed records, what they ask of the world once committed or proven, and what to put back if they are lost."""
+"""A batch being built.
+
+Sealed records, what they ask of the world once committed or proven, and what to put back if they are lost.
+"""
 
 from __future__ import annotations
 

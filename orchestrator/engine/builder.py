@@ -227,5 +227,8 @@ class Builder:
 
 
 def _evicts(run: RunRow) -> bool:
-    """At the desk every turn is followed by an eviction; of a long run every fiftieth, for each costs a whole replay."""
+    """At the desk every turn is followed by an eviction.
+
+    Of a long run every fiftieth, for each costs a whole replay.
+    """
     return run.steps_done <= 200 or run.steps_done % 50 == 0

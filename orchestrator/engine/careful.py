@@ -1,4 +1,7 @@
-"""Careful mode: after an unclean take-over each run's first turn is taken alone, its attempt recorded before it (design.md §4)."""
+"""Careful mode.
+
+After an unclean take-over each run's first turn is taken alone, its attempt recorded before it (design.md §4).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ class Careful:
     def begin(self, unclean: bool, now_ms: int, barrier: int) -> None:
         """A claim was won at `now_ms`; `unclean`: the owner before did not release.
 
-        In doubt are the runs that were there, and those that a command below offset `barrier` starts: it may have been read
-        by the owner that died of it.
+        In doubt are the runs that were there, and those that a command below offset `barrier` starts: it may have
+        been read by the owner that died of it.
         """
         self.on = unclean
         self.barrier = barrier if unclean else -1

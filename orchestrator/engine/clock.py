@@ -1,4 +1,7 @@
-"""The log's clock: max(wall clock, last + elapsed monotonic / 2). It never runs back, and a wall clock's jump back only slows it."""
+"""The log's clock: max(wall clock, last + elapsed monotonic / 2).
+
+It never runs back, and a wall clock's jump back only slows it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Moments that only this owner waits for and no log needs to know: re-offers, interruptions, local time-outs, callers' patience."""
+"""Moments that only this owner waits for and no log needs to know.
+
+Re-offers, interruptions, local time-outs, callers' patience.
+"""
 
 from __future__ import annotations
 

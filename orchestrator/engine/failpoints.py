@@ -1,8 +1,9 @@
-"""Fail points: `failpoint("K7")` marks a place where tests kill, stop or fail the process. Without a plan it does nothing.
+"""Fail points: `failpoint("K7")` marks a place where tests kill, stop or fail the process. Without a plan it does
+nothing.
 
-A plan is `ORCHESTRATOR_FAILPOINTS`, e.g. `K8:3:kill` or `K10:1:sleep=2,K4:2:raise`: at the third hit of K8 the process is
-SIGKILLed. With `ORCHESTRATOR_FAILPOINT_LOG` each point that fires is appended to that file first, so that a campaign can
-count what really happened.
+A plan is `ORCHESTRATOR_FAILPOINTS`, e.g. `K8:3:kill` or `K10:1:sleep=2,K4:2:raise`: at the third hit of K8 the
+process is SIGKILLed. With `ORCHESTRATOR_FAILPOINT_LOG` each point that fires is appended to that file first, so that
+a campaign can count what really happened.
 """
 
 from __future__ import annotations

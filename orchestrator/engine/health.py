@@ -1,4 +1,7 @@
-"""Probes over HTTP: `/startup`, `/ready`, `/live`. They carry states and numbers only; loopback unless told otherwise."""
+"""Probes over HTTP: `/startup`, `/ready`, `/live`.
+
+They carry states and numbers only; loopback unless told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from ..errors import ConfigurationError
 
 
 class Health(NamedTuple):
-    """What the probes say: started (every assigned partition has been owned once or parked), ready (all owned), live."""
+    """What the probes say.
+
+    Started (every assigned partition has been owned once or parked), ready (all owned), live.
+    """
 
     started: bool
     ready: bool
@@ -37,7 +43,8 @@ class HealthServer:
             self._server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
             raise ConfigurationError(
-                f"the health port {host}:{port} cannot be opened ({error.strerror}): set ORCHESTRATOR_HEALTH_PORT to another"
+                f"the health port {host}:{port} cannot be opened ({error.strerror}): set ORCHESTRATOR_HEALTH_PORT"
+                f" to another"
             ) from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)

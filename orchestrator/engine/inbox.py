@@ -1,4 +1,7 @@
-"""What waits for a partition's thread: commands, outcomes of its steps, records read back, acknowledgements, requests."""
+"""What waits for a partition's thread.
+
+Commands, outcomes of its steps, records read back, acknowledgements, requests.
+"""
 
 from __future__ import annotations
 

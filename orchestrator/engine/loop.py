@@ -1,4 +1,7 @@
-"""The loop of one partition. `cycle` is the whole story in its order: decode, decide, apply, encode, commit, prove, materialise."""
+"""The loop of one partition.
+
+`cycle` is the whole story in its order: decode, decide, apply, encode, commit, prove, materialise.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ BUSY_S = 30.0
 
 
 class PartitionLoop:
-    """Works on what `ground` stands on. `begin` after every claim; an exception of `cycle` ends the claim (`abandon`)."""
+    """Works on what `ground` stands on.
+
+    `begin` after every claim; an exception of `cycle` ends the claim (`abandon`).
+    """
 
     def __init__(self, ground: Ground, shared: Shared) -> None:
         self.ground = ground
@@ -193,7 +199,8 @@ class PartitionLoop:
         """Fill the batch, bounded in time and bytes: under load batches grow by themselves."""
         if self.inbox.lost_from >= 0:
             raise LogGap(
-                f"{self._shared.log.app}.commands/{self.ground.number}: the log begins at offset {self.inbox.lost_from}, the"
+                f"{self._shared.log.app}.commands/{self.ground.number}: the log begins at offset"
+                f" {self.inbox.lost_from}, the"
                 f" next command was {self.intake.next_offset}: commands were deleted before they were read."
                 " See `orchestrator partition repair`."
             )
@@ -270,7 +277,10 @@ class PartitionLoop:
     # -- prove, materialise ------------------------------------------------------------------------------------------
 
     def _prove_and_materialise(self) -> None:
-        """Wait until the footer of the committed batch came back; then, and only then, it is state and may be answered."""
+        """Wait until the footer of the committed batch came back.
+
+        Then, and only then, it is state and may be answered.
+        """
         batch = self._unproven
         if batch is None:
             return
@@ -357,7 +367,10 @@ class PartitionLoop:
     # -- a claim's end -----------------------------------------------------------------------------------------------
 
     def abandon(self) -> None:
-        """Nothing unproven counts: discard it, keep the inputs, end every lane. What the log has, the next claim reads."""
+        """Nothing unproven counts: discard it, keep the inputs, end every lane.
+
+        What the log has, the next claim reads.
+        """
         self.deadline = float("inf")
         lost = [batch for batch in (self._unproven, self._open) if batch is not None]
         self._unproven = self._open = None

@@ -17,8 +17,8 @@ def new_instance() -> str:
 class EngineOptions:
     """Seconds end in `_s`, milliseconds in `_ms`.
 
-    A batch takes no new turn after `batch_ms` and stays below `batch_bytes`. `cached_runs` coroutines stay in memory (0:
-    every await evicts and replays). `prove_s` is how long a footer may take to be read back before the partition is
+    A batch takes no new turn after `batch_ms` and stays below `batch_bytes`. `cached_runs` coroutines stay in memory
+    (0: every await evicts and replays). `prove_s` is how long a footer may take to be read back before the partition is
     claimed again; `hang_s` how long a restore may stand still before it is reported.
     """
 
@@ -42,4 +42,7 @@ class EngineOptions:
     retention_ms: int = 30 * 86_400_000
     evict_after_turn: bool = False
     claims_back: bool = False
-    """Whether a partition that another owner claimed is claimed again: the group says whose it is, a static map never changes."""
+    """Whether a partition that another owner claimed is claimed again.
+
+    The group says whose it is, a static map never changes.
+    """

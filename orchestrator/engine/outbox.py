@@ -1,4 +1,7 @@
-"""The outbox of one partition: proven rows go out in order; `upto` is the last batch whose every row was acknowledged or failed."""
+"""The outbox of one partition.
+
+Proven rows go out in order; `upto` is the last batch whose every row was acknowledged or failed.
+"""
 
 from __future__ import annotations
 

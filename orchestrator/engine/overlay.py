@@ -1,7 +1,7 @@
 """State as of the last applied event: the store, and above it what the log does not yet prove.
 
-Two layers: `committed`, a batch whose transaction returned OK and whose footer was not read back yet, and `open`, the batch
-being built. Only what is proven moves into the store.
+Two layers: `committed`, a batch whose transaction returned OK and whose footer was not read back yet, and `open`, the
+batch being built. Only what is proven moves into the store.
 """
 
 from __future__ import annotations

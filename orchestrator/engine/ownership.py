@@ -1,4 +1,7 @@
-"""Owning a partition: restore, initialise every lane, claim, and read the log until one's own claim comes back (design.md §4)."""
+"""Owning a partition.
+
+Restore, initialise every lane, claim, and read the log until one's own claim comes back (design.md §4).
+"""
 
 from __future__ import annotations
 
@@ -124,8 +127,10 @@ class Ground:
                 self.store.clear()
             elif found != mine and self.store.get(META, POSITION_KEY) is not None:
                 raise LogReplaced(
-                    f"{self.where}: this state was folded from topic {found['events']} of cluster {found['cluster']}, the"
-                    f" topic is now {ids.events} of {ids.cluster_id}. If the topic was re-created on purpose, delete the"
+                    f"{self.where}: this state was folded from topic {found['events']} of cluster"
+                    f" {found['cluster']}, the"
+                    f" topic is now {ids.events} of {ids.cluster_id}. If the topic was re-created on purpose,"
+                    f" delete the"
                     " state directory; if the cluster was moved, see `orchestrator topics adopt`."
                 )
         self.store.set_hint("identity", json.dumps(mine).encode())
@@ -207,7 +212,8 @@ class Ground:
         """The next record read back. Raises HangingTransaction when none comes for `hang_s`."""
         if not self.inbox.wait_tail(self.options.hang_s):
             raise HangingTransaction(
-                f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must follow: an open"
+                f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must"
+                f" follow: an open"
                 " transaction hides them. See docs/runbook.md, hung transaction."
             )
         return self.inbox.tail.popleft()

@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
 PASSING = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable)
-"""Troubles that may pass: a full disk, a hidden log, a broker that is away. The partition stands still and tries again."""
+"""Troubles that may pass: a full disk, a hidden log, a broker that is away.
+
+The partition stands still and tries again.
+"""
 
 
 class State(enum.Enum):

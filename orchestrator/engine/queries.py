@@ -1,4 +1,7 @@
-"""Queries: answered between batches from proven state, without event, row or dedup. A lost answer is asked for again."""
+"""Queries: answered between batches from proven state, without event, row or dedup.
+
+A lost answer is asked for again.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +127,10 @@ class Queries:
         if run.status in CLOSED:
             return f"it is {run.status}"
         if run.status == "parked":
-            return f"parked ({run.parked_kind}): {run.parked_message}; after a fix: orchestrator workflow retry {workflow_id}"
+            return (
+                f"parked ({run.parked_kind}): {run.parked_message}; after a fix: orchestrator workflow retry"
+                f" {workflow_id}"
+            )
         if run.status == "delayed":
             return "its start delay is not over"
         if not self._turns.has_code(run):

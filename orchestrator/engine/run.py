@@ -74,7 +74,10 @@ class Engine:
         self.log.membership().start(self._assigned, self._revoked)
 
     def stop(self, grace_s: float = 30.0) -> None:
-        """Release every partition, wait for running steps up to `grace_s`, report them, end. A second call does nothing."""
+        """Release every partition, wait for running steps up to `grace_s`, report them, end.
+
+        A second call does nothing.
+        """
         if self._stopping.is_set():
             return
         self._stopping.set()

@@ -33,7 +33,10 @@ class StepRef(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """A deadline of a step: `kind` is start_to_close, heartbeat, interrupted, again or offer; `token` guards against later attempts."""
+    """A deadline of a step.
+
+    `kind` is start_to_close, heartbeat, interrupted, again or offer; `token` guards against later attempts.
+    """
 
     kind: str
     ref: StepRef
@@ -173,7 +176,10 @@ class LocalSteps:
     # -- after a claim -----------------------------------------------------------------------------------------------
 
     def resume(self, view: View, mine: str) -> list[Effect]:
-        """Every pending step of the partition, as its row and this process know it: begin, keep, wait out, or want a slot."""
+        """Every pending step of the partition, as its row and this process know it.
+
+        Begin, keep, wait out, or want a slot.
+        """
         self.watches.clear()
         self.wanting.clear()
         running = self.executor.running()

@@ -1,4 +1,7 @@
-"""Runs whose coroutines are in memory: loaded by replay, woken one delivery at a time, evicted when memory is wanted."""
+"""Runs whose coroutines are in memory.
+
+Loaded by replay, woken one delivery at a time, evicted when memory is wanted.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ class TurnGuard:
             self._armed[threading.get_ident()] = time.monotonic() + self._limit_s
 
     def disarm(self) -> bool:
-        """It ended; whether it was too long. Under the lock that `arm` takes: the exception can only land in between."""
+        """It ended; whether it was too long.
+
+        Under the lock that `arm` takes: the exception can only land in between.
+        """
         thread = threading.get_ident()
         with self._lock:
             self._armed.pop(thread, None)
@@ -108,7 +114,10 @@ class Turns:
             loaded.deliveries.append(event)
 
     def next(self, view: View, key: RunKey, run: RunRow) -> Taken | None:
-        """Take the run's next turn, if it has a delivery that its code has not seen. `replaying(key)` tells a slice's end."""
+        """Take the run's next turn, if it has a delivery that its code has not seen.
+
+        `replaying(key)` tells a slice's end.
+        """
         loaded = self._runs.get(key)
         if loaded is None:
             loaded = self._load(view, key, run)

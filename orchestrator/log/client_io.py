@@ -1,4 +1,7 @@
-"""What callers and workers need: a producer of commands, a reader of one reply partition, a member of a task queue's group."""
+"""What callers and workers need.
+
+A producer of commands, a reader of one reply partition, a member of a task queue's group.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ class ClientIo:
     """One caller's connection: sends commands, hears one partition of the replies topic from its end on."""
 
     def __init__(self, config: LogConfig, on_reply: Callable[[bytes], None]) -> None:
-        """Returns when replies to whatever is sent from now on will be heard. Raises KafkaUnavailable, ConfigurationError."""
+        """Returns when replies to whatever is sent from now on will be heard.
+
+        Raises KafkaUnavailable, ConfigurationError.
+        """
         topics = admin(config).list_topics(timeout=ASK_S).topics
         commands, replies = (topics.get(config.topic(name)) for name in ("commands", "replies"))
         if commands is None or replies is None:
@@ -68,7 +74,10 @@ class ClientIo:
 
 
 class TaskConsumer:
-    """A member of the groups of task queues; an offer is acknowledged as it is handed over (the engine offers it again)."""
+    """A member of the groups of task queues.
+
+    An offer is acknowledged as it is handed over (the engine offers it again).
+    """
 
     def __init__(self, app: str, settings: Settings) -> None:
         config = LogConfig.of(settings, app)

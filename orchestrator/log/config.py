@@ -1,4 +1,7 @@
-"""How to reach an application's log. Secrets of `options` never appear in a repr; librdkafka's own log goes to `logging`."""
+"""How to reach an application's log.
+
+Secrets of `options` never appear in a repr; librdkafka's own log goes to `logging`.
+"""
 
 from __future__ import annotations
 

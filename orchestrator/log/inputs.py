@@ -1,4 +1,7 @@
-"""The commands partitions, read from the footer's position on. A position below the log's start is a loss and is told."""
+"""The commands partitions, read from the footer's position on.
+
+A position below the log's start is a loss and is told.
+"""
 
 from __future__ import annotations
 

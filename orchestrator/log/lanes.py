@@ -1,4 +1,7 @@
-"""Transactional producers of one partition: begin, commit, and nothing else. An epoch never sends an abort (design.md §4)."""
+"""Transactional producers of one partition: begin, commit, and nothing else.
+
+An epoch never sends an abort (design.md §4).
+"""
 
 from __future__ import annotations
 

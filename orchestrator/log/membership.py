@@ -1,4 +1,7 @@
-"""Which partitions are mine: a group (classic or KIP-848), or a static map. Membership decides who tries; claims decide who owns."""
+"""Which partitions are mine: a group (classic or KIP-848), or a static map.
+
+Membership decides who tries; claims decide who owns.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ Revoked = Callable[[Sequence[int], bool], None]
 
 
 class _Offsets:
-    """Group offsets for tools and witnesses: the newest of each partition, once a second, never ahead of a proven footer."""
+    """Group offsets for tools and witnesses.
+
+    The newest of each partition, once a second, never ahead of a proven footer.
+    """
 
     def __init__(self, topic: str) -> None:
         self._topic = topic

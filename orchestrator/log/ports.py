@@ -1,4 +1,7 @@
-"""Ports of the log: what the engine needs from Kafka. `orchestrator/log/ports.py` is this file; Kafka and memory implement it."""
+"""Ports of the log: what the engine needs from Kafka.
+
+`orchestrator/log/ports.py` is this file; Kafka and memory implement it.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +36,30 @@ class Fenced(Exception):
 
 
 class Lanes(Protocol):
-    """The transactional producers of one partition, always used in order. Every error but `init`'s is final: claim again."""
+    """The transactional producers of one partition, always used in order.
+
+    Every error but `init`'s is final: claim again.
+    """
 
     names: tuple[str, ...]
 
     def init(self, extra: Sequence[str] = ()) -> None:
-        """`init_transactions` on every lane in order, then on `extra` (lanes named in the last claim found). Retried inside."""
+        """`init_transactions` on every lane in order, then on `extra` (lanes named in the last claim found).
+
+        Retried inside.
+        """
 
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:
-        """Begin a transaction on the next lane, produce (key, value) records to events[p] and flush. No EndTxn is sent."""
+        """Begin a transaction on the next lane, produce (key, value) records to events[p] and flush.
+
+        No EndTxn is sent.
+        """
 
     def commit(self) -> None:
-        """Send EndTxn(commit) of the transaction begun. Returns when the broker said OK; raises Fenced on anything else."""
+        """Send EndTxn(commit) of the transaction begun.
+
+        Returns when the broker said OK; raises Fenced on anything else.
+        """
 
     def close(self) -> None:
         """Drop every producer without abort."""
@@ -54,7 +69,10 @@ class Tail(Protocol):
     """The process's read_committed reader of owned events partitions."""
 
     def follow(self, partition: int, offset: int, sink: Callable[[Sequence[Wire]], None]) -> None:
-        """Deliver records of events[partition] from `offset` to `sink`, in order, from the reader's thread. `sink` never blocks long."""
+        """Deliver records of events[partition] from `offset` to `sink`, in order, from the reader's thread.
+
+        `sink` never blocks long.
+        """
 
     def unfollow(self, partition: int) -> None: ...
 
@@ -88,14 +106,20 @@ class Outgoing(Protocol):
     """The process's one idempotent producer: outbox rows, replies, offsets' metadata go elsewhere."""
 
     def send(self, record: Out, done: Callable[[str], None]) -> None:
-        """Queue; `done("")` once acknowledged, `done(reason)` when it can never be sent (missing topic, too large). From the producer's thread."""
+        """Queue; `done("")` once acknowledged, `done(reason)` when it can never be sent (missing topic, too large).
+
+        From the producer's thread.
+        """
 
 
 class Membership(Protocol):
     """Which partitions are mine: a group (classic or KIP-848) or a static map."""
 
     def start(self, assigned: Callable[[Sequence[int]], None], revoked: Callable[[Sequence[int], bool], None]) -> None:
-        """Callbacks from its own thread: `revoked(partitions, lost)`; a revoke waits until `released(p)` was called for each, or its deadline."""
+        """Callbacks from its own thread.
+
+        `revoked(partitions, lost)`; a revoke waits until `released(p)` was called for each, or its deadline.
+        """
 
     def released(self, partition: int) -> None: ...
 

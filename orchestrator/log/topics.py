@@ -57,7 +57,8 @@ def admin(config: LogConfig) -> AdminClient:
         client.list_topics(timeout=ASK_S)
     except KafkaException as error:
         raise KafkaUnavailable(
-            f"no Kafka answers at {config.bootstrap} ({error.args[0].str()}): start one (`orchestrator kafka start`) or set"
+            f"no Kafka answers at {config.bootstrap} ({error.args[0].str()}): start one (`orchestrator kafka"
+            f" start`) or set"
             " ORCHESTRATOR_BOOTSTRAP"
         ) from error
     return client
@@ -66,7 +67,10 @@ def admin(config: LogConfig) -> AdminClient:
 def init_topics(
     config: LogConfig, partitions: int, queues: Sequence[str] = (), replication_factor: int = 0
 ) -> list[str]:
-    """Create what is missing; returns the names created. Raises ConfigurationError when a count differs from the log's."""
+    """Create what is missing; returns the names created.
+
+    Raises ConfigurationError when a count differs from the log's.
+    """
     client = admin(config)
     metadata = client.list_topics(timeout=ASK_S)
     replicas = replication_factor or min(3, len(metadata.brokers))
@@ -137,7 +141,8 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
     commands, events = (described[name] for name in names)
     if len(commands.partitions) != len(events.partitions):
         raise ConfigurationError(
-            f"{config.app}.commands has {len(commands.partitions)} partitions, {config.app}.events {len(events.partitions)}:"
+            f"{config.app}.commands has {len(commands.partitions)} partitions, {config.app}.events"
+            f" {len(events.partitions)}:"
             " they must be equal. Partitions are added by `orchestrator topics grow` alone."
         )
     cluster = client.describe_cluster(request_timeout=ASK_S).result()

@@ -6,8 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from ..core import events as e
-from ..core import ids
+from ..core import events as e, ids
 from ..core.events import BatchFooter, Event, Record
 from ..core.values import InputPosition
 

@@ -1,4 +1,7 @@
-"""Durable calls of workflow code: coroutines whose identity is fixed where they are made, and whose command is issued when awaited."""
+"""Durable calls of workflow code.
+
+Coroutines whose identity is fixed where they are made, and whose command is issued when awaited.
+"""
 
 from __future__ import annotations
 

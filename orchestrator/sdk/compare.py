@@ -1,12 +1,14 @@
-"""Divergence: the set of commands that a replayed turn issues against the set that history recorded. Order within is free."""
+"""Divergence: the set of commands that a replayed turn issues against the set that history recorded.
+
+Order within is free.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core import commands as c
-from ..core import events as e
+from ..core import commands as c, events as e
 from ..core.ids import step_id
 
 if TYPE_CHECKING:
@@ -76,7 +78,10 @@ def _differs(command: Any, body: Any, registry: Registry) -> str:
             return _what(command)
         code = registry.step(command.name)
         if code is not None and code.compare_arguments and not code.signature.equal(command.arguments, body.arguments):
-            return f"{_what(command)} with other arguments: {_short(command.arguments.data)}, not {_short(body.arguments.data)}"
+            return (
+                f"{_what(command)} with other arguments: {_short(command.arguments.data)}, not"
+                f" {_short(body.arguments.data)}"
+            )
     elif isinstance(command, c.StartChild):
         if command.workflow_type != body.workflow_type:
             return _what(command)
@@ -109,7 +114,8 @@ def _verdict(place: Place, expected: str, actual: str, site: str) -> c.ParkRun:
     where = f"{place[0]} {place[1]}".strip()
     return c.ParkRun(
         "diverged",
-        f"at {where}: history has {expected}, the code now does {actual}. Deploy code that does what history has, or keep"
+        f"at {where}: history has {expected}, the code now does {actual}. Deploy code that does what history has,"
+        f" or keep"
         " the older version with @workflow.older(version=...); then `orchestrator workflow retry`",
         site,
     )

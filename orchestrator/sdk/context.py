@@ -40,7 +40,10 @@ class RunContext:
         return self._named[name]
 
     def drawn(self, loop: RunLoop) -> _random.Random:
-        """From (seed, task path, number of the task's last step, n-th draw since): a new draw shifts nothing beyond the next step."""
+        """From (seed, task path, number of the task's last step, n-th draw since).
+
+        A new draw shifts nothing beyond the next step.
+        """
         identity = loop.identity()
         identity.draws += 1
         return _random.Random(self._digest(f"{identity.path}/{identity.last_step}/{identity.draws}"))

@@ -1,4 +1,7 @@
-"""Workflow code has no sockets, processes, writing files, threads or real sleeps: an audit hook catches them while a run's loop is current."""
+"""Workflow code has no sockets, processes, writing files, threads or real sleeps.
+
+An audit hook catches them while a run's loop is current.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""A workflow is a deterministic asyncio event loop: this loop. It runs until idle; time moves only by deliveries from the log.
+"""A workflow is a deterministic asyncio event loop: this loop. It runs until idle; time moves only by deliveries from
+the log.
 
-Everything here hashes by creation number, because asyncio iterates sets of tasks and futures, and addresses differ between
-processes. A forbidden act sets the run's verdict first and raises second, so that swallowing the exception changes nothing.
+Everything here hashes by creation number, because asyncio iterates sets of tasks and futures, and addresses differ
+between processes. A forbidden act sets the run's verdict first and raises second, so that swallowing the exception
+changes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ class Overlong(BaseException):
 
 
 class Identity:
-    """A task's place in the tree of tasks: its path, and counters of what it made. Fixed by creation order, never by address."""
+    """A task's place in the tree of tasks: its path, and counters of what it made.
+
+    Fixed by creation order, never by address.
+    """
 
     __slots__ = ("children", "draws", "last_step", "made", "path")
 
@@ -166,7 +171,8 @@ class RunLoop(asyncio.AbstractEventLoop):
             site = call_site()
             self.verdict = ParkRun(
                 "forbidden",
-                f"workflow code may not do this: {what} (at {site}). It would not come out the same in a replay: do it in"
+                f"workflow code may not do this: {what} (at {site}). It would not come out the same in a replay:"
+                f" do it in"
                 " a step",
                 site,
             )
@@ -288,12 +294,14 @@ def _forbidden(name: str) -> Any:
 
 
 for _name in (
-    "add_reader", "add_signal_handler", "add_writer", "call_soon_threadsafe", "close", "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe",
-    "create_connection", "create_datagram_endpoint", "create_server", "create_unix_connection", "create_unix_server",
-    "getaddrinfo", "getnameinfo", "remove_reader", "remove_signal_handler", "remove_writer", "run_forever",
-    "run_in_executor", "run_until_complete", "sendfile", "set_exception_handler", "get_exception_handler", "set_default_executor", "set_task_factory", "get_task_factory", "shutdown_asyncgens", "shutdown_default_executor", "sock_accept",
-    "sock_connect", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile", "sock_sendto",
-    "start_tls", "stop", "subprocess_exec", "subprocess_shell",
+    "add_reader", "add_signal_handler", "add_writer", "call_soon_threadsafe", "close", "connect_accepted_socket",
+    "connect_read_pipe", "connect_write_pipe", "create_connection", "create_datagram_endpoint", "create_server",
+    "create_unix_connection", "create_unix_server", "getaddrinfo", "getnameinfo", "remove_reader",
+    "remove_signal_handler", "remove_writer", "run_forever", "run_in_executor", "run_until_complete", "sendfile",
+    "set_exception_handler", "get_exception_handler", "set_default_executor", "set_task_factory",
+    "get_task_factory", "shutdown_asyncgens", "shutdown_default_executor", "sock_accept", "sock_connect",
+    "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile", "sock_sendto", "start_tls",
+    "stop", "subprocess_exec", "subprocess_shell",
 ):  # fmt: skip
     setattr(RunLoop, _name, _forbidden(_name))
 RunLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]

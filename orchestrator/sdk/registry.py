@@ -77,6 +77,7 @@ class Registry:
     def _check_same(kind: str, name: str, known: Any, code: Any) -> None:
         if known is not None and known.fn.__module__ != code.fn.__module__:
             raise ConfigurationError(
-                f"{kind} {name!r} is defined in {known.fn.__module__} and again in {code.fn.__module__}: give one of them"
+                f"{kind} {name!r} is defined in {known.fn.__module__} and again in {code.fn.__module__}: give one"
+                f" of them"
                 " another name="
             )

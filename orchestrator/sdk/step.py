@@ -1,4 +1,7 @@
-"""Steps: what is recorded. Inside a run a call becomes a durable step; anywhere else it is a plain call of the function."""
+"""Steps: what is recorded.
+
+Inside a run a call becomes a durable step; anywhere else it is a plain call of the function.
+"""
 
 from __future__ import annotations
 
@@ -168,12 +171,16 @@ def step_info() -> StepInfo:
 
 
 async def run_step(code: StepCode, arguments: Payload, info: StepInfo) -> Payload:
-    """Carry a step out: decode its arguments, call it, encode its result with the round-trip check. Raises what it raises."""
+    """Carry a step out: decode its arguments, call it, encode its result with the round-trip check.
+
+    Raises what it raises.
+    """
     args, kwargs = code.signature.unbind(arguments)
     if code.is_method:
         if code.bound is None:
             raise ConfigurationError(
-                f"step {code.name} is a method of {code.owner}: give this process its object with app.bind({code.owner}(...))"
+                f"step {code.name} is a method of {code.owner}: give this process its object with"
+                f" app.bind({code.owner}(...))"
             )
         args = (code.bound, *args)
     token = _info.set(info)
@@ -240,7 +247,8 @@ class Step(Generic[P, R_co]):
         self: _Unary[T, R], items: Iterable[T], *, concurrency: int = ..., on_error: Literal["collect"]
     ) -> Coroutine[None, None, list[R | Failed]]: ...
     def map(self: Any, items: Iterable[Any], *, concurrency: int = 0, on_error: str = "fail") -> Any:
-        """One step an item, at most `concurrency` at once (0: all); each commits by itself. Results in the items' order.
+        """One step an item, at most `concurrency` at once (0: all); each commits by itself. Results in the items'
+        order.
 
         `fail` raises the first error and cancels the rest; `collect` puts `Failed` in its place.
         """

@@ -1,4 +1,7 @@
-"""A run in memory: one delivery, one turn. Live it issues commands; in replay it must issue those that history recorded."""
+"""A run in memory: one delivery, one turn.
+
+Live it issues commands; in replay it must issue those that history recorded.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +160,8 @@ class LiveRun:
                 return called.code.signature.result.decode(result)
             except DoesNotRoundTrip as error:
                 raise Divergence(
-                    f"the recorded result of {called.describe()} (at {called.call_site}) no longer fits its return hint: {error}"
+                    f"the recorded result of {called.describe()} (at {called.call_site}) no longer fits its"
+                    f" return hint: {error}"
                 ) from error
         return adapter(Any).decode(result)
 

@@ -1,4 +1,7 @@
-"""One RocksDB per partition: raw mode, WAL on and not synced (the Kafka log is the write-ahead log), one write batch a commit."""
+"""One RocksDB per partition.
+
+Raw mode, WAL on and not synced (the Kafka log is the write-ahead log), one write batch a commit.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ class PartitionStore:
     """The rows of one partition on disk. Not thread-safe: the partition's thread owns it."""
 
     def __init__(self, directory: Path, codec: Codec) -> None:
-        """Opens or makes `directory`. Raises StoreError when it is locked by another process, corrupt or not writable."""
+        """Opens or makes `directory`.
+
+        Raises StoreError when it is locked by another process, corrupt or not writable.
+        """
         self.directory = directory
         self._rows = RowCodec(codec)
         self._cache: OrderedDict[tuple[str, Key], Any] = OrderedDict()

@@ -1,6 +1,8 @@
-"""An application with its engine in this process, on the log in memory: no broker, and time skips to whatever is due next.
+"""An application with its engine in this process, on the log in memory: no broker, and time skips to whatever is due
+next.
 
-Every turn is followed by an eviction, so that each await is also a replay: code that does not repeat itself is found here.
+Every turn is followed by an eviction, so that each await is also a replay: code that does not repeat itself is found
+here.
 """
 
 from __future__ import annotations
@@ -74,9 +76,7 @@ class Environment(Client):
         self._clock = clock
 
     @contextmanager
-    def replace(
-        self, step: Step[P, R], fake: Callable[P, R | Coroutine[Any, Any, R]], /
-    ) -> Iterator[None]:
+    def replace(self, step: Step[P, R], fake: Callable[P, R | Coroutine[Any, Any, R]], /) -> Iterator[None]:
         """Run `fake` in the place of a step for the time of the block."""
         self._executor.replace(step.code.name, fake)
         try:

@@ -1,4 +1,5 @@
-"""A Kafka in memory with the same transaction semantics: epochs, open transactions that hide what follows, markers with offsets.
+"""A Kafka in memory with the same transaction semantics: epochs, open transactions that hide what follows, markers
+with offsets.
 
 Faults are hooks: `on_commit` may say that a commit fails before or after it took effect, as a network may.
 """
@@ -86,7 +87,10 @@ class MemoryCluster:
         self.topics: dict[str, Topic] = {}
         self.max_message_bytes = max_message_bytes
         self.on_commit: Callable[[str], str] = lambda name: ""
-        """Asked at every commit with the transactional id: "" works, "lost" fails before, "unknown" fails after it took effect."""
+        """Asked at every commit with the transactional id.
+
+        "" works, "lost" fails before, "unknown" fails after it took effect.
+        """
         self._transactional: dict[str, Transactional] = {}
 
     def create(self, name: str, partitions: int) -> Topic:

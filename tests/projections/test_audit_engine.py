@@ -18,11 +18,11 @@ from orchestrator.core.values import Payload, ReplyTo
 from orchestrator.engine.run import Engine
 from orchestrator.log.ports import Out
 from orchestrator.projections.audit import AuditOptions, verify
+from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import state_hash
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
-from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.threads import ThreadExecutor
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, StatePosition, check, replies_of
 from tests.oracle.raw import RawRecord

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.worker.build import executor_of
 from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.worker.build import executor_of
 from orchestrator.worker.executor import StepProcessFailed
 from orchestrator.worker.loading import load_app
 

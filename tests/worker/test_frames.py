@@ -7,8 +7,8 @@ import random
 import pytest
 
 from orchestrator.core.values import BlobRef, Failure, Payload
-from orchestrator.worker import frames
 from orchestrator.sdk.execution import StepCall
+from orchestrator.worker import frames
 from orchestrator.worker.frames import BrokenFrame, FrameReader
 
 CALL = StepCall(
