@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -135,7 +136,8 @@ class Stage:
 
 
 async def conduct(stage: Stage) -> Outcome:
-    """Start the run, watch it, and wait for what it returns."""
+    """Start the run, watch it, and wait for what it returns; from here on Ctrl-C is heard again."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     settings = Settings(bootstrap=stage.bootstrap)
     options = ClientOptions(timeout_s=90.0, parked="raise")
     async with Client.connect(app, settings, options=options) as client:
@@ -160,11 +162,11 @@ def prepare(stack: ExitStack, wishes: Wishes) -> Stage:
     """Start Kafka and, unless there is an endpoint, the model server; create the topics."""
     found = take_inventory(wishes.limit, wishes.seed)
     plan = Plan.of(wishes, len(found.names))
-    directory = ROOT / ".orchestrator" / "demo" / time.strftime("%Y%m%d-%H%M%S")
+    directory = ROOT / ".orchestrator" / "demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     try:
         directory.mkdir(parents=True)
     except OSError as error:
-        raise DemoFailed(f"{directory} cannot be created ({error}): make room, or run one demo at a time") from error
+        raise DemoFailed(f"{directory} cannot be created ({error}): make room there, or make it writable") from error
     say(f"Auditing this environment: Python {found.python}, {len(found.names)} distributions, {plan.steps} steps.")
     began = time.monotonic()
     kafka = stack.enter_context(DevKafka.start(progress=lambda line: say(f"  {line} ...")))
@@ -238,6 +240,8 @@ def perform() -> int:
         stack.callback(shutil.rmtree, stage.directory / "state", ignore_errors=True)
         stack.callback(stage.stop_engine)
         stage.start_engine()
+        # Ctrl-C while asyncio sets itself up would leave half a loop behind: it waits until the loop can be cancelled.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         outcome = asyncio.run(conduct(stage))
         say(f"  done: {outcome.distributions} distributions, {outcome.findings} findings; {outcome.markdown}")
         stage.stop_engine()
