@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
@@ -115,48 +116,38 @@ def _is_method(fn: Callable[..., Any]) -> bool:
     return "." in inner and next(iter(inspect.signature(fn).parameters), "") == "self"
 
 
+@dataclass(frozen=True, kw_only=True)
 class StepInfo:
-    """What a running step may know and say about its attempt."""
+    """What a running step may know and say about its attempt.
 
-    def __init__(
-        self,
-        *,
-        workflow_id: str,
-        run_id: str,
-        step: str,
-        name: str,
-        attempt: int,
-        idempotency_key: str,
-        details: Payload = NOTHING,
-        heartbeat_ms: int = 0,
-        beat: Callable[[Payload], None] | None = None,
-        is_cancelled: Callable[[], bool] | None = None,
-    ) -> None:
-        self.workflow_id = workflow_id
-        self.run_id = run_id
-        self.step = step
-        self.name = name
-        self.attempt = attempt
-        self.idempotency_key = idempotency_key
-        self.heartbeat_ms = heartbeat_ms
-        self._details = details
-        self._beat = beat
-        self._is_cancelled = is_cancelled
+    `last_details` is the last heartbeat of the attempt before; `beat` and `is_cancelled` reach whoever runs the step.
+    """
+
+    workflow_id: str
+    run_id: str
+    step: str
+    name: str
+    attempt: int
+    idempotency_key: str
+    last_details: Payload = NOTHING
+    heartbeat_ms: int = 0
+    beat: Callable[[Payload], None] | None = None
+    is_cancelled: Callable[[], bool] | None = None
 
     @property
     def cancelled(self) -> bool:
         """Whether the step was asked to end."""
-        return self._is_cancelled is not None and self._is_cancelled()
+        return self.is_cancelled is not None and self.is_cancelled()
 
     @property
     def details(self) -> Any:
         """What the attempt before this one said in its last heartbeat, or None."""
-        return adapter(Any).decode(self._details)
+        return adapter(Any).decode(self.last_details)
 
     def heartbeat(self, details: Any = None) -> None:
         """Say that the attempt is alive; the next attempt gets `details`."""
-        if self._beat is not None:
-            self._beat(adapter(Any).encode(details))
+        if self.beat is not None:
+            self.beat(adapter(Any).encode(details))
 
 
 _info: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("step_info", default=None)

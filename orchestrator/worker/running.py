@@ -37,7 +37,7 @@ class Attempt:
             name=call.name,
             attempt=call.attempt,
             idempotency_key=call.idempotency_key,
-            details=call.details,
+            last_details=call.details,
             heartbeat_ms=call.heartbeat_ms,
             beat=self._heartbeat.beat,
             is_cancelled=lambda: self._cancelled,
