@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import struct
 import types
 import typing
@@ -19,7 +20,7 @@ import fastavro
 
 from ..core import commands, events, rows, tasks
 from ..core.events import Event, Record
-from ..core.values import Actor, Cause, ReplyTo, StepOptions
+from ..core.values import NO_CAUSE, Actor, Cause, ReplyTo, StepOptions
 from ..errors import UndecodableRecord
 from . import schemas
 from .framing import Framing, SingleObject
@@ -106,10 +107,11 @@ class Codec:
     def decode_event(self, key: bytes, value: bytes) -> Record:
         """The event of a record read from an events topic. Raises UndecodableRecord."""
         shape, datum = self._read(value, "events")
-        body = shape.from_avro(datum)
-        datum["body"] = body
-        datum["cause"] = _cause_back(datum["cause"])
-        return Record(Event(**{name: datum[name] for name in Event._fields}), key, value, event_hash(key, value))
+        # The head's fields come first in every event schema, in the order of Event's own: restores live on this line.
+        workflow_id, run_id, seq, cause, *rest = itertools.islice(datum.values(), len(_EVENT_HEAD))
+        body = shape.from_avro(dict(itertools.islice(datum.items(), len(_EVENT_HEAD), None)))
+        event = Event(workflow_id, run_id, seq, body, _cause_back(cause), *rest)
+        return Record(event, key, value, event_hash(key, value))
 
     def encode_command(self, command: commands.Command) -> bytes:
         """A command as it travels on `<app>.commands`."""
@@ -126,7 +128,7 @@ class Codec:
         return self._command(shape, datum)
 
     def _command(self, shape: _Shape, datum: dict[str, Any]) -> commands.Command:
-        head = {name: datum[name] for name in _COMMAND_HEAD}
+        head = {name: datum.pop(name) for name in _COMMAND_HEAD}
         head["actor"] = Actor(**head["actor"])
         if head["reply_to"] is not None:
             head["reply_to"] = ReplyTo(**head["reply_to"])
@@ -202,15 +204,19 @@ class Codec:
         return lru_cache(maxsize=256)(convert) if inner in _SHARED else convert
 
     def _from_avro(self, cls: Any) -> Convert:
-        fields = [(name, self._value_from_avro(hint), cls._field_defaults.get(name)) for name, hint in _hints(cls)]
+        hints = _hints(cls)
+        converts = [(at, convert) for at, (_, hint) in enumerate(hints) if (convert := self._value_from_avro(hint))]
+        names, defaults, make = cls._fields, cls._field_defaults, cls._make
 
         def from_avro(datum: dict[str, Any]) -> Any:
             # A record of an older version lacks later fields: they take their defaults (additive change only).
-            values = []
-            for name, convert, default in fields:
-                value = datum.get(name, default)
-                values.append(value if convert is None or value is None else convert(value))
-            return cls(*values)
+            same = len(datum) == len(names)
+            values = list(datum.values()) if same else [datum.get(name, defaults.get(name)) for name in names]
+            for at, convert in converts:
+                value = values[at]
+                if value is not None:
+                    values[at] = convert(value)
+            return make(values)
 
         return from_avro
 
@@ -257,10 +263,12 @@ def _cause(cause: Cause) -> dict[str, Any]:
 
 
 def _cause_back(datum: dict[str, Any]) -> Cause:
-    reply_to = datum["reply_to"]
-    if reply_to is not None:
-        datum["reply_to"] = ReplyTo(**reply_to)
-    return Cause(**datum)
+    values = list(datum.values())
+    if values[5] is not None:
+        values[5] = ReplyTo(**values[5])
+    elif not values[0] and not values[1]:
+        return NO_CAUSE
+    return Cause._make(values)
 
 
 def _classes() -> dict[tuple[str, str], Any]:

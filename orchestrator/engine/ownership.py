@@ -61,6 +61,8 @@ class Ground:
         self.claim_no = 0
         self.unclean = False
         self.restored_events = 0
+        self.restored_s = 0.0
+        """Seconds spent folding and writing, without waiting for the broker."""
         self.skip_below = 0
         """Sabotage only (`input_ignored`): commands below this offset are not read again after a failure."""
         self.where = f"{log_.app}.events/{number}"
@@ -181,6 +183,7 @@ class Ground:
         """Fold up to a slice of records, one write batch; returns the last record read."""
         failpoint("K16")
         wire = self._next()
+        began = time.monotonic()
         self._fold(wire)
         for _ in range(RESTORE_SLICE):
             if not self.inbox.tail:
@@ -188,6 +191,7 @@ class Ground:
             wire = self.inbox.tail.popleft()
             self._fold(wire)
         self._write_restored()
+        self.restored_s += time.monotonic() - began
         return wire
 
     def _write_restored(self) -> None:

@@ -134,9 +134,15 @@ class Partition:
         loop.begin()
         self.problem = ""
         self.state = State.OWNED
-        claim, restored = loop.ground.claim_no, loop.ground.restored_events
-        took = clock.monotonic() - began
-        log.info("partition %d: claim %d, %d events restored in %.2f s", self.number, claim, restored, took)
+        ground, took = loop.ground, clock.monotonic() - began
+        log.info(
+            "partition %d: claim %d after %.2f s, %d events restored in %.2f s",
+            self.number,
+            ground.claim_no,
+            took,
+            ground.restored_events,
+            ground.restored_s,
+        )
 
     def _again(self, loop: PartitionLoop, wait_s: float) -> bool:
         """Give the claim up, and claim anew after a while unless the partition is to be released."""
