@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from orchestrator.client.client import Client
 from orchestrator.client.requests import ClientOptions
 from orchestrator.config import Settings
 from orchestrator.devkafka import DevKafka
-from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.errors import ConfigurationError, KafkaUnavailable, OrchestratorError
 from orchestrator.log.config import LogConfig
 from orchestrator.log.topics import init_topics
 from orchestrator.testing.model_faults import read_receipts
@@ -38,6 +38,7 @@ LOOK_S = 0.05
 EVERY = 20
 """Steps between two lines of progress."""
 RUN_TIMEOUT_S = 600.0
+CONNECT_S = 30.0
 
 
 def say(text: str) -> None:
@@ -138,14 +139,27 @@ class Stage:
 async def conduct(stage: Stage) -> Outcome:
     """Start the run, watch it, and wait for what it returns; from here on Ctrl-C is heard again."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    settings = Settings(bootstrap=stage.bootstrap)
-    options = ClientOptions(timeout_s=90.0, parked="raise")
-    async with Client.connect(app, settings, options=options) as client:
+    async with AsyncExitStack() as stack:
+        client = await connected(stack, stage)
         started = asyncio.ensure_future(
             client.start(audit.options(id="audit"), str(stage.directory), stage.wishes.limit, stage.wishes.seed)
         )
         handle = await _watched(stage, started)
         return await _watched(stage, asyncio.ensure_future(handle.result(timeout=RUN_TIMEOUT_S)))
+
+
+async def connected(stack: AsyncExitStack, stage: Stage) -> Client:
+    """A client, as soon as the topics that were just created have leaders. Raises KafkaUnavailable."""
+    settings = Settings(bootstrap=stage.bootstrap)
+    options = ClientOptions(timeout_s=90.0, parked="raise")
+    until = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            return await stack.enter_async_context(Client.connect(app, settings, options=options))
+        except KafkaUnavailable:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(LOOK_S)
 
 
 async def _watched(stage: Stage, work: asyncio.Future[T]) -> T:
