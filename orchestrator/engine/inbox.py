@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..core.commands import ReportStep
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 
@@ -58,6 +59,11 @@ class Inbox:
         with self.changed:
             self.reports.append(report)
             self.changed.notify()
+
+    def reported(self) -> set[str]:
+        """Tokens of attempts whose outcome waits here."""
+        with self.changed:
+            return {report.body.token for report in self.reports if isinstance(report.body, ReportStep)}
 
     def put_ack(self, number: int, problem: str) -> None:
         """From the outbox producer's thread."""

@@ -88,7 +88,7 @@ class PartitionLoop:
         self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end)
         self.inbox.drop_commands()
         shared.log.inputs().follow(ground.number, at.offset, self.inbox.put_commands, self.inbox.commands_lost)
-        self.steps.perform(self.steps.resume(ground.overlay, self._options.instance))
+        self.steps.perform(self.steps.resume(ground.overlay, self._options.instance, self.inbox.reported))
         self.outbox.send(ground.overlay.scan(OUTBOX, ()))
         self.builder.later.update(dict.fromkeys(self.builder.open_runs()))
 
@@ -334,7 +334,6 @@ class PartitionLoop:
         ground.store.write(changes)
         self._unproven = None
         self._proven_at = self._shared.clock.monotonic()
-        self.turns.proven()
         self.turns.trim()
         self.steps.perform(batch.on_proof)
         rows = [(key, row) for (family, key), row in changes.items() if family == OUTBOX and row is not None]
@@ -378,7 +377,7 @@ class PartitionLoop:
             if not sabotaged("input_ignored"):
                 self.inbox.reports.extendleft(reversed(batch.reports))
         self.answers.late.clear()
-        self.turns.drop_dirty()
+        self.turns.clear()
         self.ground.give_up()
         if sabotaged("input_ignored"):
             self.ground.skip_below = self.intake.next_offset

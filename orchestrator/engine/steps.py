@@ -175,14 +175,16 @@ class LocalSteps:
 
     # -- after a claim -----------------------------------------------------------------------------------------------
 
-    def resume(self, view: View, mine: str) -> list[Effect]:
+    def resume(self, view: View, mine: str, reported: Callable[[], set[str]]) -> list[Effect]:
         """Every pending step of the partition, as its row and this process know it.
 
-        Begin, keep, wait out, or want a slot.
+        Begin, keep, wait out, or want a slot. `reported` names the attempts whose outcome waits to be taken.
         """
         self.watches.clear()
         self.wanting.clear()
-        running = self.executor.running()
+        # In this order: an attempt is running until its outcome was handed over.
+        running = set(self.executor.running())
+        running |= reported()
         now = self._clock.monotonic()
         begin: list[Effect] = []
         for key, row in view.scan(STEPS, ()):

@@ -84,13 +84,12 @@ class TurnGuard:
 class _Loaded:
     """A run in memory: its coroutine, replays still to do, deliveries still to make."""
 
-    __slots__ = ("deliveries", "dirty", "live", "replays")
+    __slots__ = ("deliveries", "live", "replays")
 
     def __init__(self, live: LiveRun) -> None:
         self.live = live
         self.replays: deque[tuple[Event, list[Event]]] = deque()
         self.deliveries: deque[Event] = deque()
-        self.dirty = False
 
 
 class Turns:
@@ -129,7 +128,6 @@ class Turns:
         if loaded.replays or not loaded.deliveries:
             return None
         event = loaded.deliveries.popleft()
-        loaded.dirty = True
         return Taken(event.seq, self._guarded(partial(loaded.live.deliver, event)))
 
     def _guarded(self, take: Callable[[], Turn]) -> Turn:
@@ -170,25 +168,13 @@ class Turns:
         if loaded is not None:
             loaded.live.evict()
 
-    def drop_dirty(self) -> None:
-        """Evict every run that took a turn since the last proven footer."""
-        for key in [key for key, loaded in self._runs.items() if loaded.dirty]:
+    def trim(self) -> None:
+        """Evict the longest unused above the capacity."""
+        for key in list(self._runs)[: max(0, len(self._runs) - self._capacity)]:
             self.drop(key)
 
-    def proven(self) -> None:
-        """The log has what every run in memory did."""
-        for loaded in self._runs.values():
-            loaded.dirty = False
-
-    def trim(self) -> None:
-        """Evict the longest unused above the capacity. Only clean runs: a dirty one's turn is not on the log yet."""
-        over = len(self._runs) - self._capacity
-        if over > 0:
-            for key in [key for key, loaded in self._runs.items() if not loaded.dirty][:over]:
-                self.drop(key)
-
     def clear(self) -> None:
-        """Evict all."""
+        """Evict all: what they did since the last proven footer may be void, and another owner may have gone on."""
         for key in list(self._runs):
             self.drop(key)
 
