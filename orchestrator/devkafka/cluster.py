@@ -89,8 +89,8 @@ class DevKafka:
         `proxy_port` adds to each node a second listener that advertises itself as 127.0.0.1:`proxy_port` (plus 1 for
         each further node), where a TCP proxy of yours listens and forwards to `node.proxied_port`.
 
-        Raises DevKafkaError: port taken, full disk, no network at the first start, unsupported platform, missing
-        extra, a directory in use or of another shape.
+        Raises DevKafkaError: port taken or beyond 65535, full disk, no network at the first start, unsupported
+        platform, missing extra, a directory in use or of another shape.
         """
         return cls.run(Plan(nodes, directory, port, extra, proxy_port, progress or _silent))
 
@@ -156,6 +156,8 @@ class DevKafka:
         plan = self._plan
         if not 1 <= plan.nodes <= MOST_NODES:
             raise DevKafkaError(f"{plan.nodes} nodes: the embedded Kafka has 1 to {MOST_NODES}")
+        for first in (plan.port, plan.proxy_port or 0):
+            port_numbers.check_range(first, plan.nodes)
         runtime = Runtime.prepare(plan.progress)
         template = formatted_template(runtime, plan.progress)
         self._open_directory()

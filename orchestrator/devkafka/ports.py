@@ -14,6 +14,7 @@ from .settings import HOST
 LOWEST = 20_000
 EPHEMERAL_OF_LINUX = Path("/proc/sys/net/ipv4/ip_local_port_range")
 EPHEMERAL_OF_MACOS = 49_152
+HIGHEST = 65_535
 ATTEMPTS = 500
 
 
@@ -26,7 +27,17 @@ def _highest() -> int:
     first = EPHEMERAL_OF_MACOS
     with contextlib.suppress(OSError, ValueError, IndexError):
         first = int(EPHEMERAL_OF_LINUX.read_text().split()[0])
-    return first - 1 if first > LOWEST + 1000 else 65_535
+    return first - 1 if first > LOWEST + 1000 else HIGHEST
+
+
+def check_range(first: int, nodes: int) -> None:
+    """Raise DevKafkaError unless `first` and the ports after it, one for each node, exist; 0 (any free ones) does."""
+    highest = HIGHEST - nodes + 1
+    if not 0 <= first <= highest:
+        raise DevKafkaError(
+            f"port {first} for {nodes} node(s): each takes one, from the first upwards; give 1 to {highest}, or 0 (any "
+            f"free one)"
+        )
 
 
 def is_free(port: int) -> bool:

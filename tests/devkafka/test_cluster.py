@@ -17,8 +17,9 @@ from types import ModuleType
 
 import pytest
 
-from orchestrator.devkafka import DevKafka, DevKafkaError, cluster, trainer
+from orchestrator.devkafka import DevKafka, DevKafkaError, cluster, ports, trainer
 from orchestrator.devkafka.cluster import Plan
+from orchestrator.devkafka.places import FileLock
 from orchestrator.devkafka.runtime import Runtime
 from orchestrator.log import probe
 from tests.devkafka.processes import runs, wait_gone
@@ -131,11 +132,17 @@ def test_a_taken_port_is_a_sentence() -> None:
             DevKafka.start(port=port)
 
 
+def test_ports_beyond_the_last_are_a_sentence() -> None:
+    for plan in (Plan(3, port=65_534), Plan(3, proxy_port=65_534), Plan(3, port=-1)):
+        with pytest.raises(DevKafkaError, match=r"for 3 node\(s\).* give 1 to 65533"):
+            DevKafka.run(plan)
+
+
 def test_a_port_that_is_lost_at_the_last_moment_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen(1)
-        real = cluster.port_numbers.free_ports
+        real = ports.free_ports
         lost = [other.getsockname()[1]]
 
         def first_a_taken_one() -> Iterator[int]:
@@ -143,7 +150,7 @@ def test_a_port_that_is_lost_at_the_last_moment_is_replaced(monkeypatch: pytest.
                 yield lost.pop()
             yield from real()
 
-        monkeypatch.setattr(cluster.port_numbers, "free_ports", first_a_taken_one)
+        monkeypatch.setattr(ports, "free_ports", first_a_taken_one)
         with DevKafka.run(PLAIN) as kafka:
             assert not lost
             assert kafka.nodes[0].port != other.getsockname()[1]
@@ -263,7 +270,7 @@ def test_training_makes_a_cache_that_java_takes(other_cache: Path) -> None:
 @pytest.mark.slow
 def test_two_trainers_do_not_collide(other_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime.prepare()
-    lock = trainer.FileLock(other_cache / "training.lock")
+    lock = FileLock(other_cache / "training.lock")
     assert lock.take(0)
 
     def never(module: ModuleType) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from itertools import islice
 
-from orchestrator.devkafka import ports
+import pytest
+
+from orchestrator.devkafka import DevKafkaError, ports
 
 
 def test_free_ports_are_different_and_free() -> None:
@@ -28,3 +30,14 @@ def test_clients_own_ports_are_left_alone() -> None:
         server.bind(("127.0.0.1", 0))
         given_by_the_system = server.getsockname()[1]
     assert ports._highest() < given_by_the_system
+
+
+@pytest.mark.parametrize(("first", "nodes"), [(0, 9), (1, 9), (65_535, 1), (65_533, 3)])
+def test_a_range_that_exists_passes(first: int, nodes: int) -> None:
+    ports.check_range(first, nodes)
+
+
+@pytest.mark.parametrize(("first", "nodes"), [(-1, 1), (65_536, 1), (65_534, 3)])
+def test_a_range_that_does_not_exist_is_a_sentence(first: int, nodes: int) -> None:
+    with pytest.raises(DevKafkaError, match=rf"port {first} for {nodes} node\(s\).*or 0"):
+        ports.check_range(first, nodes)
