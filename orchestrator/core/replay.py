@@ -60,14 +60,13 @@ class BatchAssembler:
         Raises LogGap, naming the offset, at anything that breaks the rule.
         """
         body = record.event.body
-        if self._skipping:
-            self._skipping = not isinstance(body, BatchFooter | PartitionClaimed)
+        if self._skipping and not isinstance(body, PartitionClaimed):
+            # Only a footer ends the gap: the batch before it may be cut, and what it chains to is unknown.
             if isinstance(body, BatchFooter):
+                self._skipping = False
                 self.footer_hash, self.last = record.hash, BatchId(record.event.claim_no, record.event.batch_no)
                 self.claim_no = record.event.claim_no
-                return None
-            if self._skipping:
-                return None
+            return None
         if isinstance(body, PartitionClaimed):
             return self._claim(record, offset)
         if isinstance(body, BatchFooter):

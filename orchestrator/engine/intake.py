@@ -191,6 +191,7 @@ class Intake:
             row = overlay.get(STEPS, step_key(*ref))
             if not isinstance(row, StepRow) or row.token != token or row.state != "scheduled":
                 del self._steps.wanting[ref]
+                self._steps.executor.unreserve(token)
                 continue
             if not self._steps.executor.reserve(token):
                 return

@@ -195,7 +195,9 @@ class LocalSteps:
                 if row.state == "scheduled":
                     self.watches.add(now + self._options.offer_again_s, Watch("offer", ref, row.token))
             elif row.token in running:
-                continue
+                call = self.call_of(view, ref)
+                if call is not None:
+                    self._watch(call)
             elif row.state == "scheduled":
                 if row.options.on_crash == "retry":
                     call = self.call_of(view, ref)
