@@ -114,7 +114,8 @@ class Engine:
                 if number in self.partitions or self._stopping.is_set():
                     continue
                 partition = self.partitions[number] = Partition(number, self._shared)
-            partition.start()
+                # Under the lock: `stop` joins what it finds listed.
+                partition.start()
 
     def _revoked(self, numbers: Sequence[int], lost: bool) -> None:
         """Hand over, or, when the group has given the partitions away already, just stop: the log fences us."""

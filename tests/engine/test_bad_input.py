@@ -1,0 +1,305 @@
+"""Input that no run can take, or that comes too late, has the outcome that the documents name and delays nobody."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator import Orchestrator
+from orchestrator.core import commands as c, events as e
+from orchestrator.core.values import Failure, Payload
+from orchestrator.engine.options import EngineOptions
+from orchestrator.log.partitioner import partition_of
+from tests.engine.rig import Rig
+
+Make = Callable[[Orchestrator], Rig]
+
+app = Orchestrator("bad-input")
+go = app.signal("go", int)
+
+
+@app.step
+async def double(x: int) -> int:
+    """A step that works."""
+    return 2 * x
+
+
+@app.step
+async def large(size: int) -> str:
+    """A result of `size` characters."""
+    return "x" * size
+
+
+@app.step(queue="nowhere")
+async def remote() -> int:
+    """A step for a queue without a topic."""
+    return 1
+
+
+@app.workflow
+async def doubled(x: int) -> int:
+    return await double(x)
+
+
+@app.workflow
+async def waits() -> int:
+    return await go.wait()
+
+
+@app.workflow
+async def fetches(size: int) -> int:
+    try:
+        return len(await large(size))
+    except Exception as error:
+        return -len(str(error))
+
+
+@app.workflow
+async def passes(size: int) -> int:
+    return await count("y" * size)
+
+
+@app.step
+async def count(text: str) -> int:
+    """Length of what it is given."""
+    return len(text)
+
+
+@app.workflow
+async def asks_nobody() -> str:
+    try:
+        await remote()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "?"
+
+
+def on(partition: int, name: str = "w") -> str:
+    """A workflow id of a partition of two."""
+    return next(f"{name}{n}" for n in range(100) if partition_of(f"{name}{n}".encode(), 2) == partition)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc3\x01", b"hello, world", b"\xc3\x01" + b"\x07" * 8 + b"body", None])
+def test_undecodable_bytes_go_to_the_dead_letters_and_the_next_command_is_taken(rig: Make, value: bytes | None) -> None:
+    one = rig(app)
+    one.engine()
+    whole = one.codec.encode_command(c.Command("cut", "w", c.CancelWorkflow()))
+    value = whole[:-3] if value is None else value
+    one.send_raw(on(0).encode(), value, 0)
+    one.start(on(0), doubled, 21)
+    assert one.result(on(0)) == b"42"
+    letter = one.wait_for(e.DeadLettered)[0]
+    assert letter.value.data == value
+    assert (letter.topic, letter.partition, letter.offset) == ("bad-input.commands", 0, 0)
+    assert letter.reason
+    sent = one.records("dead-letters")[0]
+    assert one.codec.decode(sent[0].value).reason == letter.reason
+
+
+def test_an_unknown_schema_is_named_in_the_dead_letter(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    one.send_raw(b"k", b"\xc3\x01" + bytes(range(8)) + b"body", 1)
+    assert "unknown schema 0001020304050607" in one.wait_for(e.DeadLettered)[0].reason
+
+
+def test_an_event_on_the_commands_topic_is_no_command(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    value = one.codec.seal(e.Event("w", "r", 1, e.TimerFired("0:1", 1))).value
+    one.send_raw(b"w", value, 0)
+    assert "schemas/events" in one.wait_for(e.DeadLettered)[0].reason
+
+
+@pytest.mark.parametrize("command_id", ["", "x" * 1_025])
+def test_a_command_without_a_usable_id_is_a_dead_letter(rig: Make, command_id: str) -> None:
+    one = rig(app)
+    one.engine()
+    command = c.Command(command_id, "w", c.StartWorkflow("doubled"))
+    one.send_raw(b"w", one.codec.encode_command(command))
+    assert "id" in one.wait_for(e.DeadLettered)[0].reason
+
+
+def test_an_unknown_workflow_waits_for_code(rig: Make) -> None:
+    one = rig(app)
+    engine = one.engine()
+    late = Orchestrator("bad-input")
+
+    @late.workflow(name="unheard")
+    async def unheard(x: int) -> int:
+        return x + 1
+
+    one.start("w", unheard, 1)
+    described = one.ask("w", c.QueryWorkflow("describe"))
+    assert b"waits for code" in described.result.data
+    assert one.kinds("w") == ["RunStarted"]
+    engine.stop(1.0)
+    one.engine(app=late)
+    assert one.result("w") == b"2"
+    assert one.kinds("w") == ["RunStarted", "RunPinned", "RunCompleted"]
+
+
+def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    body = c.StartWorkflow("doubled", doubled.code.signature.bind((4,), {}))
+    sent = one.send(on(1), body, "the-id", partition=0)
+    assert one.answers(sent)[0].outcome == "accepted"
+    assert one.result(on(1)) == b"8"
+    forwarded = one.bodies(e.CommandForwarded)
+    assert [(f.command_id, f.to_partition) for f in forwarded] == [("the-id", 1)]
+    started = next(event for event in one.events(on(1)) if isinstance(event.body, e.RunStarted))
+    assert started.cause.command_id == "the-id"
+
+
+def test_an_oversized_result_fails_its_step_alone(rig: Make) -> None:
+    one = rig(app)
+    one.engine(EngineOptions(event_bytes=20_000))
+    one.start("w", fetches, 30_000)
+    one.start("v", fetches, 100)
+    assert int(one.result("w")) < 0
+    assert one.result("v") == b"100"
+    failure = one.bodies(e.StepFailed, "w")[0].failure
+    assert failure.type == "LimitExceeded"
+    assert "20000" in failure.message
+
+
+def test_an_oversized_argument_parks_the_run_and_names_step_and_size(rig: Make) -> None:
+    one = rig(app)
+    one.engine(EngineOptions(event_bytes=20_000))
+    one.start("w", passes, 30_000)
+    message = one.parked("w")
+    assert "count" in message
+    assert "30" in message
+    one.start("v", passes, 10)
+    assert one.result("v") == b"10"
+
+
+def test_an_oversized_signal_is_rejected_before_anything_is_committed(rig: Make) -> None:
+    one = rig(app)
+    one.engine(EngineOptions(event_bytes=20_000))
+    one.start("w", waits)
+    reply = one.ask("w", c.SignalWorkflow("go", Payload(data=b"1" * 30_000)))
+    assert (reply.outcome, reply.code) == ("rejected", "limit")
+    one.signal("w", "go", b"5")
+    assert one.result("w") == b"5"
+
+
+def test_a_missing_task_topic_ends_its_step_alone(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    one.start("w", asks_nobody)
+    one.start("v", doubled, 3)
+    assert b"nowhere" in one.result("w")
+    assert one.result("v") == b"6"
+    failed = one.bodies(e.SendFailed, "w")
+    assert [body.topic for body in failed] == ["tasks.nowhere"]
+    assert "SendFailed" not in one.kinds("v")
+
+
+def test_a_command_for_a_closed_run_is_a_recorded_rejection(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    one.start("w", doubled, 1)
+    one.result("w")
+    bodies = (c.SignalWorkflow("go"), c.CancelWorkflow(), c.TerminateWorkflow(), c.RetryWorkflow())
+    assert [one.ask("w", body).code for body in bodies] == ["run_closed"] * 4
+    assert [body.code for body in one.bodies(e.CommandRejected)] == ["run_closed"] * 4
+    assert one.ask("nobody", c.CancelWorkflow()).code == "not_found"
+    assert one.kinds("w").index("RunCompleted") == 3
+
+
+def test_a_result_of_a_stale_attempt_is_a_recorded_rejection(rig: Make) -> None:
+    held = threading.Event()
+    slow = Orchestrator("bad-input")
+
+    @slow.step(name="held")
+    def hold() -> int:
+        held.wait(10)
+        return 7
+
+    @slow.workflow(name="holds")
+    async def holds() -> int:
+        return await hold()
+
+    one = rig(slow)
+    one.engine()
+    one.start("w", holds)
+    scheduled = one.wait_for(e.StepScheduled, "w")[0]
+    run_id = one.events("w")[0].run_id
+    step = f"{scheduled.path}:{scheduled.n}"
+    for attempt, token in ((2, f"{run_id}/{step}/2"), (1, "forged")):
+        report = c.ReportStep(run_id, step, attempt, token, Payload(data=b"666"))
+        assert one.ask("w", report).code == "stale_attempt"
+    held.set()
+    assert one.result("w") == b"7"
+    late = c.ReportStep(run_id, step, 1, f"{run_id}/{step}/1", Payload(data=b"666"))
+    assert one.ask("w", late).code == "stale_attempt"
+    assert len(one.bodies(e.StepCompleted, "w")) == 1
+
+
+def test_a_duplicate_command_gets_the_original_answer_and_starts_nothing(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    body = c.StartWorkflow("doubled", doubled.code.signature.bind((1,), {}))
+    for _ in range(3):
+        one.send("w", body, "again")
+    replies = one.answers("again", 3)
+    assert len({reply for reply in replies}) == 1
+    assert len(replies) == 3
+    one.result("w")
+    assert len(one.bodies(e.RunStarted, "w")) == 1
+    # Also long after the run closed, and the answer of a rejection too.
+    one.send("w", body, "again")
+    assert one.answers("again", 4)[-1] == replies[0]
+    refused = one.ask("w", c.SignalWorkflow("go"), "late")
+    one.send("w", c.SignalWorkflow("go"), "late")
+    assert one.answers("late", 2)[1] == refused
+    assert len(one.bodies(e.RunStarted, "w")) == 1
+
+
+def test_a_duplicate_after_a_take_over_gets_the_original_answer(rig: Make) -> None:
+    one = rig(app)
+    engine = one.engine()
+    body = c.StartWorkflow("waits", Payload(data=b"{}"))
+    first = one.ask("w", body, "once")
+    engine.stop(1.0)
+    one.engine(stores={})
+    one.send("w", body, "once")
+    assert one.answers("once", 2)[1] == first
+    assert len(one.bodies(e.RunStarted, "w")) == 1
+
+
+def test_a_bad_workflow_id_is_refused(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    assert one.ask("a\x00b", c.StartWorkflow("doubled")).code == "bad_request"
+    assert one.ask("x" * 2_000, c.StartWorkflow("doubled")).code == "bad_request"
+
+
+def test_conflict_and_reuse_policies(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    start = c.StartWorkflow("waits", Payload(data=b"{}"))
+    first = one.ask("w", start)
+    assert one.ask("w", start).code == "already_running"
+    used = one.ask("w", start._replace(conflict="use_existing"))
+    assert (used.outcome, used.run_id) == ("accepted", first.run_id)
+    second = one.ask("w", start._replace(conflict="terminate_existing"))
+    assert second.outcome == "accepted"
+    assert one.outcome("w", first.run_id).code == "terminated"
+    one.signal("w", "go", b"1")
+    one.result("w")
+    assert one.ask("w", start._replace(reuse="reject")).code == "already_closed"
+    assert one.ask("w", start._replace(reuse="allow_if_failed")).code == "already_closed"
+    assert one.ask("w", start).outcome == "accepted"
+
+
+def test_resolving_a_step_that_waits_for_nobody_is_refused(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    one.start("w", waits)
+    reply = one.ask("w", c.ResolveStep(one.events("w")[0].run_id, "0:9", "fail", failure=Failure("E", "m")))
+    assert (reply.outcome, reply.code) == ("rejected", "not_found")
