@@ -270,9 +270,16 @@ def perform() -> int:
     return 1 if wrong else 0
 
 
+def _terminated(_number: int, _frame: object) -> None:
+    """SIGTERM ends the demo as Ctrl-C does, also where a shell made its background jobs deaf to Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> int:
     """The command: 0 if everything holds, 1 if not, 2 for a wrong setting. KeyboardInterrupt leaves nothing running."""
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         return perform()
     except ConfigurationError as error:
