@@ -21,7 +21,7 @@ environment-demo:
 environment-dev:
 	@"$(PYTHON)" requirements/install.py dev
 
-demo: environment-demo ## the main job with its faults (KILL_STEP= RATE_LIMIT_STEP= BREAK_STEP= SEED=)
+demo: environment-demo ## the main job with its faults (KILL_STEP= RATE_LIMIT_STEP= BREAK_STEP= SEED= LIMIT=)
 	@$(BIN)/python -m examples.environment_audit
 
 test: environment-dev ## every test, on the in-memory log and on a real broker (ARGS= for pytest)
