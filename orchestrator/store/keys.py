@@ -39,9 +39,9 @@ def decode(data: bytes) -> Key:
     return tuple(parts)
 
 
-def successor(prefix: bytes) -> bytes | None:
-    """The smallest bytes greater than every key that starts with `prefix`; None when there is none."""
-    for cut in range(len(prefix), 0, -1):
-        if prefix[cut - 1] != 0xFF:
-            return prefix[: cut - 1] + bytes([prefix[cut - 1] + 1])
-    return None
+def successor(prefix: bytes) -> bytes:
+    """The bound above every key that begins with the parts of `prefix`.
+
+    What follows a part is a tag; FF follows a NUL only where a longer text goes on.
+    """
+    return prefix + b"\xff"

@@ -28,9 +28,10 @@ class MemoryStore:
 
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
         start = keys.encode(prefix)
+        end = keys.successor(start)
         order = self._order[family]
         at = bisect.bisect_left(order, start) if after is None else bisect.bisect_right(order, keys.encode(after))
-        while at < len(order) and order[at].startswith(start):
+        while at < len(order) and order[at] < end:
             encoded = order[at]
             key = keys.decode(encoded)
             yield key, self._rows.decode(family, key, self._data[family][encoded])

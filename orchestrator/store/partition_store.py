@@ -100,9 +100,7 @@ class PartitionStore:
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
         start = keys.encode(prefix)
         bounds = ReadOptions()
-        end = keys.successor(start)
-        if end is not None:
-            bounds.set_iterate_upper_bound(end)
+        bounds.set_iterate_upper_bound(keys.successor(start))
         iterator = self._families[family].iter(bounds)
         iterator.seek(start if after is None else keys.encode(after) + b"\x00")
         while iterator.valid():

@@ -247,7 +247,7 @@ def test_a_duplicate_command_gets_the_original_answer_and_starts_nothing(rig: Ma
     for _ in range(3):
         one.send("w", body, "again")
     replies = one.answers("again", 3)
-    assert len({reply for reply in replies}) == 1
+    assert len(set(replies)) == 1
     assert len(replies) == 3
     one.result("w")
     assert len(one.bodies(e.RunStarted, "w")) == 1
