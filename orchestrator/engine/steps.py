@@ -21,6 +21,7 @@ from ..core.tasks import TaskOffer
 from ..sdk.execution import StepCall, StepExecutor
 from .clock import Clock
 from .deadlines import Deadlines
+from .failpoints import failpoint
 from .options import EngineOptions
 
 
@@ -152,6 +153,8 @@ class LocalSteps:
     def perform(self, effects: list[Effect]) -> None:
         """Begin and stop attempts; those that the executor refuses for now are tried again."""
         calls = [effect.call for effect in effects if isinstance(effect, Begin)]
+        if any(call.guarded for call in calls):
+            failpoint("K25")
         if calls:
             for refused in self.executor.start_many(calls):
                 ref = StepRef(refused.workflow_id, refused.run_id, refused.step)

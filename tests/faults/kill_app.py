@@ -1,0 +1,82 @@
+"""The application of the kill campaign: every kind of await, each with a result that the model knows.
+
+Its processes are told by the environment which application they are (`ORCHESTRATOR_APP_NAME`), and where the outside
+receiver of effects writes (`KILLS_RECEIPTS`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from orchestrator import Orchestrator, RetryPolicy, StepFailed, step_info
+
+app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "kills")
+go = app.signal("go", int)
+
+CHILD = "/child"
+RECEIPTS = os.environ.get("KILLS_RECEIPTS", "")
+
+
+def _receive() -> None:
+    """The effect: an outside receiver writes the idempotency key down, at once."""
+    if RECEIPTS:
+        with open(RECEIPTS, "a", encoding="utf-8") as out:
+            out.write(f"{step_info().idempotency_key} {time.time_ns() // 1_000_000}\n")
+
+
+@app.step
+async def add(x: int) -> int:
+    """An ordinary step."""
+    _receive()
+    return x + 1
+
+
+@app.step(retry=RetryPolicy(initial_interval_ms=20))
+async def stumble(x: int) -> int:
+    """Fails at its first attempt."""
+    _receive()
+    if step_info().attempt == 1:
+        raise RuntimeError("the first attempt fails")
+    return x + 1
+
+
+@app.step(on_crash="fail")
+async def once(x: int) -> int:
+    """A step that is never begun twice: a kill may end it as interrupted."""
+    _receive()
+    return x + 1
+
+
+@app.workflow
+async def child(x: int) -> int:
+    """A child of two steps."""
+    return await add(await add(x))
+
+
+@app.workflow
+async def load(workflow_id: str, n: int) -> int:
+    """`n` steps, `n` steps at once, a retry, a sleep, a guarded step, a child and two signals."""
+    total = 0
+    for x in range(n):
+        total += await add(x)
+    total += sum(await asyncio.gather(*(add(x) for x in range(n))))
+    await asyncio.sleep(0.03)
+    total += await stumble(1)
+    try:
+        total += await once(2)
+    except StepFailed:
+        total += 3
+    total += await child.options(id=workflow_id + CHILD)(10)
+    return total + await go.wait() + await go.wait()
+
+
+def result_of(n: int, signals: tuple[int, int]) -> int:
+    """What `load` returns."""
+    return 2 * sum(range(1, n + 1)) + 2 + 3 + 12 + sum(signals)
+
+
+def steps_of(n: int) -> int:
+    """Step results that a run of `load` leaves, its child's apart."""
+    return 2 * n + 2
