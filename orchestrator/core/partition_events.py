@@ -43,7 +43,10 @@ class PartitionReleased(NamedTuple):
 
 
 class TurnAttempted(NamedTuple):
-    """Careful mode: turn attempt number `attempt` of the run that its header names begins; it may kill its process."""
+    """Careful mode: turn attempt number `attempt` of the run that its header names begins; it may kill its process.
+
+    0: the attempted turn came to its end and issued nothing.
+    """
 
     attempt: int
 

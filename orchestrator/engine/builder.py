@@ -11,7 +11,17 @@ from ..core.apply.fold import Settings
 from ..core.commands import TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
-from ..core.events import DELIVERABLE, TERMINAL, BatchFooter, Event, RunParked, RunPinned, RunResumed, RunStarted
+from ..core.events import (
+    DELIVERABLE,
+    TERMINAL,
+    BatchFooter,
+    Event,
+    RunParked,
+    RunPinned,
+    RunResumed,
+    RunStarted,
+    TurnAttempted,
+)
 from ..core.replay import LEVEL, root_of
 from ..core.rows import RUNS, RunRow, run_key
 from ..core.values import BatchId, InputPosition, Payload
@@ -137,7 +147,7 @@ class Builder:
             if run is None or run.status != "running" or not self._has_code(batch, key, run):
                 return
             if self.careful.doubts(key, run):
-                self.careful.queue(key)
+                self.careful.queue(key, run)
                 return
             taken = self._turns.next(self.overlay, key, run)
             if taken is None:
@@ -155,6 +165,27 @@ class Builder:
             if time.perf_counter() > batch.no_turn_after:
                 self.later[key] = None
                 return
+
+    def careful_turn(self, batch: Batch) -> bool:
+        """The one turn, or the record of its attempt, that careful mode lets into this batch; whether there is one."""
+        careful = self.careful
+        if careful.attempted is not None:
+            key = careful.attempted
+            self.wake(batch, key)
+            careful.taken()
+            run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
+            if run is not None and run.attempts:
+                # The turn came to its end and issued nothing: without this record it would count as one that did not.
+                self.take(batch, [Draft(*key, TurnAttempted(0))])
+            return True
+        while careful.waiting:
+            key = careful.next()
+            waiting: RunRow | None = self.overlay.get(RUNS, run_key(*key))
+            if waiting is not None and waiting.status == "running":
+                self.take(batch, [careful.attempt(key, waiting)])
+                return True
+            careful.drop(key)
+        return False
 
     def _has_code(self, batch: Batch, key: RunKey, run: RunRow) -> bool:
         if run.version == 0:

@@ -22,7 +22,7 @@ class Careful:
         self._claimed_at_ms = 0
         self._suspects: set[RunKey] = set()
         self._safe: set[RunKey] = set()
-        self._queue: dict[RunKey, None] = {}
+        self._queue: dict[RunKey, int] = {}
 
     def begin(self, unclean: bool, now_ms: int, barrier: int) -> None:
         """A claim was won at `now_ms`; `unclean`: the owner before did not release.
@@ -48,9 +48,9 @@ class Careful:
             return False
         return run.started_at_ms <= self._claimed_at_ms or key in self._suspects
 
-    def queue(self, key: RunKey) -> None:
-        """The run wants a turn: it gets it alone."""
-        self._queue[key] = None
+    def queue(self, key: RunKey, run: RunRow) -> None:
+        """The run wants a turn: it gets it alone, and last if its turn was attempted before: others need not wait for it."""
+        self._queue[key] = run.attempts
 
     @property
     def waiting(self) -> bool:
@@ -59,7 +59,7 @@ class Careful:
 
     def next(self) -> RunKey:
         """The next run that wants its first turn, left in the queue until its attempt is recorded."""
-        return next(iter(self._queue))
+        return min(self._queue, key=self._queue.__getitem__)
 
     def drop(self, key: RunKey) -> None:
         """The run wants no turn any more."""

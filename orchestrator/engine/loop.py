@@ -12,7 +12,7 @@ from ..codec.records import CLAIM_KEY
 from ..core import machine
 from ..core.decide.decision import Draft
 from ..core.events import BatchFooter, PartitionReleased, StepHandedOver
-from ..core.rows import OUTBOX, RUNS, STEPS, RunRow, StepRow, run_key
+from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
 from ..errors import LogGap
 from ..log.ports import Fenced, Wire
@@ -236,24 +236,11 @@ class PartitionLoop:
 
     def _careful_turn(self, batch: Batch) -> bool:
         """In careful mode: record an attempt, or take the attempted turn, alone in its batch."""
-        careful = self.builder.careful
-        if careful.attempted is not None:
-            if self._unproven is not None:
-                self._prove_and_materialise()
-            key = careful.attempted
+        if self.builder.careful.attempted is not None:
+            # The attempt must be on the log, and read back, before the turn that may end the process.
+            self._prove_and_materialise()
             failpoint("careful")
-            self.builder.wake(batch, key)
-            careful.taken()
-            return True
-        if careful.waiting:
-            key = careful.next()
-            run: RunRow | None = self.ground.overlay.get(RUNS, run_key(*key))
-            if run is None or run.status != "running":
-                careful.drop(key)
-                return False
-            self.builder.take(batch, [careful.attempt(key, run)])
-            return True
-        return False
+        return self.builder.careful_turn(batch)
 
     def _nothing_to_commit(self, batch: Batch) -> bool:
         if not batch.empty:
