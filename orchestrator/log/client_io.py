@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -46,12 +47,20 @@ class ClientIo:
         self._thread.start()
 
     def _seek_to_end(self) -> None:
+        """From here on. A topic that was just made may have no leader yet: asked again until the time is over."""
         position = TopicPartition(self.reply_topic, self.reply_partition)
-        try:
-            bounds = self._consumer.get_watermark_offsets(position, timeout=ASK_S)
-        except KafkaException as error:
-            raise KafkaUnavailable(f"{self.reply_topic}: {error.args[0].str()}") from error
+        deadline = time.monotonic() + ASK_S
+        while True:
+            try:
+                bounds = self._consumer.get_watermark_offsets(position, timeout=ASK_S)
+                break
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    self._outgoing.close()
+                    raise KafkaUnavailable(f"{self.reply_topic}: {error.args[0].str()}") from error
+                self._consumer.poll(0.1)
         if bounds is None:
+            self._outgoing.close()
             raise KafkaUnavailable(f"{self.reply_topic}: the broker did not answer within {ASK_S:.0f} s")
         self._consumer.assign([TopicPartition(self.reply_topic, self.reply_partition, bounds[1])])
 
