@@ -181,7 +181,6 @@ class Ground:
 
     def _fold_slice(self) -> Wire:
         """Fold up to a slice of records, one write batch; returns the last record read."""
-        failpoint("K16")
         wire = self._next()
         began = time.monotonic()
         self._fold(wire)
@@ -199,6 +198,7 @@ class Ground:
 
     def _fold(self, wire: Wire) -> Event | None:
         """Fold one record; returns its event if it is a claim."""
+        failpoint("K16")
         record = self.codec.decode_event(wire.key, wire.value)
         batch = self._assembler.feed(record, wire.offset)
         if batch is None:

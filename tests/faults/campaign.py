@@ -1,0 +1,268 @@
+"""A kill campaign: an engine process under a seeded load is killed again and again; then the oracle judges the log."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.client.kafka import KafkaTransport
+from orchestrator.codec.records import Codec
+from orchestrator.config import Settings
+from orchestrator.core import commands as c, events as e
+from orchestrator.core.rows import META, POSITION_KEY
+from orchestrator.core.values import Payload
+from orchestrator.log.config import LogConfig
+from orchestrator.log.partitioner import partition_of
+from orchestrator.log.topics import init_topics
+from orchestrator.store.partition_store import PartitionStore
+from tests.faults import kill_app
+from tests.oracle.oracle import Evidence, Expected, LoadModel, Receipt, SentSignal, StatePosition, check, replies_of
+from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, RawRecord, open_transactions, read_raw
+from tests.oracle.verdict import Verdict
+
+ROOT = Path(__file__).parents[2]
+PARTITIONS = 2
+FIRES_WITHIN_S = 40.0
+FINISHES_WITHIN_S = 120.0
+ENDINGS = (e.RunCompleted, e.RunFailed, e.RunCancelled, e.RunTerminated)
+
+
+class Kill(NamedTuple):
+    """One death: at the `hit`-th time that `point` is reached; point "" after `hit` milliseconds.
+
+    `isolation` is where steps run meanwhile; `empty` begins the life with no state on disk.
+    """
+
+    point: str
+    hit: int
+    isolation: str = "thread"
+    empty: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a campaign plays: broker, application, directory, and how partitions come to the engine."""
+
+    bootstrap: str
+    app: str
+    directory: Path
+    membership: str = "static"
+    group_protocol: str = "consumer"
+
+
+@dataclass
+class Found:
+    """What a campaign did and saw."""
+
+    verdict: Verdict
+    expected: int
+    fired: Counter[str] = field(default_factory=Counter)
+    receipts: int = 0
+    resumed: int = 0
+    open_transactions: Sequence[int] = ()
+
+
+class Campaign:
+    """Kills by plan, then lets everything finish and judges."""
+
+    def __init__(self, site: Site, rng: random.Random) -> None:
+        self.site = site
+        self.rng = rng
+        self.codec = Codec()
+        self.expected: dict[str, Expected] = {}
+        self.fired: Counter[str] = Counter()
+        self.resumed = 0
+        self._retried: set[tuple[str, str, int]] = set()
+        self._receipts = site.directory / "receipts"
+        self._fire_log = site.directory / "fired"
+        site.directory.mkdir(parents=True, exist_ok=True)
+        init_topics(LogConfig(site.app, site.bootstrap), PARTITIONS)
+        self._transport = KafkaTransport(site.app, Settings(app_name=site.app, bootstrap=site.bootstrap))
+        self._transport.open(lambda reply: None)
+
+    def run(self, kills: Sequence[Kill]) -> Found:
+        """Die as planned, finish, judge."""
+        try:
+            for number, kill in enumerate(kills):
+                self._life(number, kill)
+            self._finish(len(kills))
+        finally:
+            self._transport.close()
+        return self._judge()
+
+    # -- the load ----------------------------------------------------------------------------------------------------
+
+    def feed(self, count: int) -> None:
+        """Start so many runs, and send each its signals: some at once, some before it waits, none lost."""
+        for _ in range(count):
+            workflow = f"w{len(self.expected)}"
+            n, values = self.rng.randint(1, 4), (self.rng.randint(1, 99), self.rng.randint(1, 99))
+            arguments = kill_app.load.code.signature.bind((workflow, n), {})
+            self._send(workflow, c.StartWorkflow("load", arguments))
+            signals = tuple(
+                SentSignal(self._send(workflow, c.SignalWorkflow("go", Payload(data=str(value).encode()))))
+                for value in values
+            )
+            status = "completed"
+            self.expected[workflow] = Expected(
+                kill_app.result_of(n, values), kill_app.steps_of(n), status, signals
+            )
+            self.expected[workflow + kill_app.CHILD] = Expected(12, 2, status)
+
+    def _send(self, workflow: str, body: c.TopicCommand) -> str:
+        command = c.Command(uuid.UUID(int=self.rng.getrandbits(128)).hex, workflow, body)
+        command = command._replace(reply_to=self._transport.reply_to)
+        key, problems = workflow.encode(), []
+        value = self.codec.encode_command(command)
+        self._transport.send(partition_of(key, PARTITIONS), key, value, problems.append)
+        return command.id
+
+    # -- lives and deaths --------------------------------------------------------------------------------------------
+
+    def _life(self, number: int, kill: Kill) -> None:
+        if kill.empty:
+            for path in sorted(self.site.directory.glob("state/**/*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+        self.feed(2)
+        plan = f"{kill.point}:{kill.hit}:kill" if kill.point else ""
+        engine = self._engine(number, plan, kill.isolation)
+        try:
+            if kill.point:
+                self._until_fired(engine, kill)
+            else:
+                time.sleep(kill.hit / 1000)
+                assert engine.poll() is None, self._said(number)
+                os.kill(engine.pid, signal.SIGKILL)
+                self.fired["random"] += 1
+            assert engine.wait(30) == -signal.SIGKILL, self._said(number)
+        finally:
+            engine.kill()
+            engine.wait(30)
+        if kill.point:
+            lines = self._fire_log.read_text(encoding="utf-8").splitlines()
+            assert lines[-1] == f"{kill.point}:{kill.hit}:kill:{engine.pid}", (kill, lines[-1])
+            self.fired[kill.point] += 1
+
+    def _until_fired(self, engine: subprocess.Popen[bytes], kill: Kill) -> None:
+        """Feed the engine until it has died of its fail point."""
+        deadline = time.monotonic() + FIRES_WITHIN_S
+        while True:
+            try:
+                engine.wait(1.0)
+                return
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < deadline, f"{kill} did not fire"
+                self.feed(1)
+
+    def _engine(self, number: int, plan: str, isolation: str) -> subprocess.Popen[bytes]:
+        site = self.site
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | {
+            "PYTHONPATH": str(ROOT),
+            "ORCHESTRATOR_APP": "tests.faults.kill_app:app",
+            "ORCHESTRATOR_APP_NAME": site.app,
+            "ORCHESTRATOR_BOOTSTRAP": site.bootstrap,
+            "ORCHESTRATOR_STATE_DIR": str(site.directory / "state"),
+            "ORCHESTRATOR_MEMBERSHIP": site.membership,
+            "ORCHESTRATOR_ISOLATION": isolation,
+            "ORCHESTRATOR_FAILPOINTS": plan,
+            "ORCHESTRATOR_FAILPOINT_LOG": str(self._fire_log),
+            "KILLS_RECEIPTS": str(self._receipts),
+        }
+        if site.membership == "static":
+            environ["ORCHESTRATOR_ASSIGNMENT"] = f"0-{PARTITIONS - 1}"
+        else:
+            environ["ORCHESTRATOR_GROUP_PROTOCOL"] = site.group_protocol
+        command = [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"]
+        with open(self._log_of(number), "wb") as out:
+            return subprocess.Popen(
+                command, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def _log_of(self, number: int) -> Path:
+        return self.site.directory / f"engine-{number}.log"
+
+    def _said(self, number: int) -> str:
+        return self._log_of(number).read_text(encoding="utf-8", errors="replace")[-3000:]
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _finish(self, number: int) -> None:
+        """A last engine without faults: everything ends, and it ends cleanly."""
+        engine = self._engine(number, "", "thread")
+        try:
+            deadline = time.monotonic() + FINISHES_WITHIN_S
+            while left := self._unfinished():
+                assert engine.poll() is None, self._said(number)
+                assert time.monotonic() < deadline, f"{len(left)} runs have not ended: {left[:5]}\n{self._said(number)}"
+                time.sleep(0.5)
+            engine.send_signal(signal.SIGTERM)
+            assert engine.wait(60) == 0, self._said(number)
+        finally:
+            engine.kill()
+            engine.wait(30)
+
+    def _unfinished(self) -> list[str]:
+        """Workflows without an end. Runs that two kills in their turn parked are resumed, as a person would."""
+        ended: set[str] = set()
+        parked: dict[tuple[str, str], int] = {}
+        for raw in self._all(self._read("events", READ_COMMITTED)):
+            event = self.codec.decode_event(raw.key, raw.value).event
+            if isinstance(event.body, ENDINGS):
+                ended.add(event.workflow_id)
+            elif isinstance(event.body, e.RunParked):
+                parked[event.workflow_id, event.run_id] = event.seq
+            elif isinstance(event.body, e.RunResumed):
+                parked.pop((event.workflow_id, event.run_id), None)
+        for (workflow, run), seq in parked.items():
+            if (workflow, run, seq) not in self._retried:
+                self._retried.add((workflow, run, seq))
+                self._send(workflow, c.RetryWorkflow(run))
+                self.resumed += 1
+        return sorted(self.expected.keys() - ended)
+
+    def _read(self, topic: str, isolation: str) -> dict[int, list[RawRecord]]:
+        return read_raw(self.site.bootstrap, f"{self.site.app}.{topic}", isolation)
+
+    @staticmethod
+    def _all(records: dict[int, list[RawRecord]]) -> list[RawRecord]:
+        return [raw for part in records.values() for raw in part]
+
+    def _judge(self) -> Found:
+        replies = replies_of(self._all(self._read("replies", READ_COMMITTED)))
+        acked = {reply.command_id for reply in map(self._reply, replies) if reply.outcome == "accepted"}
+        receipts = [line.split() for line in self._receipts.read_text(encoding="utf-8").splitlines()]
+        verdict = check(
+            self._read("events", READ_COMMITTED),
+            self._read("events", READ_UNCOMMITTED),
+            LoadModel(self.expected, acked),
+            Evidence(
+                self._read("commands", READ_COMMITTED),
+                replies,
+                [Receipt(key, int(at_ms)) for key, at_ms in receipts],
+                self._state(),
+            ),
+        )
+        still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")
+        return Found(verdict, len(self.expected), self.fired, len(receipts), self.resumed, still_open)
+
+    def _reply(self, raw: RawRecord) -> object:
+        return self.codec.decode(raw.value)
+
+    def _state(self) -> dict[int, StatePosition]:
+        found = {}
+        for number in range(PARTITIONS):
+            store = PartitionStore(self.site.directory / "state" / self.site.app / str(number), self.codec)
+            position = store.get(META, POSITION_KEY)
+            found[number] = StatePosition(position.next_offset, position.footer_hash)
+            store.close()
+        return found

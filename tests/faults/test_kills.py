@@ -1,0 +1,80 @@
+"""100 SIGKILLs of the engine under load: nothing is lost, nothing happens twice, everything finishes."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from orchestrator.devkafka import DevKafka
+from tests.faults.campaign import Campaign, Found, Kill, Site
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+INSIDE = {"K7", "K8"}
+"""A transaction is open: events produced, the commit not sent."""
+BEFORE_STORE = {"K9", "K11", "K12"}
+"""The commit returned, RocksDB does not have the batch."""
+
+STATIC = {
+    "K7": 16, "K8": 16, "K9": 4, "K11": 4, "K12": 4, "K0": 2, "K1": 3, "K2": 3, "K13": 3, "K16": 3, "K19": 3,
+    "K21": 2, "K22": 3, "K23": 3, "K25": 3, "": 8,
+}  # fmt: skip
+GROUP = {"K7": 3, "K8": 2, "K9": 1, "K12": 1, "": 3}
+HITS = {"K0": 2, "K21": 2, "K22": 2, "K16": 30, "K23": 8, "K25": 2, "K19": 3}
+"""Most hits of a point; 40 where none is given."""
+
+
+def planned(points: dict[str, int], rng: random.Random, processes: int) -> list[Kill]:
+    """The kills in a random order; `processes` of them with step processes."""
+    names = [point for point, count in points.items() for _ in range(count)]
+    rng.shuffle(names)
+    kills = []
+    for number, point in enumerate(names):
+        hit = rng.randint(1, HITS.get(point, 40)) if point else rng.randint(800, 2500)
+        kills.append(Kill(point, hit, "process" if number < processes else "thread", point == "K16"))
+    rng.shuffle(kills)
+    # A restore is worth a kill when there is much to fold: late, with the volume lost.
+    return sorted(kills, key=lambda kill: kill.empty)
+
+
+def campaigns(kafka: DevKafka, directory: Path, seed: int) -> Sequence[Found]:
+    """Two campaigns at a time on one broker: static assignment in two halves, then the group protocols."""
+    rng = random.Random(seed)
+    kills = planned(STATIC, rng, 6)
+    plans: list[tuple[str, str, list[Kill]]] = [
+        ("static", "consumer", kills[:40]),
+        ("static", "consumer", kills[40:]),
+        ("group", "classic", planned(GROUP, rng, 1)),
+        ("group", "consumer", planned(GROUP, rng, 1)),
+    ]
+
+    def run(number: int) -> Found:
+        membership, protocol, deaths = plans[number]
+        app = f"kills-{uuid.uuid4().hex[:6]}"
+        site = Site(kafka.bootstrap, app, directory / app, membership, protocol)
+        return Campaign(site, random.Random(f"{seed}/{number}")).run(deaths)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, range(len(plans))))
+
+
+def test_a_hundred_kills_lose_nothing_and_repeat_nothing(kafka: DevKafka, tmp_path: Path, seed: int) -> None:
+    found = campaigns(kafka, tmp_path, seed)
+    fired: Counter[str] = sum((one.fired for one in found), Counter())
+    for one in found:
+        assert not one.verdict.anomalies, one.verdict.text()
+        assert (one.verdict.lost, one.verdict.duplicated) == (0, 0)
+        assert one.verdict.totals["completed"] == one.expected
+        assert one.receipts >= one.verdict.totals["step_results"] > 0
+        assert not one.open_transactions
+    assert sum(fired.values()) == 100, fired
+    assert sum(found[0].fired.values()) + sum(found[1].fired.values()) == 80
+    assert sum(fired[point] for point in INSIDE) >= 30, fired
+    assert sum(fired[point] for point in BEFORE_STORE) >= 10, fired
+    assert fired.keys() == STATIC.keys() - {""} | {"random"}
