@@ -5,33 +5,69 @@ Workflows are ordinary sequential Python, every step is recorded before the next
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+import typing as _typing
 
 from .core.values import RetryPolicy
 from .errors import (
     ChildCancelled,
     ChildFailed,
+    CommandRejected,
+    ConfigurationError,
+    DoesNotRoundTrip,
+    KafkaUnavailable,
     OrchestratorError,
+    ReplyTimeout,
+    RunCancelled,
+    RunClosed,
+    RunEnded,
+    RunFailed,
+    RunParked,
+    RunTerminated,
     StepCancelled,
     StepFailed,
     StepTimeout,
+    WorkflowAlreadyClosed,
+    WorkflowAlreadyRunning,
     WorkflowFailed,
+    WorkflowNotFound,
 )
-from .sdk.app import Orchestrator
+from .sdk.app import Orchestrator as _Application
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.messages import Query, Signal, query, signal
 from .sdk.step import Failed, Step, StepInfo, step_info
 from .sdk.workflow import Workflow
 
+if _typing.TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager as _Context
+
+    from .client.blocking import BlockingClient as BlockingClient
+    from .client.client import Client as Client
+    from .client.handle import Handle as Handle
+    from .client.requests import ClientOptions as _ClientOptions
+    from .config import Settings as _Settings
+
 __all__ = [
+    "BlockingClient",
     "ChildCancelled",
     "ChildFailed",
+    "Client",
+    "CommandRejected",
+    "ConfigurationError",
+    "DoesNotRoundTrip",
     "Failed",
+    "Handle",
+    "KafkaUnavailable",
     "Orchestrator",
     "OrchestratorError",
     "Query",
+    "ReplyTimeout",
     "RetryPolicy",
+    "RunCancelled",
+    "RunClosed",
+    "RunEnded",
+    "RunFailed",
+    "RunParked",
+    "RunTerminated",
     "Signal",
     "Step",
     "StepCancelled",
@@ -39,7 +75,10 @@ __all__ = [
     "StepInfo",
     "StepTimeout",
     "Workflow",
+    "WorkflowAlreadyClosed",
+    "WorkflowAlreadyRunning",
     "WorkflowFailed",
+    "WorkflowNotFound",
     "continue_as_new",
     "now",
     "query",
@@ -50,11 +89,32 @@ __all__ = [
     "uuid4",
 ]
 
+_CALLERS = {
+    "BlockingClient": ".client.blocking",
+    "Client": ".client.client",
+    "Handle": ".client.handle",
+}
+"""What only callers need is imported at first use: engines, workers and step processes start without it."""
 
-def _connect(app: Orchestrator, **settings: Any) -> AbstractAsyncContextManager[Any]:
-    from .client.client import Client
 
-    return Client.connect(app, **settings)
+class Orchestrator(_Application):
+    """An application. Its name `[a-z0-9-]+` begins the names of its topics, group and transactional ids."""
+
+    def connect(self, settings: _Settings | None = None, *, options: _ClientOptions | None = None) -> _Context[Client]:
+        """A client of this application, for the time of an `async with` block; settings come from the environment.
+
+        Raises KafkaUnavailable when no broker answers, ConfigurationError when the application's topics are missing.
+        """
+        from .client.client import Client
+        from .client.requests import DEFAULT_OPTIONS
+
+        return Client.connect(self, settings, options=options or DEFAULT_OPTIONS)
 
 
-Orchestrator.connector = staticmethod(_connect)
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _CALLERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_CALLERS[name], __name__), name)
+    return value

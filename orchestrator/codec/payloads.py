@@ -104,14 +104,15 @@ def _name(hint: Any) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def _cached(hint: Any) -> Adapter[Any]:
+def _cached(hint: Any, order: str) -> Adapter[Any]:
+    """`order` keeps A | B and B | A apart: they are equal hints, and decode differently."""
     return Adapter(hint)
 
 
 def adapter(hint: Any) -> Adapter[Any]:
     """The adapter of a hint, built once."""
     try:
-        return _cached(hint)
+        return _cached(hint, repr(hint))
     except TypeError:
         return Adapter(hint)
 
@@ -124,6 +125,7 @@ class Signature:
         self.name = fn.__qualname__
         parameters = list(inspect.signature(fn).parameters.values())[1 if skip_self else 0 :]
         self._signature = inspect.Signature(parameters)
+        self._positional = not any(one.kind is one.KEYWORD_ONLY for one in parameters)
         hints = _hints(fn)
         self._adapters = {}
         for parameter in parameters:
@@ -145,7 +147,7 @@ class Signature:
 
         Raises TypeError as the call itself would, DoesNotRoundTrip for a value.
         """
-        if not kwargs and len(args) == len(self._adapters):
+        if self._positional and not kwargs and len(args) == len(self._adapters):
             given: Mapping[str, Any] = dict(zip(self._adapters, args, strict=True))
         else:
             given = self._signature.bind(*args, **kwargs).arguments
@@ -185,9 +187,15 @@ class Signature:
         if left.data == right.data:
             return True
         try:
-            return self.unbind(left) == self.unbind(right)
+            return self._filled(left) == self._filled(right)
         except DoesNotRoundTrip:
             return False
+
+    def _filled(self, payload: Payload) -> dict[str, Any]:
+        args, kwargs = self.unbind(payload)
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
 
 
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -253,8 +261,13 @@ def _arguments(error: BaseException, cls: type) -> Payload:
 def decode_failure(failure: Failure, declared: Mapping[str, type[BaseException]]) -> BaseException:
     """The exception that a failure stands for, as itself where it is known; the same live and in replay."""
     cls = declared.get(failure.type) or getattr(builtins, failure.type, None)
-    if isinstance(cls, type) and issubclass(cls, Exception):
-        error = _rebuild(cls, failure)
+    # A future refuses StopIteration; a coroutine that raised it could not be told from one that returned.
+    if isinstance(cls, type) and issubclass(cls, Exception) and not issubclass(cls, StopIteration):
+        try:
+            error = _rebuild(cls, failure)
+        except Exception:
+            # Classes that want more than their recorded arguments (an ExceptionGroup, a `__new__` of its own).
+            return StepFailed(f"{failure.type}: {failure.message}", failure.type)
         error.__cause__ = StepFailed(failure.message, failure.type)
         return error
     return StepFailed(f"{failure.type}: {failure.message}", failure.type)

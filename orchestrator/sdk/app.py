@@ -1,11 +1,13 @@
-"""The application: one object that names the log and gathers steps, workflows, signals and errors."""
+"""The application: one object that names the log and gathers steps, workflows, signals and errors.
+
+The class that users see adds `connect` (`orchestrator.Orchestrator`): defining workflows needs no client.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from ..errors import ConfigurationError
 from .messages import Query, Signal
@@ -33,9 +35,6 @@ class _WorkflowDecorator(Protocol):
 
 class Orchestrator:
     """An application. Its name `[a-z0-9-]+` begins the names of its topics, group and transactional ids."""
-
-    connector: ClassVar[Callable[..., AbstractAsyncContextManager[Any]] | None] = None
-    """How `connect` reaches Kafka; set by the package, so that defining workflows needs no client."""
 
     def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", name):
@@ -76,7 +75,7 @@ class Orchestrator:
 
         return decorate if fn is None else decorate(fn)
 
-    def run(self, fn: Callable[..., Coroutine[Any, Any, R]], /) -> Workflow[..., R]:
+    def run(self, fn: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> Workflow[P, R]:
         """Class form: the method that is the workflow. The workflow's type is the class's name."""
         owner = fn.__qualname__.rpartition("<locals>.")[2].rpartition(".")[0]
         code = WorkflowCode(fn, owner, 1, "park", self.registry)
@@ -99,9 +98,3 @@ class Orchestrator:
     def bind(self, obj: object) -> None:
         """Give this process the object whose methods are steps."""
         self.registry.bind(obj)
-
-    def connect(self, **settings: Any) -> AbstractAsyncContextManager[Any]:
-        """A client of this application, as an async context manager."""
-        if Orchestrator.connector is None:
-            raise ConfigurationError("import orchestrator (the package) before connecting")
-        return Orchestrator.connector(self, **settings)

@@ -5,6 +5,7 @@ Coroutines whose identity is fixed where they are made, and whose command is iss
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.commands import CancelChild, CancelStep, ScheduleStep, SendSignal, StartChild
 from ..core.ids import step_id
 from ..core.values import Payload, StepOptions
+from ..errors import StepCancelled
 from .loop import RunFuture, RunLoop, call_site
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class Called(collections.abc.Coroutine[Any, None, Any]):
     """A durable call. Awaited at once, wrapped in a task, or gathered; never silently dropped."""
 
-    __slots__ = ("_future", "_inner", "call_site", "loop", "n", "number", "path")
+    __slots__ = ("_asked", "_future", "_inner", "call_site", "loop", "n", "number", "path")
 
     def __init__(self, loop: RunLoop) -> None:
         identity = loop.identity()
@@ -33,6 +35,7 @@ class Called(collections.abc.Coroutine[Any, None, Any]):
         self.call_site = call_site()
         self._future: RunFuture | None = None
         self._inner: Generator[Any, None, Any] | None = None
+        self._asked = False
         loop.unawaited[self.number] = self
 
     @property
@@ -52,6 +55,10 @@ class Called(collections.abc.Coroutine[Any, None, Any]):
     def cancelled(self) -> None:
         """Whoever waited was cancelled."""
 
+    def outlives_cancel(self) -> bool:
+        """Whether a cancelled caller still waits for the outcome."""
+        return False
+
     def describe(self) -> str:
         """What is waited for, in words."""
         raise NotImplementedError
@@ -61,14 +68,35 @@ class Called(collections.abc.Coroutine[Any, None, Any]):
         loop.unawaited.pop(self.number, None)
         if self._future is not None:
             raise RuntimeError(f"cannot await the same call twice ({self.describe()} at {self.call_site})")
-        self._future = self.loop.create_future()
+        self._future = loop.create_future()
         loop.waiting[self.id] = self
         self.issue()
         try:
             return (yield from self._future)
+        except asyncio.CancelledError:
+            if self.id not in loop.waiting or not self.outlives_cancel() or loop.evicting:
+                raise
+            return (yield from self._wait_for_the_end())
         finally:
-            if loop.waiting.pop(self.id, None) is not None and not loop.evicting:
+            if loop.waiting.pop(self.id, None) is not None and not (loop.evicting or self._asked):
                 self.cancelled()
+
+    def _wait_for_the_end(self) -> Generator[Any, None, Any]:
+        """Cancelled in mode `wait`: ask for the end once, then take the outcome, whatever it is.
+
+        An outcome that is not the cancellation is the call's: what was done is not hidden from the code.
+        """
+        self._asked = True
+        self.cancelled()
+        while True:
+            self._future = self.loop.create_future()
+            try:
+                return (yield from self._future)
+            except StepCancelled:
+                raise asyncio.CancelledError from None
+            except asyncio.CancelledError:
+                if self.id not in self.loop.waiting:
+                    raise
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait()
@@ -108,7 +136,11 @@ class StepCalled(Called):
         self.loop.issue(ScheduleStep(self.path, self.n, self.code.name, self.call_site, self.arguments, self.options))
 
     def cancelled(self) -> None:
-        self.loop.issue(CancelStep(self.id))
+        if self.options.cancellation != "abandon":
+            self.loop.issue(CancelStep(self.id))
+
+    def outlives_cancel(self) -> bool:
+        return self.options.cancellation == "wait"
 
     def describe(self) -> str:
         return f"step {self.code.name}"

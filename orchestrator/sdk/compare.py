@@ -78,19 +78,23 @@ def _differs(command: Any, body: Any, registry: Registry) -> str:
             return _what(command)
         code = registry.step(command.name)
         if code is not None and code.compare_arguments and not code.signature.equal(command.arguments, body.arguments):
-            return (
-                f"{_what(command)} with other arguments: {_short(command.arguments.data)}, not"
-                f" {_short(body.arguments.data)}"
-            )
+            return _other_arguments(command, body)
     elif isinstance(command, c.StartChild):
-        if command.workflow_type != body.workflow_type:
+        if command.workflow_type != body.workflow_type or command.workflow_id not in ("", body.child_workflow_id):
             return _what(command)
+        child = registry.workflow(command.workflow_type, command.version)
+        if child is not None and not child.signature.equal(command.arguments, body.arguments):
+            return _other_arguments(command, body)
     elif isinstance(command, c.SendSignal) and (command.workflow_id, command.name) != (
         body.target_workflow_id,
         body.name,
     ):
         return _what(command)
     return ""
+
+
+def _other_arguments(command: Any, body: Any) -> str:
+    return f"{_what(command)} with other arguments: {_short(command.arguments.data)}, not {_short(body.arguments.data)}"
 
 
 def _short(data: bytes) -> str:

@@ -6,20 +6,23 @@ import hashlib
 import random as _random
 import uuid
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.events import RunStarted
+from ..core.values import Payload
 from ..errors import ConfigurationError
-from .loop import RunLoop, running_loop
+from .loop import Evicted, RunLoop, running_loop
+
+if TYPE_CHECKING:
+    from .turn import LiveRun
 
 
 class ContinueAsNewRequested(BaseException):
     """Leaves the main function of a run that goes on as a new one."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, arguments: Payload) -> None:
         super().__init__()
-        self.args = args
-        self.kwargs = kwargs
+        self.arguments = arguments
 
 
 class RunContext:
@@ -73,6 +76,9 @@ def now() -> datetime:
 def random(name: str = "") -> _random.Random:
     """A source of random values that a replay repeats; a named one survives edits."""
     loop = _here("random()")
+    if loop.evicting:
+        # In a query: a draw would shift those of the run.
+        raise Evicted
     context = run_info()
     return context.named(name) if name else context.drawn(loop)
 
@@ -83,6 +89,9 @@ def uuid4() -> uuid.UUID:
 
 
 def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
-    """Close this run and go on as a new one with these arguments and fresh history."""
-    _here("continue_as_new()")
-    raise ContinueAsNewRequested(args, kwargs)
+    """Close this run and go on as a new one with these arguments and fresh history.
+
+    Raises TypeError and DoesNotRoundTrip as a call of the workflow would.
+    """
+    run: LiveRun = _here("continue_as_new()").run  # type: ignore[assignment]
+    raise ContinueAsNewRequested(run.code.signature.bind(args, kwargs))

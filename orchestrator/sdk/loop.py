@@ -123,7 +123,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Durable calls that were made and not awaited yet: none may be left at the end of a turn."""
         self.run: object = None
         """The `LiveRun` whose loop this is."""
-        self._numbers = 0
+        self.numbers = 0
         self._ready: deque[asyncio.Handle] = deque()
         self._new_timers: set[str] = set()
 
@@ -131,8 +131,8 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def number(self) -> int:
         """The next creation number."""
-        self._numbers += 1
-        return self._numbers
+        self.numbers += 1
+        return self.numbers
 
     def identity(self) -> Identity:
         """Of the task that runs now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
@@ -35,6 +34,14 @@ class Mailbox:
                 future.set_result(payload)
                 return
         self.values.setdefault(name, []).append(payload)
+
+    def put_back(self, name: str, payload: Payload) -> None:
+        """Who took it was cancelled before it saw it: the next who waits gets it, first."""
+        for future in self.waiters.get(name, []):
+            if not future.done():
+                future.set_result(payload)
+                return
+        self.values.setdefault(name, []).insert(0, payload)
 
     def waited_for(self) -> list[str]:
         """Names of signals that code waits for."""
@@ -75,15 +82,17 @@ class Signal(Generic[T]):
         future = loop.create_future()
         box.waiters.setdefault(self.name, []).append(future)
         try:
-            if timeout is None:
-                return self.adapter.decode(await future)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout.total_seconds()):
-                    return self.adapter.decode(await future)
-            return None
-        finally:
-            with contextlib.suppress(ValueError):
+            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+                payload = await future
+        except BaseException as error:
+            if future in box.waiters[self.name]:
                 box.waiters[self.name].remove(future)
+            elif not loop.evicting and not future.cancelled():
+                box.put_back(self.name, future.result())
+            if timeout is not None and isinstance(error, TimeoutError):
+                return None
+            raise
+        return self.adapter.decode(payload)
 
     def send(self, workflow_id: str, value: T) -> None:
         """From workflow code: signal another workflow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,8 @@ class Registry:
 
     def add_error(self, cls: type[BaseException]) -> None:
         """An error that crosses the log as itself."""
+        if not issubclass(cls, Exception) or hasattr(builtins, cls.__name__):
+            raise ConfigurationError(f"error {cls.__name__}: derive it from Exception, and give it a name of its own")
         known = self.errors.get(cls.__name__)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigurationError(

@@ -64,6 +64,7 @@ class LiveRun:
         self._loop.run = self
         self._main: RunTask | None = None
         self._object: Any = None
+        self._handler_error: BaseException | None = None
         self._asyncgens: set[Any] = set()
 
     # -- turns -------------------------------------------------------------------------------------------------------
@@ -144,7 +145,12 @@ class LiveRun:
         args, kwargs = code.signature.unbind(body.arguments)
         if code.is_method:
             assert code.owner is not None
-            self._object = code.owner()
+            try:
+                self._object = code.owner()
+            except Exception as error:
+                self._loop.commands.extend(self._bug(f"{type(error).__name__}: {error}", error))
+                self.closed = self._loop.verdict is None
+                return
             args = (self._object, *args)
         self._main = self._loop.spawn(code.fn(*args, **kwargs), Identity("0"))
 
@@ -194,10 +200,14 @@ class LiveRun:
         self._loop.spawn(self._handle(handler, body.payload), Identity(f"s{seq}"))
 
     async def _handle(self, handler: Any, payload: Payload) -> None:
-        args, kwargs = handler_signature(handler).unbind(payload)
-        outcome = handler(self._object, *args, **kwargs)
-        if asyncio.iscoroutine(outcome):
-            await outcome
+        try:
+            args, kwargs = handler_signature(handler).unbind(payload)
+            outcome = handler(self._object, *args, **kwargs)
+            if asyncio.iscoroutine(outcome):
+                await outcome
+        except (Exception, BaseExceptionGroup) as error:
+            # Nobody awaits a handler: its error is the run's, as the main function's would be.
+            self._handler_error = self._handler_error or error
 
     # -- the end of a turn -------------------------------------------------------------------------------------------
 
@@ -211,7 +221,10 @@ class LiveRun:
             return
         if main is None:
             return
-        if main.done():
+        if self._handler_error is not None and not main.done():
+            loop.commands.extend(self._ended_by(self._handler_error))
+            self.closed = loop.verdict is None
+        elif main.done():
             self.closed = True
             loop.commands.extend(self._outcome(main))
         elif not self._waits():
@@ -233,21 +246,29 @@ class LiveRun:
                 return [c.CancelRun()]
             return self._bug("CancelledError left the workflow although nobody asked to cancel it", None)
         except ContinueAsNewRequested as again:
-            return [c.ContinueAsNew(self.code.signature.bind(again.args, again.kwargs))]
+            return [c.ContinueAsNew(again.arguments)]
         except Overlong:
             self._loop.verdict = OVERLONG
             return []
         except BaseException as error:
-            if self._fails_the_run(error):
-                return [c.FailRun(encode_failure(error, self.code.registry.errors))]
-            return self._bug(f"{type(error).__name__}: {error}", error)
+            return self._ended_by(error)
         try:
             payload, _ = self.code.signature.result.round_trip(value, f"result of workflow {self.code.workflow_type}")
         except DoesNotRoundTrip as error:
             return self._bug(str(error), error)
         return [c.CompleteRun(payload)]
 
+    def _ended_by(self, error: BaseException) -> list[c.TurnCommand]:
+        if self._fails_the_run(error):
+            while isinstance(error, BaseExceptionGroup):
+                # A TaskGroup's group crosses the log as its first error.
+                error = error.exceptions[0]
+            return [c.FailRun(encode_failure(error, self.code.registry.errors))]
+        return self._bug(f"{type(error).__name__}: {error}", error)
+
     def _fails_the_run(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._fails_the_run(one) for one in error.exceptions)
         if getattr(error, "__orchestrator_step__", False) or isinstance(
             error, WorkflowFailed | StepFailed | ChildFailed
         ):
@@ -294,7 +315,7 @@ class LiveRun:
             raise LookupError(f"no query {name!r}; this run answers {', '.join(known) or 'none'}")
         previous = asyncio._get_running_loop()
         asyncio._set_running_loop(loop)
-        loop.evicting, before = True, list(loop.commands)
+        loop.evicting, before, numbers = True, list(loop.commands), loop.numbers
         try:
             if handler is not None:
                 signature = handler_signature(handler)
@@ -306,7 +327,7 @@ class LiveRun:
         except Evicted:
             raise PermissionError(f"query {name!r} would change the run: queries only read") from None
         finally:
-            loop.evicting, loop.commands = False, before
+            loop.evicting, loop.commands, loop.numbers = False, before, numbers
             asyncio._set_running_loop(previous)
 
     def evict(self) -> None:
