@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -50,6 +51,7 @@ class ClientIo:
         """From here on. A topic that was just made may have no leader yet: asked again until the time is over."""
         position = TopicPartition(self.reply_topic, self.reply_partition)
         deadline = time.monotonic() + ASK_S
+        bounds: Any = None
         while True:
             try:
                 bounds = self._consumer.get_watermark_offsets(position, timeout=ASK_S)

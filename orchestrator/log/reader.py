@@ -43,3 +43,15 @@ def read_partition(
                 return
     finally:
         consumer.close()
+
+
+def group_notes(config: LogConfig, partitions: int) -> dict[int, str]:
+    """What the engines noted beside their group offsets, by partition: the newest proven batch and its footer's hash."""
+    topic = config.topic("commands")
+    consumer = Consumer(config.consumer())
+    try:
+        places = [TopicPartition(topic, number) for number in range(partitions)]
+        found = consumer.committed(places, timeout=QUIET_S)
+        return {place.partition: place.metadata for place in found if place.metadata}
+    finally:
+        consumer.close()
