@@ -1,0 +1,56 @@
+"""Lists of the documentation are complete: errors, invariants, words, decisions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from orchestrator import errors
+from tests.architecture.source import ROOT
+from tests.docs.pages import rows
+
+WORDS = (
+    "workflow run step turn command event rejection effect history log task queue signal query timer row changes",
+    "partition lane claim footer void strike fence restore replay materialise",
+)
+
+
+def test_every_error_has_its_row_and_every_row_its_error() -> None:
+    classes = {
+        found
+        for found, cls in vars(errors).items()
+        if inspect.isclass(cls) and issubclass(cls, errors.OrchestratorError)
+    }
+    table = {row[0].strip("`"): row[1:] for row in rows(ROOT / "docs/errors.md", 3) if row[0] != "error"}
+    assert table.keys() == classes
+    assert all(cell for cells in table.values() for cell in cells), "when it is raised, and what to do"
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_every_invariant_names_the_tests_that_pin_it(number: int) -> None:
+    found = [row for row in rows(ROOT / "docs/invariants.md", 3) if row[0] == f"I{number}"]
+    assert len(found) == 1
+    tests = re.findall(r"`(tests/[^`]+)`", found[0][2])
+    assert tests
+    assert not [test for test in tests if not list(ROOT.glob(test))]
+    assert any(f"/test_i{number:02}_" in test for test in tests), "the test that is named after it"
+
+
+def test_the_glossary_has_every_word() -> None:
+    entries = {row[0].strip("*") for row in rows(ROOT / "docs/glossary.md", 2)}
+    assert not [
+        word for word in " ".join(WORDS).split() if not any(word in re.split(r"[^a-z-]+", entry) for entry in entries)
+    ]
+
+
+def test_decisions_are_numbered_and_listed() -> None:
+    folder = ROOT / "docs/adr"
+    files = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert [int(file[:4]) for file in files] == list(range(len(files)))
+    listed = re.findall(r"\]\(([0-9][^)]*)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == files
+    for file in files[1:]:
+        text = (folder / file).read_text(encoding="utf-8")
+        assert "## Rejected" in text, f"{file}: what was not chosen, and why"
