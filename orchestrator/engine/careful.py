@@ -49,7 +49,10 @@ class Careful:
         return run.started_at_ms <= self._claimed_at_ms or key in self._suspects
 
     def queue(self, key: RunKey, run: RunRow) -> None:
-        """The run wants a turn: it gets it alone, and last if its turn was attempted before: others need not wait for it."""
+        """The run wants a turn: it gets it alone, and last if its turn was attempted before.
+
+        Others need not wait for it.
+        """
         self._queue[key] = run.attempts
 
     @property

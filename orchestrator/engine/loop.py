@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from ..codec.records import CLAIM_KEY
 from ..core import machine
@@ -304,6 +305,8 @@ class PartitionLoop:
             self._foreign(self.inbox.tail.popleft())
 
     def _foreign(self, wire: Wire) -> None:
+        if sabotaged("no_footer_check"):
+            return
         if wire.key == CLAIM_KEY:
             event = self._shared.codec.decode_event(wire.key, wire.value).event
             raise ClaimLost(
@@ -368,13 +371,16 @@ class PartitionLoop:
         self.ground.give_up()
         if sabotaged("input_ignored"):
             self.ground.skip_below = self.intake.next_offset
-        self.ground.lanes = self._shared.log.lanes(self.ground.number)
+        if not sabotaged("one_lane_reinitialised"):
+            self.ground.lanes = self._shared.log.lanes(self.ground.number)
 
-    def hand_over(self) -> None:
-        """Release cleanly: running steps are handed over, the next owner need not be careful."""
+    def hand_over(self, also: Sequence[Draft] = (), next_offset: int = 0) -> None:
+        """Release cleanly: running steps are handed over. A repair records `also` and moves on to `next_offset`."""
         self._shared.log.inputs().unfollow(self.ground.number)
         self._prove_and_materialise()
+        self.intake.next_offset = max(self.intake.next_offset, next_offset)
         batch = self._open = self._new_batch()
+        self.builder.take(batch, also)
         while self.inbox.reports:
             self.intake.report(batch, self.inbox.reports.popleft())
         running = self._shared.executor.running()

@@ -108,6 +108,9 @@ class Ground:
         while True:
             before = self.claim_row()
             failpoint("K0")
+            if sabotaged("one_lane_reinitialised") and self.claim_no:
+                self.lanes.init_last()  # type: ignore[attr-defined]
+                return
             self.lanes.init([name for name in (before.lanes if before else ()) if name not in self.lanes.names])
             failpoint("K21")
             claim = self._claim(ids, before)
@@ -143,6 +146,8 @@ class Ground:
         position = self.position()
         start, end = self.log.tail().bounds(self.number)
         at = position.next_offset - 1 if position else start
+        if sabotaged("store_trusted"):
+            at = min(at, end)
         if position is None and start > 0:
             raise LogReplaced(
                 f"{self.where}: the log starts at offset {start} and there is no state below it: restore a checkpoint;"
@@ -248,6 +253,7 @@ class Ground:
     def _read_back(self, claim: PartitionClaimed) -> bool:
         """Fold the log until our own claim comes back. False: another's claim makes ours invalid, claim again."""
         if sabotaged("no_claim_read_back"):
+            self._follow_from_end()
             return True
         valid = True
         deadline = time.monotonic() + self.options.hang_s
@@ -264,6 +270,13 @@ class Ground:
                 valid = valid and found.claim_no < self.claim_no and not unknown
             if time.monotonic() > deadline and not self.inbox.tail:
                 raise HangingTransaction(f"{self.where}: our own claim {self.claim_no} did not come back")
+
+    def _follow_from_end(self) -> None:
+        """Sabotage only: what was written before this moment is not looked at."""
+        self.log.tail().unfollow(self.number)
+        with self.inbox.changed:
+            self.inbox.tail.clear()
+        self.log.tail().follow(self.number, self.log.tail().bounds(self.number)[1], self.inbox.put_tail)
 
     # -- after a failure ---------------------------------------------------------------------------------------------
 

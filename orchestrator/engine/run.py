@@ -113,9 +113,10 @@ class Engine:
             with self._lock:
                 if number in self.partitions or self._stopping.is_set():
                     continue
-                partition = self.partitions[number] = Partition(number, self._shared)
-                # Under the lock: `stop` joins what it finds listed.
+                partition = Partition(number, self._shared)
+                # Listed once it can be joined; its thread's end waits for this lock.
                 partition.start()
+                self.partitions[number] = partition
 
     def _revoked(self, numbers: Sequence[int], lost: bool) -> None:
         """Hand over, or, when the group has given the partitions away already, just stop: the log fences us."""
