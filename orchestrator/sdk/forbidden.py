@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from functools import wraps
@@ -47,6 +48,8 @@ def install() -> None:
         sys.addaudithook(_hook)
         if sys.version_info < (3, 13):
             _guard_sleep()
+        if sys.version_info < (3, 12):
+            _guard_threads()
         _order_as_completed()
 
 
@@ -62,6 +65,20 @@ def _guard_sleep() -> None:
         original(seconds)
 
     time.sleep = sleep  # type: ignore[assignment]
+
+
+def _guard_threads() -> None:
+    """Before 3.12 the start of a thread raises no audit event."""
+    original = threading.Thread.start
+
+    @wraps(original)
+    def start(self: threading.Thread) -> None:
+        loop = running_loop()
+        if loop is not None:
+            raise loop.forbid(EVENTS["_thread.start_new_thread"])
+        original(self)
+
+    threading.Thread.start = start  # type: ignore[method-assign]
 
 
 def _order_as_completed() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import sysconfig
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -168,7 +169,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         if self.evicting:
             return Evicted()
         if self.verdict is None:
-            site = call_site()
+            site = call_site(_LIBRARIES) or call_site()
             self.verdict = ParkRun(
                 "forbidden",
                 f"workflow code may not do this: {what} (at {site}). It would not come out the same in a replay:"
@@ -320,15 +321,19 @@ def _called_by_wait_for() -> bool:
 
 
 _OURS = __name__.rpartition(".")[0]
+_LIBRARIES = sysconfig.get_path("stdlib")
+"""Python's own modules and what is installed below them."""
+_TURN = RunLoop.run_until_idle.__code__
 
 
-def call_site() -> str:
-    """`file:line` of the nearest frame that is neither asyncio's nor ours: for messages only."""
+def call_site(but: str | None = None) -> str:
+    """`file:line` of the nearest frame that is neither asyncio's nor ours, nor in a file under `but`: for messages."""
     frame = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code is not _TURN:
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith((_OURS, "asyncio", "contextlib")):
-            return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+        file = frame.f_code.co_filename
+        if not module.startswith((_OURS, "asyncio", "contextlib")) and not (but and file.startswith((but, "<frozen"))):
+            return f"{file.rpartition('/')[2]}:{frame.f_lineno}"
         if frame.f_back is None:
             break
         frame = frame.f_back

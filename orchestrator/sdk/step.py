@@ -17,7 +17,7 @@ from ..codec.payloads import Signature, adapter
 from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Payload, RetryPolicy, StepOptions
 from ..errors import ConfigurationError
 from .calls import StepCalled
-from .loop import running_loop
+from .loop import call_site, running_loop
 
 P = ParamSpec("P")
 P2 = ParamSpec("P2")
@@ -243,7 +243,8 @@ class Step(Generic[P, R_co]):
 
         `fail` raises the first error and cancels the rest; `collect` puts `Failed` in its place.
         """
-        return _map(self, list(items), concurrency, on_error)
+        site = call_site() if running_loop() is not None else ""
+        return _map(self, list(items), concurrency, on_error, site)
 
     @overload
     def __get__(self, obj: None, owner: Any, /) -> Step[P, R_co]: ...
@@ -253,13 +254,16 @@ class Step(Generic[P, R_co]):
         return self if obj is None else Step(self.code, self._options, obj)
 
 
-async def _map(step: Any, items: list[Any], concurrency: int, on_error: str) -> list[Any]:
+async def _map(step: Any, items: list[Any], concurrency: int, on_error: str, site: str) -> list[Any]:
     limit = asyncio.Semaphore(concurrency or len(items) or 1)
 
     async def one(item: Any) -> Any:
         async with limit:
             try:
-                return await step(item)
+                call = step(item)
+                if isinstance(call, StepCalled):
+                    call.call_site = site
+                return await call
             except Exception as error:
                 if on_error == "collect":
                     return Failed(error)
@@ -268,7 +272,7 @@ async def _map(step: Any, items: list[Any], concurrency: int, on_error: str) -> 
     tasks = [asyncio.ensure_future(one(item)) for item in items]
     try:
         return list(await asyncio.gather(*tasks))
-    except BaseException:
+    except (Exception, asyncio.CancelledError):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,145 @@
+"""Checked, never run: what the SDK's types must infer, and (marked `# wrong E1` and so on) what they must refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar, assert_type
+
+from orchestrator import BlockingClient, Client, Failed, Handle, Orchestrator, Workflow, query, signal
+
+app = Orchestrator("shop")
+approved = app.signal("approved", bool)
+progress = app.query("progress", dict[str, int])
+T = TypeVar("T")
+
+
+@app.step
+async def charge(order: str, cents: int, *, currency: str = "EUR") -> str:
+    return f"{order}{cents}{currency}"
+
+
+@app.step(retry=3, on_crash="park")
+async def ship(order: str) -> bool:
+    return bool(order)
+
+
+@app.step
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@app.step(queue="gpu")
+def embed(text: str) -> list[float]:
+    return [float(len(text))]
+
+
+@app.step
+async def pick(items: list[T]) -> T:
+    return items[0]
+
+
+class Tools:
+    """Steps as methods."""
+
+    @app.step
+    async def look(self, question: str, n: int = 3) -> list[str]:
+        return [question] * n
+
+
+tools = Tools()
+
+
+@app.workflow(version=2)
+async def order(oid: str, cents: int, *, gift: bool = False) -> str:
+    a = await charge(oid, cents, currency="CZK")
+    assert_type(a, str)
+    assert_type(await ship.options(retry=1)(oid), bool)
+    assert_type(await add(1), int)
+    x, y = await asyncio.gather(charge(oid, 1), add(2))
+    assert_type(x, str)
+    assert_type(y, int)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(ship(oid))
+    assert_type(task.result(), bool)
+    assert_type(await asyncio.wait_for(embed("x"), 3), list[float])
+    assert_type(await tools.look("q", n=2), list[str])
+    assert_type(await ship.map(["a", "b"], concurrency=3), list[bool])
+    assert_type(await ship.map(["a"], on_error="collect"), list[bool | Failed])
+    assert_type(await add.map([1, 2]), list[int])
+    assert_type(await pick([1, 2]), int)
+    assert_type(await approved.wait(), bool)
+    assert_type(await child.options(id="c")(oid), int)
+    return a
+
+
+@order.older(version=1)
+async def order_v1(oid: str, cents: int, *, gift: bool = False) -> str:
+    return f"{oid}{cents}{gift}"
+
+
+@app.workflow
+async def child(oid: str) -> int:
+    return len(oid)
+
+
+class Approval:
+    """The class form."""
+
+    def __init__(self) -> None:
+        self.ok = False
+
+    @app.run
+    async def run(self, who: str) -> bool:
+        return self.ok and bool(who)
+
+    @signal
+    def approve(self, ok: bool) -> None:
+        self.ok = ok
+
+    @query
+    def state(self) -> bool:
+        return self.ok
+
+
+async def inferred() -> None:
+    """Callers' side."""
+    assert_type(app.connect(), AbstractAsyncContextManager[Client])
+    assert_type(order, Workflow[[str, int], str])  # wrong: the keyword-only parameter is part of the type
+    async with app.connect() as client:
+        assert_type(client, Client)
+        handle = await client.start(order.options(id="o-1"), "o-1", 100, gift=True)
+        assert_type(handle, Handle[str])
+        assert_type(await client.execute(order, "o", 1), str)
+        assert_type(await client.handle(order, "o-1").result(), str)
+        assert_type(await handle.query(progress), dict[str, int])
+        assert_type(await charge("a", 1), str)
+        decision = await client.start(Approval.run, "eva")
+        assert_type(decision, Handle[bool])
+        await decision.signal(Approval.approve, True)
+        assert_type(await decision.query(Approval.state), bool)
+    with BlockingClient.connect(app) as blocking:
+        assert_type(blocking.execute(order, "o", 1), str)
+
+
+async def refused(client: Client) -> None:
+    """Every one of these is a mistake that must not wait for a run to be found."""
+    await charge("a", "b")  # wrong E1: an argument's type
+    await charge("a")  # wrong E2: a missing argument
+    await charge("a", 1, curency="x")  # wrong E3: a keyword that is not there
+    await client.start(order.options(id="x"), 1, 100)  # wrong E4: a start's argument
+    order.options(idd="x")  # wrong E5: an option that is not there
+    await charge.options(on_crash="pray")("a", 1)  # wrong E6: an option's value
+    await ship.map([1, 2])  # wrong E7: the items' type
+    await tools.look(3)  # wrong E8: a method step's argument
+    await charge.map(["a"])  # wrong E9: a step of two arguments over items
+    number: int = await charge("a", 1)  # wrong E10: the result's type
+    charge("a", number)  # wrong E11: a forgotten await
+    decision = await client.start(Approval.run, "eva")
+    await decision.signal(Approval.approve, "yes")  # wrong E12: a handler's argument
+    await client.start(Approval.run, 7)  # wrong E13: the class form's argument
+    await child(7)  # wrong E14: a child's argument
+    await decision.signal(approved, "yes")  # wrong E15: a signal's value
+    app.signal("paid", 5)  # wrong E16: a signal's type
+    app.workflow(on_bug="explode")  # wrong E17: a workflow's option
+    app.step(retries=3)  # wrong E18: a step's option
