@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..codec.records import CLAIM_KEY
 from ..core import machine
 from ..core.decide.decision import Draft
-from ..core.events import BatchFooter, PartitionReleased, StepHandedOver
+from ..core.events import PartitionReleased, StepHandedOver
 from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
 from ..errors import LogGap
@@ -334,15 +334,10 @@ class PartitionLoop:
         self.answers.flush()
         if batch.closed_runs:
             self.queries.changed((event.workflow_id, event.run_id) for event in batch.closed_runs)
-        root = batch.footer.hash.hex()
-        note = f"{batch.batch_id.claim_no}/{batch.batch_id.batch_no} {root}"
-        self._shared.log.membership().commit_offset(self.ground.number, self._input_of(batch), note)
-
-    def _input_of(self, batch: Batch) -> int:
-        assert batch.footer is not None
-        body = batch.footer.event.body
-        assert isinstance(body, BatchFooter)
-        return body.position.offset
+        position = ground.position()
+        assert position is not None
+        note = f"{batch.batch_id.claim_no}/{batch.batch_id.batch_no} {batch.footer.hash.hex()}"
+        self._shared.log.membership().commit_offset(ground.number, position.position.offset, note)
 
     def _answer_queries(self) -> None:
         """Between batches, from proven state."""
@@ -371,8 +366,7 @@ class PartitionLoop:
         self.ground.give_up()
         if sabotaged("input_ignored"):
             self.ground.skip_below = self.intake.next_offset
-        if not sabotaged("one_lane_reinitialised"):
-            self.ground.lanes = self._shared.log.lanes(self.ground.number)
+        self.ground.renew_lanes()
 
     def hand_over(self, also: Sequence[Draft] = (), next_offset: int = 0) -> None:
         """Release cleanly: running steps are handed over. A repair records `also` and moves on to `next_offset`."""
