@@ -282,7 +282,13 @@ class Ground:
 
     def give_up(self) -> None:
         """End all lanes without a word to the broker: the next claim's `init_transactions` settles what was open."""
-        self.lanes.close()
+        if not sabotaged("one_lane_reinitialised"):
+            self.lanes.close()
         self.log.tail().unfollow(self.number)
         self.log.inputs().unfollow(self.number)
         self.overlay.discard()
+
+    def renew_lanes(self) -> None:
+        """New lanes for the next claim."""
+        if not sabotaged("one_lane_reinitialised"):
+            self.lanes = self.log.lanes(self.number)

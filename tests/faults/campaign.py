@@ -114,9 +114,7 @@ class Campaign:
                 for value in values
             )
             status = "completed"
-            self.expected[workflow] = Expected(
-                kill_app.result_of(n, values), kill_app.steps_of(n), status, signals
-            )
+            self.expected[workflow] = Expected(kill_app.result_of(n, values), kill_app.steps_of(n), status, signals)
             self.expected[workflow + kill_app.CHILD] = Expected(12, 2, status)
 
     def _send(self, workflow: str, body: c.TopicCommand) -> str:
