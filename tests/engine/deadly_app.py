@@ -1,0 +1,59 @@
+"""An application with a step and a turn that kill their process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from orchestrator import Orchestrator, RetryPolicy, StepFailed
+
+app = Orchestrator(os.environ.get("DEADLY_APP", "deadly"))
+QUICK = RetryPolicy(initial_interval_ms=10)
+
+
+@app.step(retry=QUICK)
+def dies() -> int:
+    """Ends its process without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+@app.step(on_crash="fail")
+def dies_once() -> int:
+    """The same, but what it did before may not be done twice."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+@app.step
+async def works(x: int) -> int:
+    """A neighbour."""
+    await asyncio.sleep(0.01)
+    return x + 1
+
+
+@app.workflow
+async def deadly_step() -> int:
+    return await dies()
+
+
+@app.workflow
+async def deadly_once() -> str:
+    try:
+        return str(await dies_once())
+    except StepFailed as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@app.workflow
+async def harmless(x: int) -> int:
+    for _ in range(3):
+        x = await works(x)
+    return x
+
+
+@app.workflow
+async def deadly_turn() -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1

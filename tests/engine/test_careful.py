@@ -1,0 +1,144 @@
+"""A turn that kills its process costs three take-overs and its own run; a step that does costs its step process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator import Orchestrator
+from orchestrator.core import events as e
+from orchestrator.engine.run import Engine
+from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.sdk.turn import LiveRun, Turn
+from orchestrator.worker.executor import Executor
+from tests.engine.deadly_app import app, deadly_once, deadly_step, deadly_turn, harmless
+from tests.engine.rig import KafkaSite, Rig
+
+if TYPE_CHECKING:
+    from orchestrator.devkafka import DevKafka
+
+Make = Callable[..., Rig]
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Died(BaseException):
+    """The process is gone, as far as one thread can say so."""
+
+
+def mortal(monkeypatch: pytest.MonkeyPatch, owner: Callable[[], Engine]) -> list[str]:
+    """From now on a turn of `deadly_turn` ends its owner; the list says whose instances died."""
+    died: list[str] = []
+    deliver = LiveRun.deliver
+
+    def deliver_or_die(run: LiveRun, event: e.Event) -> Turn:
+        if run.code.workflow_type != "deadly_turn":
+            return deliver(run, event)
+        owner().log.membership().stop()
+        died.append(owner().options.instance)
+        raise Died
+
+    monkeypatch.setattr(LiveRun, "deliver", deliver_or_die)
+    return died
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(app, 1)
+    died = mortal(monkeypatch, lambda: one.engines[-1])
+    one.engine()
+    one.start("before", harmless, 0)
+    sent = one.send("deadly", _start(deadly_turn))
+    others = [one.send(f"w{number}", _start(harmless, number)) for number in range(4)]
+    for take_over in range(1, 4):
+        deadline = time.monotonic() + 15
+        while len(died) < take_over:
+            assert time.monotonic() < deadline, died
+            time.sleep(0.005)
+        partition = one.engines[-1].partitions.get(0)
+        assert partition is None or partition.join(5.0)
+        one.engine()
+    assert "2 attempts" in one.parked("deadly")
+    assert [body.kind for body in one.bodies(e.RunParked, "deadly")] == ["crashed"]
+    assert len(died) == 3
+    attempts = [event.body.attempt for event in one.events("deadly") if isinstance(event.body, e.TurnAttempted)]
+    assert attempts == [1, 2]
+    assert [one.result(f"w{number}") for number in range(4)] == [b"3", b"4", b"5", b"6"]
+    assert one.result("before") == b"3"
+    assert {one.answers(command)[0].outcome for command in (sent, *others)} == {"accepted"}
+    # Nobody died since: the next run is no suspect.
+    one.start("after", harmless, 10)
+    assert one.result("after") == b"13"
+
+
+def _start(code: Any, *args: Any) -> Any:
+    from orchestrator.core.commands import StartWorkflow
+
+    return StartWorkflow(code.code.workflow_type, code.code.signature.bind(args, {}))
+
+
+@pytest.mark.slow
+def test_a_step_that_kills_its_process_stops_nobody(rig: Make) -> None:
+    one = rig(app)
+
+    def processes(code: Orchestrator, options: ExecutorOptions, report: Any) -> Executor:
+        return Executor("tests.engine.deadly_app:app", options, report)
+
+    one.engine(executor=processes)
+    one.start("retried", deadly_step)
+    one.start("once", deadly_once)
+    for number in range(4):
+        one.start(f"w{number}", harmless, number)
+    assert [one.result(f"w{number}") for number in range(4)] == [b"3", b"4", b"5", b"6"]
+    assert b"StepFailed" in one.result("once")
+    assert len(one.bodies(e.StepInterrupted, "once")) == 1
+    assert "killed its process" in one.parked("retried")
+    assert len(one.bodies(e.StepAttemptFailed, "retried")) == 2
+    assert one.result("w0") == b"3"
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_turn_that_kills_its_engine_process_costs_three_and_its_own_run(kafka: DevKafka, tmp_path: Path) -> None:
+    site = KafkaSite(f"deadly-{uuid.uuid4().hex[:8]}", kafka.bootstrap, partitions=1)
+    renamed = Orchestrator(site.reply_to.topic.removesuffix(".replies"))
+    one = Rig(renamed, site)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "ORCHESTRATOR_APP": "tests.engine.deadly_app:app",
+        "DEADLY_APP": renamed.name,
+        "ORCHESTRATOR_BOOTSTRAP": kafka.bootstrap,
+        "ORCHESTRATOR_STATE_DIR": str(tmp_path),
+        "ORCHESTRATOR_MEMBERSHIP": "static",
+        "ORCHESTRATOR_ASSIGNMENT": "0",
+        "ORCHESTRATOR_ISOLATION": "thread",
+    }
+    command = [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"]
+    one.send("deadly", _start(deadly_turn))
+    for number in range(3):
+        one.send(f"w{number}", _start(harmless, number))
+    codes = []
+    engine = subprocess.Popen(command, env=environment, cwd=tmp_path)
+    try:
+        for _ in range(3):
+            codes.append(engine.wait(60))
+            engine = subprocess.Popen(command, env=environment, cwd=tmp_path)
+        assert codes == [-9, -9, -9]
+        assert "2 attempts" in one.parked("deadly")
+        assert [one.result(f"w{number}") for number in range(3)] == [b"3", b"4", b"5"]
+        assert engine.poll() is None
+    finally:
+        engine.terminate()
+        engine.wait(60)
+        one.close()
+    assert engine.returncode == 0
