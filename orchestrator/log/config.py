@@ -12,6 +12,8 @@ from typing import Any
 
 from ..config import Settings
 
+MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's own default of `max.message.bytes`: 1 MiB and a record's overhead."""
 LANE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _librdkafka = logging.getLogger("orchestrator.kafka")
 

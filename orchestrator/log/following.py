@@ -9,7 +9,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
 
@@ -39,25 +39,34 @@ class FollowingReader:
     """Follows partitions of one topic. `consume(n, timeout)` waits for n: it polls one, then drains without waiting.
 
     The client takes one call at a time, and a thread that polls in a loop starves the others: every call is the reader
-    thread's own, requested through a queue and carried out between two polls.
+    thread's own, requested through a queue and carried out between two polls. What is wanted changes at once: when
+    `follow` or `unfollow` returns, no earlier sink is called any more. A sink may not wait for a caller of these two.
     """
 
     def __init__(self, config: LogConfig, topic: str, name: str) -> None:
         self._topic = topic
         self._consumer = Consumer(config.consumer())
         self._admin = AdminClient(config.client())
+        self._delivering = threading.RLock()
+        self._wanted: dict[int, _Followed] = {}
         self._followed: dict[int, _Followed] = {}
+        """What the consumer is assigned; the reader thread's own."""
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def follow(self, partition: int, offset: int, sink: Sink, lost: Lost | None = None) -> None:
-        """Deliver records from `offset` on."""
-        self._requests.put(partial(self._follow, partition, _Followed(sink, lost, offset)))
+        """Deliver records from `offset` on. It begins unpaused."""
+        followed = _Followed(sink, lost, offset)
+        with self._delivering:
+            self._wanted[partition] = followed
+        self._requests.put(partial(self._follow, partition, followed))
 
     def unfollow(self, partition: int) -> None:
-        """Deliver no more of a partition; a call to its sink may be under way."""
+        """Deliver no more of a partition."""
+        with self._delivering:
+            self._wanted.pop(partition, None)
         self._requests.put(partial(self._unfollow, partition))
 
     def pause(self, partition: int) -> None:
@@ -70,8 +79,11 @@ class FollowingReader:
 
     def _follow(self, partition: int, followed: _Followed) -> None:
         self._unfollow(partition)
-        self._followed[partition] = followed
-        self._consumer.incremental_assign([TopicPartition(self._topic, partition, followed.offset)])
+        if self._wanted.get(partition) is followed:
+            self._followed[partition] = followed
+            self._consumer.incremental_assign([TopicPartition(self._topic, partition, followed.offset)])
+            # A pause outlives its assignment.
+            self._consumer.resume([TopicPartition(self._topic, partition)])
 
     def _unfollow(self, partition: int) -> None:
         if self._followed.pop(partition, None) is not None:
@@ -82,13 +94,15 @@ class FollowingReader:
             act([TopicPartition(self._topic, partition)])
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """(start, end) of the partition, asked from the broker now. Raises ConfigurationError when it cannot be had."""
+        """(start, last stable offset) of the partition, asked from the broker now: nobody here reads further.
+
+        Raises ConfigurationError when it cannot be had.
+        """
         # Not by the consumer's own query: two threads in it at once were seen to wait for its whole time-out.
         place = TopicPartition(self._topic, partition)
+        asked = {"isolation_level": IsolationLevel.READ_COMMITTED, "request_timeout": ASK_S}
         try:
-            start, end = (
-                self._admin.list_offsets({place: spec}, request_timeout=ASK_S)[place].result().offset for spec in _ENDS
-            )
+            start, end = (self._admin.list_offsets({place: spec}, **asked)[place].result().offset for spec in _ENDS)
         except KafkaException as error:
             raise ConfigurationError(f"{self._topic}/{partition}: {error.args[0].str()}") from error
         return start, end
@@ -125,18 +139,31 @@ class FollowingReader:
             by_partition.setdefault(partition, []).append(wire(message))
         for partition, wires in by_partition.items():
             followed = self._followed.get(partition)
-            # What was fetched before the last `follow` belongs to an assignment that is over.
-            if followed is not None and wires[0].offset >= followed.offset:
-                followed.sink(wires)
+            if followed is not None:
+                self._tell(partition, followed, partial(followed.sink, wires))
+
+    def _tell(self, partition: int, followed: _Followed, tell: Callable[[], None]) -> None:
+        with self._delivering:
+            if self._wanted.get(partition) is followed:
+                tell()
 
     def _problem(self, message: Message, error: KafkaError) -> None:
         partition = message.partition()
         followed = self._followed.get(partition) if partition is not None else None
         gone = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
         if gone and followed is not None and followed.lost is not None and partition is not None:
-            followed.lost(self.bounds(partition)[0])
+            self._lost(partition, followed, followed.lost)
         elif error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             log.warning("%s/%s: %s", self._topic, partition, error.str())
+
+    def _lost(self, partition: int, followed: _Followed, tell: Lost) -> None:
+        try:
+            start, _ = self.bounds(partition)
+        except ConfigurationError as error:
+            log.warning("%s: following it again", error)
+            self._requests.put(partial(self._follow, partition, followed))
+        else:
+            self._tell(partition, followed, partial(tell, start))
 
 
 def wire(message: Message) -> Wire:

@@ -35,11 +35,12 @@ class KafkaLanes:
     def init(self, extra: Sequence[str] = ()) -> None:
         """The one call that is retried: it settles whatever an earlier owner, or this one, left open."""
         self.close()
+        # A claim goes through the first lane, whichever lane was next before.
+        self._turn = 0
         for name in (*self.names, *extra):
-            producer = self._producers[name] = Producer(self._options(name))
-            self._init(name, producer)
+            self._producers[name] = self._initialised(name)
         for name in extra:
-            del self._producers[name]
+            self._producers.pop(name, None)
 
     def _options(self, name: str) -> dict[str, object]:
         return self._config.client(
@@ -53,17 +54,21 @@ class KafkaLanes:
             message_max_bytes=8_000_000,
         )
 
-    def _init(self, name: str, producer: Producer) -> None:
+    def _initialised(self, name: str) -> Producer:
         deadline = time.monotonic() + INIT_S
+        producer = Producer(self._options(name))
         while True:
             try:
                 producer.init_transactions(TRANSACTION_S)
-                return
+                return producer
             except KafkaException as error:
                 if time.monotonic() > deadline:
                     raise Fenced(f"lane {name} cannot be initialised: {_say(error)}") from error
                 log.info("lane %s: %s; initialising again", name, _say(error))
                 time.sleep(0.05)
+                if error.args[0].fatal():
+                    # It would say the same for ever: another `init_transactions` of this id came in between.
+                    producer = Producer(self._options(name))
 
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         producer = self._producer()

@@ -70,6 +70,7 @@ class GroupMembership:
         self._stopped = False
         self._polled_at = time.monotonic()
         self._thawed = 2
+        self._fatal = False
         self._consumer = Consumer(self._options())
         self._thread = threading.Thread(target=self._serve, name="membership", daemon=True)
 
@@ -109,7 +110,8 @@ class GroupMembership:
     def healthy(self) -> bool:
         """Whether the thread polls; after a freeze of half a session only once it has polled twice again."""
         quiet = time.monotonic() - self._polled_at
-        return self._thread.is_alive() and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
+        polls = self._thread.is_alive() and not self._fatal
+        return polls and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
 
     def stop(self) -> None:
         """Leave the group at once, so that others need not wait for the session's end."""
@@ -121,8 +123,11 @@ class GroupMembership:
         try:
             while not self._stopped:
                 message = self._consumer.poll(POLL_S)
-                if message is not None and message.error() is not None:
-                    log.info("membership: %s", message.error())
+                error = message.error() if message is not None else None
+                if error is not None:
+                    # A fatal one (another member has our instance id) never passes: the process is not a member.
+                    self._fatal = self._fatal or error.fatal()
+                    log.log(logging.ERROR if error.fatal() else logging.INFO, "membership: %s", error)
                 self._note_poll()
                 self._offsets.commit(self._consumer)
         finally:

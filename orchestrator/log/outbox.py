@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from .config import LogConfig
+from .config import MAX_MESSAGE_BYTES, LogConfig
 from .ports import Out
 
 log = logging.getLogger(__name__)
@@ -24,61 +25,124 @@ NEVER = {
     KafkaError.INVALID_RECORD,
 }
 """Errors that the next try would meet again."""
+POLL_S = 0.2
+FULL_S = 0.01
+PURGE_S = 5.0
+
+Done = Callable[[str], None]
 
 
 class KafkaOutgoing:
     """`send` from any thread; `done` from the producer's."""
 
     def __init__(self, config: LogConfig) -> None:
-        self._producer = Producer(
-            config.client(
-                enable_idempotence=True,
-                partitioner="murmur2_random",
-                linger_ms=0,
-                message_timeout_ms=0,
-                topic_metadata_propagation_max_ms=3_000,
-                queue_buffering_max_messages=200_000,
-            )
-        )
+        self._config = config
+        self._lock = threading.RLock()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, tuple[Out, Done]] = {}
+        """Records that are not acknowledged, in the order they were given."""
+        self._again: list[int] = []
+        self._broken = False
         self._stopped = threading.Event()
+        self._producer = self._new()
         self._thread = threading.Thread(target=self._serve, name="outgoing", daemon=True)
         self._thread.start()
 
-    def send(self, record: Out, done: Callable[[str], None]) -> None:
-        """Queue a record; waits only while the producer's own queue is full."""
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    on_delivery=partial(self._delivered, record, done),
-                    headers=list(record.headers) or None,
-                )
-                return
-            except BufferError:
-                self._stopped.wait(0.01)
-            except KafkaException as error:
-                done(error.args[0].str())
-                return
+    def _new(self) -> Producer:
+        options = self._config.client(
+            enable_idempotence=True,
+            partitioner="murmur2_random",
+            linger_ms=0,
+            message_timeout_ms=0,
+            message_max_bytes=MAX_MESSAGE_BYTES,
+            topic_metadata_propagation_max_ms=3_000,
+            queue_buffering_max_messages=200_000,
+        )
+        return Producer({**options, "error_cb": self._trouble})
 
-    def _delivered(self, record: Out, done: Callable[[str], None], error: KafkaError | None, message: Message) -> None:
+    def send(self, record: Out, done: Done) -> None:
+        """Queue a record; waits only while the producer's own queue is full."""
+        number = next(self._numbers)
+        while True:
+            with self._lock:
+                self._waiting[number] = (record, done)
+                if self._produce(number):
+                    return
+                del self._waiting[number]
+            self._stopped.wait(FULL_S)
+
+    def _produce(self, number: int) -> bool:
+        """Hand one of the waiting to the producer. False: it has no room."""
+        record, _ = self._waiting[number]
+        try:
+            self._producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                record.partition,
+                on_delivery=partial(self._delivered, number),
+                headers=list(record.headers) or None,
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._FATAL:
+                self._broken = True
+            else:
+                self._finish(number, error.args[0].str())
+        return True
+
+    def _finish(self, number: int, reason: str) -> None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            waiting[1](reason)
+
+    def _delivered(self, number: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            done("")
+            self._finish(number, "")
         elif error.code() in NEVER:
-            done(error.str())
-        elif not self._stopped.is_set():
-            log.warning("%s: %s; sending again", record.topic, error.str())
-            self.send(record, done)
+            self._finish(number, error.str())
+        else:
+            self._again.append(number)
+
+    def _trouble(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            log.warning("outgoing: %s; another producer goes on", error.str())
+            self._broken = True
 
     def _serve(self) -> None:
         while not self._stopped.is_set():
-            self._producer.poll(0.2)
+            self.serve_once(POLL_S)
+
+    def serve_once(self, wait_s: float) -> None:
+        """Serve acknowledgements for up to `wait_s`, then mend what broke; the producer's own thread calls it."""
+        self._producer.poll(wait_s)
+        if self._broken:
+            self._replace()
+        elif self._again:
+            self._send_again()
+
+    def _replace(self) -> None:
+        """A fatal error ends a producer, not the records: what is not acknowledged goes through a new one, in order."""
+        with self._lock:
+            self._producer.purge()
+            self._producer.flush(PURGE_S)
+            self._broken = False
+            self._producer = self._new()
+            self._again = list(self._waiting)
+        self._send_again()
+
+    def _send_again(self) -> None:
+        with self._lock:
+            again, self._again = sorted(set(self._again) & self._waiting.keys()), []
+            for at, number in enumerate(again):
+                if not self._produce(number):
+                    self._again += again[at:]
+                    return
 
     def close(self) -> None:
         """Let what was queued go, for a few seconds, and end."""
-        self._producer.flush(5)
+        self._producer.flush(PURGE_S)
         self._stopped.set()
         self._thread.join()
         self._producer.purge()

@@ -13,12 +13,11 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from ..errors import ConfigurationError, KafkaUnavailable
-from .config import LogConfig
+from .config import MAX_MESSAGE_BYTES, LogConfig
 from .ports import TopicIds
 
 DAY_MS = 86_400_000
 ASK_S = 15.0
-MAX_MESSAGE_BYTES = 1_048_588
 
 
 class TopicPlan(NamedTuple):
@@ -67,17 +66,21 @@ def admin(config: LogConfig) -> AdminClient:
 def init_topics(
     config: LogConfig, partitions: int, queues: Sequence[str] = (), replication_factor: int = 0
 ) -> list[str]:
-    """Create what is missing; returns the names created.
+    """Create what is missing; returns the names created. Once events exist, their count of partitions is everybody's.
 
-    Raises ConfigurationError when a count differs from the log's.
+    Raises ConfigurationError when commands and events differ in count, or a topic cannot be created.
     """
     client = admin(config)
     metadata = client.list_topics(timeout=ASK_S)
     replicas = replication_factor or min(3, len(metadata.brokers))
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
-    known = existing.get(config.topic("events"), partitions)
-    if known != partitions and config.topic("events") in existing:
-        partitions = known
+    known = {existing[name] for name in map(config.topic, ("commands", "events")) if name in existing}
+    if len(known) > 1:
+        raise ConfigurationError(
+            f"{config.app}.commands and {config.app}.events have {' and '.join(map(str, sorted(known)))} partitions:"
+            " they must be equal. Partitions are added by `orchestrator topics grow` alone."
+        )
+    partitions = min(known, default=partitions)
     missing = [
         NewTopic(config.topic(name), one.partitions, replication_factor=replicas, config=_settings(one, replicas))
         for name, one in plan(partitions, queues).items()
@@ -155,15 +158,23 @@ def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]
     metadata = client.list_topics(timeout=ASK_S)
     counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
     events = counts.get(config.topic("events"), 0)
+    brokers = len(metadata.brokers)
     findings = []
     for name, wanted in plan(events, queues).items():
         full = config.topic(name)
         if full not in counts:
             findings.append(Finding(False, f"{full} does not exist", "orchestrator topics init"))
             continue
-        findings += _check_topic(client, full, counts[full], wanted, name)
+        replicas = min((len(one.replicas) for one in metadata.topics[full].partitions.values()), default=0)
+        findings += [*_check_topic(client, full, counts[full], wanted, name), _check_replicas(full, replicas, brokers)]
     findings += _check_brokers(client, [broker.id for broker in metadata.brokers.values()])
     return findings
+
+
+def _check_replicas(full: str, replicas: int, brokers: int) -> Finding:
+    wanted = min(3, brokers)
+    remedy = "" if replicas >= wanted else f"kafka-reassign-partitions: {wanted} replicas, then min.insync.replicas"
+    return Finding(not remedy, f"{full}: {replicas} replicas on {brokers} brokers", remedy)
 
 
 def _check_topic(client: AdminClient, full: str, count: int, wanted: TopicPlan, name: str) -> list[Finding]:
@@ -173,18 +184,24 @@ def _check_topic(client: AdminClient, full: str, count: int, wanted: TopicPlan, 
         remedy = "partitions are added by `orchestrator topics grow` alone"
         findings.append(Finding(count == wanted.partitions, text, remedy if count != wanted.partitions else ""))
     settings = _describe(client, ResourceType.TOPIC, full)
-    must = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false"}
+    must = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false", "retention.bytes": "-1"}
     if wanted.log_append_time:
         must["message.timestamp.type"] = "LogAppendTime"
-    if name in ("events", "anchors"):
-        must["retention.ms"] = "-1"
-        must["retention.bytes"] = "-1"
-    for option, value in must.items():
-        found = settings.get(option, "?")
-        ok = found == value
+    verdicts = [(option, value, settings.get(option) == value) for option, value in must.items()]
+    kept = _number(settings.get("retention.ms"))
+    # The dedup horizon is the commands' retention: to keep longer is safe, to keep shorter is not.
+    long_enough = kept == -1 or (wanted.retention_ms != -1 and kept >= wanted.retention_ms)
+    verdicts.append(("retention.ms", str(wanted.retention_ms), long_enough))
+    large_enough = _number(settings.get("max.message.bytes")) >= MAX_MESSAGE_BYTES
+    verdicts.append(("max.message.bytes", str(MAX_MESSAGE_BYTES), large_enough))
+    for option, value, ok in verdicts:
         remedy = "" if ok else f"kafka-configs --alter --topic {full} --add-config {option}={value}"
-        findings.append(Finding(ok, f"{full}: {option} is {found}", remedy))
+        findings.append(Finding(ok, f"{full}: {option} is {settings.get(option, '?')}", remedy))
     return findings
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.lstrip("-").isdigit() else 0
 
 
 def _check_brokers(client: AdminClient, brokers: list[int]) -> list[Finding]:

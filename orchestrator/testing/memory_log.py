@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 
-from ..log.ports import Out, TopicIds, Wire
+from ..log.ports import Fenced, Out, TopicIds, Wire
 from .memory_cluster import MemoryCluster
 
 SLICE = 500
@@ -27,16 +27,28 @@ class MemoryLanes:
     def init(self, extra: Sequence[str] = ()) -> None:
         for name in (*self.names, *extra):
             self._epochs[name] = self._cluster.init(name)
+        self._next = itertools.cycle(self.names)
+
+    def init_last(self) -> None:
+        """Sabotage only (`one_lane_reinitialised`): a new epoch for the lane used last alone."""
+        self._epochs[self._lane] = self._cluster.init(self._lane)
 
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         self._lane = next(self._next)
-        self._cluster.produce(self._lane, self._epochs[self._lane], self._topic, self._partition, list(records))
+        self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records))
 
     def commit(self) -> None:
-        self._cluster.commit(self._lane, self._epochs[self._lane])
+        self._cluster.commit(self._lane, self._epoch())
+
+    def _epoch(self) -> int:
+        try:
+            return self._epochs[self._lane]
+        except KeyError:
+            raise Fenced(f"lane {self._lane or self.names[0]} is closed") from None
 
     def close(self) -> None:
-        """Nothing is held; what is open stays open until the next `init`."""
+        """What is open stays open until the next `init`."""
+        self._epochs.clear()
 
 
 class Reader:
@@ -48,6 +60,7 @@ class Reader:
         self._followed: dict[int, tuple[int, Callable[[Sequence[Wire]], None]]] = {}
         self._generation: dict[int, int] = {}
         self._paused: set[int] = set()
+        self._delivering = threading.RLock()
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -59,17 +72,18 @@ class Reader:
         sink: Callable[[Sequence[Wire]], None],
         lost: Callable[[int], None] | None = None,
     ) -> None:
-        with self._cluster.changed:
+        with self._delivering, self._cluster.changed:
             start = self._cluster.partition(self._topic, partition).start
             if offset < start and lost is not None:
                 lost(start)
                 return
             self._generation[partition] = self._generation.get(partition, 0) + 1
             self._followed[partition] = (offset, sink)
+            self._paused.discard(partition)
             self._cluster.changed.notify_all()
 
     def unfollow(self, partition: int) -> None:
-        with self._cluster.changed:
+        with self._delivering, self._cluster.changed:
             self._generation[partition] = self._generation.get(partition, 0) + 1
             self._followed.pop(partition, None)
             self._paused.discard(partition)
@@ -105,8 +119,9 @@ class Reader:
                     self._followed[partition] = (after, sink)
                     found.append((partition, self._generation[partition], sink, wires))
             for partition, generation, sink, wires in found:
-                if wires and self._generation.get(partition) == generation:
-                    sink(wires)
+                with self._delivering:
+                    if wires and self._generation.get(partition) == generation:
+                        sink(wires)
 
     def _ready(self) -> list[int]:
         return [

@@ -43,7 +43,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much may happen: `lanes` of each owner, take-overs and batches of each, crashes, commits with no answer, time-outs."""
+    """How much may happen. `lanes`, `claims`, `batches` are each owner's; `failures` are commits without an answer."""
 
     lanes: tuple[tuple[int, ...], ...] = ((0, 1), (0, 1), (0, 1))
     claims: int = 1

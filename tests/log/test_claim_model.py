@@ -1,4 +1,4 @@
-"""The claim protocol explored whole: with every part of it no two owners fork the log; each part left out shows what it is for."""
+"""The claim protocol explored whole: no fork with every part of it, and with a part left out what that part is for."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_without_this_part_it_breaks(part: str, bounds: Bounds, anomaly: str) ->
     ],
 )
 def test_a_second_belt_holds_when_claims_are_not_compared_by_number(part: str, bounds: Bounds) -> None:
-    """Each of these alone is covered by the rule of the higher number, and the other way round; without both it forks."""
+    """Each of these is covered by the rule of the higher number, and the other way round; without both it forks."""
     one = frozenset({FORK})
     assert explore(without(part), bounds, one).anomaly is None
     assert explore(without("higher_number"), bounds, one).anomaly is None

@@ -1,0 +1,144 @@
+"""Lanes: alternate, commit only, and a fence that no older owner passes."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from orchestrator.log.ports import Fenced, Lanes
+from tests.log.world import World
+
+
+def commit(lanes: Lanes, *values: bytes) -> None:
+    """One transaction."""
+    lanes.begin([(b"k", value) for value in values])
+    lanes.commit()
+
+
+def values(world: World, partition: int = 0) -> list[bytes]:
+    """What is visible in an events partition."""
+    return [wire.value for wire in world.visible("events", partition)]
+
+
+def test_transactions_go_through_the_lanes_in_turn_and_keep_their_order(world: World) -> None:
+    lanes = world.log().lanes(0)
+    lanes.init()
+    for value in (b"1", b"2", b"3", b"4"):
+        commit(lanes, value, value + b"'")
+    assert values(world) == [b"1", b"1'", b"2", b"2'", b"3", b"3'", b"4", b"4'"]
+    lanes.close()
+
+
+def test_what_is_not_committed_is_not_seen_and_is_void_after_the_next_init(world: World) -> None:
+    log = world.log()
+    lanes = log.lanes(0)
+    lanes.init()
+    commit(lanes, b"kept")
+    lanes.begin([(b"k", b"open")])
+    assert values(world) == [b"kept"]
+    lanes.close()
+    lanes.init()
+    commit(lanes, b"after")
+    assert values(world) == [b"kept", b"after"]
+    lanes.close()
+
+
+def test_a_zombie_with_an_open_transaction_is_fenced(world: World) -> None:
+    old, new = world.log().lanes(0), world.log().lanes(0)
+    old.init()
+    old.begin([(b"k", b"zombie")])
+    new.init()
+    with pytest.raises(Fenced):
+        old.commit()
+    commit(new, b"new")
+    assert values(world) == [b"new"]
+    old.close()
+    new.close()
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_zombie_is_fenced_on_either_lane(world: World, lane: int) -> None:
+    old, new = world.log().lanes(0), world.log().lanes(0)
+    old.init()
+    for number in range(lane):
+        commit(old, b"%d" % number)
+    new.init()
+    with pytest.raises(Fenced):
+        commit(old, b"zombie")
+    assert b"zombie" not in values(world)
+    old.close()
+    new.close()
+
+
+def test_a_lane_named_by_an_older_claim_is_fenced_too(world: World) -> None:
+    old, new = world.log(lanes=3).lanes(0), world.log(lanes=2).lanes(0)
+    old.init()
+    commit(old, b"a")
+    commit(old, b"b")
+    new.init([name for name in old.names if name not in new.names])
+    with pytest.raises(Fenced):
+        commit(old, b"c")
+    assert values(world) == [b"a", b"b"]
+    old.close()
+    new.close()
+
+
+def test_after_init_the_first_lane_is_next(world: World) -> None:
+    """Claims go through the first lane, wherever the turn was: here somebody holds the first lane alone."""
+    lanes, other = world.log().lanes(0), world.log(lanes=1).lanes(0)
+    lanes.init()
+    commit(lanes, b"through a")
+    lanes.init()
+    other.init()
+    with pytest.raises(Fenced):
+        commit(lanes, b"must not go through b")
+    assert values(world) == [b"through a"]
+    lanes.close()
+    other.close()
+
+
+def test_two_partitions_do_not_fence_each_other(world: World) -> None:
+    log = world.log()
+    one, two = log.lanes(0), log.lanes(1)
+    one.init()
+    two.init()
+    commit(one, b"one")
+    commit(two, b"two")
+    assert (values(world, 0), values(world, 1)) == ([b"one"], [b"two"])
+    one.close()
+    two.close()
+
+
+def test_a_record_that_the_broker_refuses_ends_the_lanes(world: World) -> None:
+    lanes = world.log().lanes(0)
+    lanes.init()
+    with pytest.raises(Fenced):
+        commit(lanes, bytes(3_000_000))
+    lanes.init()
+    commit(lanes, b"after")
+    assert values(world) == [b"after"]
+    lanes.close()
+
+
+def test_closed_lanes_say_so(world: World) -> None:
+    lanes = world.log().lanes(0)
+    lanes.init()
+    lanes.close()
+    with pytest.raises(Fenced, match="closed"):
+        lanes.begin([(b"k", b"v")])
+
+
+def test_nothing_of_ours_can_send_an_abort() -> None:
+    """Commit only (design.md §4): a delayed abort of one transaction ends the next one."""
+    package = Path(orchestrator.__file__).parent
+    named = {
+        node.attr
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr.endswith("_transaction")
+    }
+    assert "commit_transaction" in named
+    assert "abort_transaction" not in named

@@ -1,0 +1,105 @@
+"""The outgoing producer: in order, by murmur2, and a reason for what can never be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from orchestrator.log import outbox
+from orchestrator.log.config import LogConfig
+from orchestrator.log.outbox import KafkaOutgoing
+from orchestrator.log.partitioner import partition_of
+from orchestrator.log.ports import Out
+from tests.log.world import PARTITIONS, Receipts, World, send
+
+
+def test_records_of_a_partition_keep_their_order(world: World) -> None:
+    log = world.log()
+    values = [b"%d" % number for number in range(500)]
+    send(log, *(Out(f"{log.app}.commands", 1, b"k", value) for value in values))
+    assert [wire.value for wire in world.visible("commands", 1)] == values
+
+
+def test_without_a_partition_the_key_decides_as_in_java(world: World) -> None:
+    log = world.log()
+    keys = [b"order-%d" % number for number in range(20)]
+    send(log, *(Out(f"{log.app}.commands", -1, key, b"v") for key in keys))
+    for partition in range(PARTITIONS):
+        found = [wire.key for wire in world.visible("commands", partition)]
+        assert found == [key for key in keys if partition_of(key, PARTITIONS) == partition]
+
+
+def test_a_missing_topic_and_a_record_too_large_delay_nobody_else(world: World) -> None:
+    log, receipts = world.log(), Receipts()
+    commands = f"{log.app}.commands"
+    log.outgoing().send(Out(f"{log.app}.tasks.none", 0, b"k", b"v"), receipts.done("missing"))
+    log.outgoing().send(Out(commands, 0, b"k", bytes(1_200_000)), receipts.done("large"))
+    log.outgoing().send(Out(commands, 0, b"k", b"good"), receipts.done("good"))
+    assert receipts.of("good") == ""
+    assert receipts.of("large") != ""
+    assert receipts.of("missing") != ""
+    assert [wire.value for wire in world.visible("commands", 0)] == [b"good"]
+
+
+def test_a_record_of_a_mebibyte_goes_through(world: World) -> None:
+    log = world.log()
+    send(log, Out(f"{log.app}.commands", 0, b"k", bytes(1_048_000)))
+    assert len(world.visible("commands", 0)[0].value) == 1_048_000
+
+
+class ScriptedProducer:
+    """librdkafka's producer where a fatal error is wanted: the broker gives none on request."""
+
+    made: list[ScriptedProducer]
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.sent: list[bytes] = []
+        self._trouble: Callable[[KafkaError], None] = options["error_cb"]
+        self._callbacks: list[Callable[[KafkaError | None, None], None]] = []
+        self._dead = False
+        self.made.append(self)
+
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, **options: Any) -> None:
+        """The first producer dies at the third record."""
+        if self._dead:
+            raise KafkaException(KafkaError(KafkaError._FATAL, "dead", fatal=True))
+        self.sent.append(value)
+        self._callbacks.append(options["on_delivery"])
+
+    def poll(self, timeout_s: float) -> int:
+        """Serve what waits: all of it, or the first two records and then the end."""
+        callbacks, self._callbacks = self._callbacks, []
+        first = self is self.made[0]
+        for at, told in enumerate(callbacks):
+            broken = first and (self._dead or at >= 2)
+            told(KafkaError(KafkaError._PURGE_INFLIGHT) if broken else None, None)
+        if first and len(callbacks) > 2:
+            self._dead = True
+            self._trouble(KafkaError(KafkaError._FATAL, "dead", fatal=True))
+        return len(callbacks)
+
+    def flush(self, timeout_s: float) -> int:
+        """As librdkafka's: serve callbacks."""
+        self.poll(timeout_s)
+        return 0
+
+    def purge(self) -> None:
+        """Nothing is queued elsewhere."""
+
+
+def test_a_fatal_error_loses_no_record_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedProducer, "made", [], raising=False)
+    monkeypatch.setattr(outbox, "Producer", ScriptedProducer)
+    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
+    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1")), Receipts()
+    for value in (b"1", b"2", b"3", b"4"):
+        outgoing.send(Out("a.commands", 0, b"k", value), receipts.done(value.decode()))
+    outgoing.serve_once(0)
+    outgoing.send(Out("a.commands", 0, b"k", b"5"), receipts.done("5"))
+    outgoing.serve_once(0)
+    assert [producer.sent for producer in ScriptedProducer.made] == [[b"1", b"2", b"3", b"4"], [b"3", b"4", b"5"]]
+    assert [receipts.of(name) for name in "12345"] == [""] * 5
+    outgoing.close()
