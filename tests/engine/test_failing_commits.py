@@ -1,4 +1,4 @@
-"""Commits that fail at random, before or after they took effect: everything finishes, nothing is lost, nothing happens twice."""
+"""Commits that fail at random: everything finishes, nothing is lost, nothing happens twice."""
 
 from __future__ import annotations
 

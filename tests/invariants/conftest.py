@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.engine.inbox import Inbox
 from tests.invariants.load import KafkaSite, Load, MemorySite
 
 
@@ -31,3 +32,10 @@ def memory() -> Iterator[Load]:
     yield made
     made.hold.set()
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jitter between two claims is for owners that compete; here it would only cost time."""
+    pause = Inbox.pause_for
+    monkeypatch.setattr(Inbox, "pause_for", lambda inbox, seconds: pause(inbox, seconds / 20))
