@@ -42,7 +42,10 @@ class Adapter(Generic[T]):
             if isinstance(error, PydanticSchemaGenerationError):
                 raise MissingHint(f"{hint!r} is a type that JSON by pydantic cannot carry: {error.message}") from error
             # A model brings its own configuration, and pydantic takes no second one.
-            self._adapter = TypeAdapter(hint)
+            try:
+                self._adapter = TypeAdapter(hint)
+            except PydanticUserError as final:
+                raise MissingHint(f"{hint!r} is a type that JSON by pydantic cannot carry: {final.message}") from final
 
     def encode(self, value: T) -> Payload:
         """The value as a payload. Raises DoesNotRoundTrip when it cannot be written."""
@@ -180,7 +183,8 @@ class Signature:
     def _bind_positional(self, values: dict[str, Any]) -> inspect.BoundArguments:
         rest = dict(values)
         only = [one.name for one in self._signature.parameters.values() if one.kind is one.POSITIONAL_ONLY]
-        return self._signature.bind(*(rest.pop(name) for name in only if name in rest), **rest)
+        first = [rest.pop(name) for name in only if name in rest]
+        return self._signature.bind(*first, **rest)
 
     def equal(self, left: Payload, right: Payload) -> bool:
         """Whether two recorded calls are the same: equal bytes, else equal values by today's hints."""

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .environment import Environment, environment
+from .replayer import Replayer
 
-__all__ = ["Environment", "environment"]
+__all__ = ["Environment", "Replayer", "environment"]

@@ -26,6 +26,7 @@ from ..worker.inline import InlineExecutor
 from .clock import SkippingClock
 from .memory_cluster import MemoryCluster
 from .memory_log import MemoryGroup, MemoryLog, create_topics
+from .replayer import History, in_second_process, reference_of
 from .transport import MemoryTransport
 
 P = ParamSpec("P")
@@ -89,9 +90,23 @@ class Environment(Client):
         self._clock.skip(duration.total_seconds())
 
 
+async def _histories(client: Client) -> list[History]:
+    runs = [run async for run in client.runs()]
+    return [
+        (run.workflow_id, run.run_id, [event.raw async for event in client.calls.history(run.workflow_id, run.run_id)])
+        for run in runs
+    ]
+
+
 @asynccontextmanager
-async def environment(app: Orchestrator, *, options: EngineOptions | None = None) -> AsyncIterator[Environment]:
-    """Run `app` in this process for the time of an `async with` block. Raises MissingHint as an engine would."""
+async def environment(
+    app: Orchestrator, *, options: EngineOptions | None = None, second_process: bool = True
+) -> AsyncIterator[Environment]:
+    """Run `app` in this process for the time of an `async with` block. Raises MissingHint as an engine would.
+
+    At its end every run is replayed in a second process with another hash seed, if `app` is a name of a module that
+    can be imported there. Raises Divergence naming the place.
+    """
     app.registry.check()
     cluster, clock = MemoryCluster(), SkippingClock()
     create_topics(cluster, app.name, PARTITIONS)
@@ -118,6 +133,9 @@ async def environment(app: Orchestrator, *, options: EngineOptions | None = None
         transport = MemoryTransport(cluster, app.name, PARTITIONS)
         async with Client.connect(app, transport=transport, options=ClientOptions(parked="raise")) as client:
             yield Environment(client, app, engine.executor, clock)
+            reference = reference_of(app) if second_process else ""
+            if reference:
+                await in_second_process(reference, await _histories(client))
     finally:
         skipper.stop()
         engine.stop(1.0)

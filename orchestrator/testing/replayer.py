@@ -1,0 +1,145 @@
+"""Replays recorded histories against the code as it is now: a deploy that would park open runs fails here first.
+
+Histories are files of `orchestrator workflow history ID -o jsonl`, or events. `in_second_process` replays them under
+another hash seed, which finds code that depends on the order of a set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..client.histories import event_of, read_history
+from ..client.views import JsonObject
+from ..core.events import Event, RunParked, RunPinned, RunResumed, RunStarted
+from ..core.replay import turns_of
+from ..errors import ConfigurationError, Divergence
+from ..sdk.app import Orchestrator
+from ..sdk.turn import LiveRun
+from ..sdk.workflow import WorkflowCode
+
+History = tuple[str, str, list[JsonObject]]
+"""A run's workflow id, run id and exported events."""
+
+_DIVERGED = 3
+
+
+class Replayer:
+    """Replays histories with the workflows of one application."""
+
+    def __init__(self, app: Orchestrator) -> None:
+        self._app = app
+
+    def replay(self, history: str | Path | Sequence[Event]) -> int:
+        """Replay one run's history; returns how many turns did as recorded.
+
+        Raises Divergence naming the event and the place, ConfigurationError when the application lacks the workflow,
+        UndecodableRecord when the file is not an exported history.
+        """
+        if isinstance(history, str | Path):
+            path = Path(history)
+            history = [event_of(raw, path.stem, "") for raw in read_history(path)]
+        code, started = self._code_of(history)
+        live = LiveRun(code, history[0].workflow_id, history[0].run_id, started)
+        try:
+            return self._turns(live, history)
+        finally:
+            live.evict()
+
+    def _code_of(self, history: Sequence[Event]) -> tuple[WorkflowCode, RunStarted]:
+        started = history[0].body if history else None
+        if not isinstance(started, RunStarted):
+            raise ConfigurationError("the history does not begin with RunStarted: export it from its start")
+        pinned = [event.body.version for event in history if isinstance(event.body, RunPinned)]
+        version = pinned[-1] if pinned else started.version
+        code = self._app.registry.workflow(started.workflow_type, version)
+        if code is None:
+            raise ConfigurationError(f"{self._app.name} has no workflow {started.workflow_type} version {version}")
+        return code, started
+
+    def _turns(self, live: LiveRun, history: Sequence[Event]) -> int:
+        turns = list(turns_of(history))
+        recorded_until = max((number for number, (_, recorded) in enumerate(turns) if recorded), default=-1)
+        for number, (delivery, recorded) in enumerate(turns):
+            verdict = live.replay(delivery, recorded).verdict
+            if verdict is None:
+                continue
+            if number > recorded_until and _parked(history):
+                # The turn that parked the run recorded nothing, and nothing after it was delivered.
+                return number
+            raise Divergence(
+                f"workflow {live.workflow_id or '?'}, event {delivery.seq} ({type(delivery.body).__name__}):"
+                f" {verdict.message}"
+            )
+        return len(turns)
+
+
+def _parked(history: Sequence[Event]) -> bool:
+    last = [event.body for event in history if isinstance(event.body, RunParked | RunResumed)]
+    return bool(last) and isinstance(last[-1], RunParked)
+
+
+def reference_of(app: Orchestrator) -> str:
+    """`module:name` under which another process finds the application, or ""."""
+    for name, module in list(sys.modules.items()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app and name != "__main__" and _importable(name):
+                return f"{name}:{attribute}"
+    return ""
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+async def in_second_process(reference: str, histories: Iterable[History]) -> None:
+    """Replay histories in a new process with another hash seed. Raises Divergence; what cannot be replayed is left.
+
+    A process in which the module cannot be imported says nothing about the code: it passes.
+    """
+    own = os.environ.get("PYTHONHASHSEED", "")
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "2" if own == "1" else "1",
+        "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from orchestrator.testing.replayer import main; main()",
+        reference,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    said, _ = await process.communicate(json.dumps(list(histories)).encode())
+    if process.returncode == _DIVERGED:
+        raise Divergence(
+            f"{said.decode(errors='replace').strip()}\nIn a process with another hash seed: does the code walk over a"
+            " set, or keep state between runs?"
+        )
+
+
+def main() -> None:
+    """The second process: histories on standard input; exit code 3 and a message when one diverges."""
+    from ..worker.loading import load_app
+
+    replayer = Replayer(load_app(sys.argv[1]))
+    for workflow_id, run_id, raw in json.load(sys.stdin):
+        try:
+            replayer.replay([event_of(event, workflow_id, run_id) for event in raw])
+        except ConfigurationError:
+            # A workflow defined inside a test: this process does not have it.
+            continue
+        except Divergence as error:
+            print(error)
+            raise SystemExit(_DIVERGED) from None
