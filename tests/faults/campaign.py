@@ -20,6 +20,7 @@ from orchestrator.codec.records import Codec
 from orchestrator.config import Settings
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.rows import META, POSITION_KEY
+from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Payload
 from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
@@ -40,7 +41,7 @@ ENDINGS = (e.RunCompleted, e.RunFailed, e.RunCancelled, e.RunTerminated)
 class Kill(NamedTuple):
     """One death: at the `hit`-th time that `point` is reached; point "" after `hit` milliseconds.
 
-    `isolation` is where steps run meanwhile; `empty` begins the life with no state on disk.
+    K24 is reached by draining. `isolation` is where steps run meanwhile; `empty` begins the life with no state on disk.
     """
 
     point: str
@@ -82,6 +83,7 @@ class Campaign:
         self.expected: dict[str, Expected] = {}
         self.fired: Counter[str] = Counter()
         self.resumed = 0
+        self._unsent: list[str] = []
         self._retried: set[tuple[str, str, int]] = set()
         self._receipts = site.directory / "receipts"
         self._fire_log = site.directory / "fired"
@@ -120,9 +122,8 @@ class Campaign:
     def _send(self, workflow: str, body: c.TopicCommand) -> str:
         command = c.Command(uuid.UUID(int=self.rng.getrandbits(128)).hex, workflow, body)
         command = command._replace(reply_to=self._transport.reply_to)
-        key, problems = workflow.encode(), []
-        value = self.codec.encode_command(command)
-        self._transport.send(partition_of(key, PARTITIONS), key, value, problems.append)
+        key, value = workflow.encode(), self.codec.encode_command(command)
+        self._transport.send(partition_of(key, PARTITIONS), key, value, self._unsent.append)
         return command.id
 
     # -- lives and deaths --------------------------------------------------------------------------------------------
@@ -135,6 +136,8 @@ class Campaign:
         plan = f"{kill.point}:{kill.hit}:kill" if kill.point else ""
         engine = self._engine(number, plan, kill.isolation)
         try:
+            if kill.point == "K24":
+                self._drain(engine, number)
             if kill.point:
                 self._until_fired(engine, kill)
             else:
@@ -150,6 +153,15 @@ class Campaign:
             lines = self._fire_log.read_text(encoding="utf-8").splitlines()
             assert lines[-1] == f"{kill.point}:{kill.hit}:kill:{engine.pid}", (kill, lines[-1])
             self.fired[kill.point] += 1
+
+    def _drain(self, engine: subprocess.Popen[bytes], number: int) -> None:
+        """Ask the engine to hand over once it owns a partition."""
+        deadline = time.monotonic() + FIRES_WITHIN_S
+        while ": claim " not in self._said(number):
+            assert engine.poll() is None, self._said(number)
+            assert time.monotonic() < deadline, self._said(number)
+            time.sleep(0.02)
+        engine.send_signal(signal.SIGTERM)
 
     def _until_fired(self, engine: subprocess.Popen[bytes], kill: Kill) -> None:
         """Feed the engine until it has died of its fail point."""
@@ -172,6 +184,7 @@ class Campaign:
             "ORCHESTRATOR_STATE_DIR": str(site.directory / "state"),
             "ORCHESTRATOR_MEMBERSHIP": site.membership,
             "ORCHESTRATOR_ISOLATION": isolation,
+            "ORCHESTRATOR_GRACE_S": "3",
             "ORCHESTRATOR_FAILPOINTS": plan,
             "ORCHESTRATOR_FAILPOINT_LOG": str(self._fire_log),
             "KILLS_RECEIPTS": str(self._receipts),
@@ -236,6 +249,7 @@ class Campaign:
         return [raw for part in records.values() for raw in part]
 
     def _judge(self) -> Found:
+        assert not any(self._unsent), "commands of the load were never sent"
         replies = replies_of(self._all(self._read("replies", READ_COMMITTED)))
         acked = {reply.command_id for reply in map(self._reply, replies) if reply.outcome == "accepted"}
         receipts = [line.split() for line in self._receipts.read_text(encoding="utf-8").splitlines()]
@@ -253,8 +267,10 @@ class Campaign:
         still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")
         return Found(verdict, len(self.expected), self.fired, len(receipts), self.resumed, still_open)
 
-    def _reply(self, raw: RawRecord) -> object:
-        return self.codec.decode(raw.value)
+    def _reply(self, raw: RawRecord) -> Reply:
+        reply = self.codec.decode(raw.value)
+        assert isinstance(reply, Reply)
+        return reply
 
     def _state(self) -> dict[int, StatePosition]:
         found = {}

@@ -107,7 +107,7 @@ class StagedSite(MemorySite):
 
     def log(self, app: str) -> StagedLog:
         log = StagedLog(self.cluster, app, MemoryGroup(self.partitions))
-        log.before_init, self.next_hook = self.next_hook, lambda: None  # type: ignore[method-assign]
+        log.before_init, self.next_hook = self.next_hook, lambda: None
         return log
 
 
