@@ -24,7 +24,7 @@ from ..core.events import (
 )
 from ..core.replay import LEVEL, root_of
 from ..core.rows import RUNS, RunRow, run_key
-from ..core.values import BatchId, InputPosition, Payload
+from ..core.values import BatchId, Failure, InputPosition, Payload
 from ..errors import LimitExceeded
 from ..sdk.registry import Registry
 from .batch import Batch
@@ -210,13 +210,11 @@ class Builder:
 
     def _too_large(self, command: TurnCommand) -> str:
         """Why a turn's command cannot be recorded: found before anything of the turn is."""
-        for value in command:
-            if isinstance(value, Payload) and len(value.data) > self._options.event_bytes - HEAD_ROOM:
-                name = getattr(command, "name", "") or type(command).__name__
-                return (
-                    f"{name}: a value of {len(value.data)} bytes, the limit is {self._options.event_bytes - HEAD_ROOM}."
-                    " Pass a reference to large data, not the data."
-                )
+        limit = self._options.event_bytes - HEAD_ROOM
+        size = sum(_size(value) for value in command)
+        if size > limit:
+            name = getattr(command, "name", "") or type(command).__name__
+            return f"{name}: {size} bytes in one record, the limit is {limit}. Pass a reference to large data, not the data."
         return ""
 
     # -- the footer --------------------------------------------------------------------------------------------------
@@ -255,6 +253,15 @@ class Builder:
             if isinstance(run, RunRow) and run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
                 behind.append((str(key[0]), str(key[1])))
         return behind
+
+
+def _size(value: object) -> int:
+    """Bytes that a part of a command takes in its event, but for what `HEAD_ROOM` is for."""
+    if isinstance(value, Payload):
+        return len(value.data)
+    if isinstance(value, Failure):
+        return len(value.message.encode()) + len(value.traceback.encode()) + len(value.details.data)
+    return 0
 
 
 def _evicts(run: RunRow) -> bool:
