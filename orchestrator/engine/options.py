@@ -46,3 +46,5 @@ class EngineOptions:
 
     The group says whose it is, a static map never changes.
     """
+    generation: int = 0
+    """Of the static map that assigned the partitions, for the claim's record."""

@@ -241,7 +241,7 @@ class Ground:
             commands_topic_id=ids.commands,
             events_topic_id=ids.events,
             partitions=ids.partitions,
-            generation=0,
+            generation=self.options.generation,
         )
         record = self.codec.seal(Event("", "", 0, claim, claim_no=self.claim_no))
         assert record.key == CLAIM_RECORD_KEY

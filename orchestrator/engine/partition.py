@@ -9,6 +9,7 @@ import threading
 
 from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreError
 from ..log.ports import Fenced
+from ..sdk.turn import Overlong
 from ..store.rows import Store
 from .inbox import Inbox
 from .loop import PartitionLoop
@@ -56,6 +57,11 @@ class Partition:
         """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
         loop = self._loop
         return loop.idle_for() if loop is not None and self.state is State.OWNED else None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether someone waits for the result of one of its runs."""
+        return self._loop is not None and self._loop.queries.awaited
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -108,6 +114,11 @@ class Partition:
             log.warning("partition %d: %s; claiming again", self.number, error)
             # Two owners that claim in turn would fence each other for ever: one of them waits longer.
             return self._again(loop, random.uniform(0.05, 0.5))
+        except Overlong:
+            # It landed outside the turn that it was meant for: nothing in memory can be trusted.
+            self._shared.guard.disarm()
+            log.warning("partition %d: the end of a turn came late; claiming again", self.number)
+            return self._again(loop, 0.0)
         except PASSING as error:
             self._stand_still(str(error))
             return self._again(loop, RETRY_S)

@@ -29,7 +29,8 @@ def run_engine(
 ) -> int:
     """Own partitions of `app`'s log until SIGTERM, SIGINT or `stop`; drain, and return the exit code.
 
-    0 after a clean end, 1 when every partition is parked. Raises ConfigurationError, KafkaUnavailable, MissingHint.
+    Parked partitions do not end it: probes and `doctor` tell of them.
+    Raises ConfigurationError, KafkaUnavailable, MissingHint.
     """
     app.registry.check()
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
@@ -39,6 +40,7 @@ def run_engine(
         hand_over_ms=int(settings.grace_s * 1000),
         claims_back=settings.membership == "group",
         evict_after_turn=settings.dev,
+        generation=settings.generation,
     )
     directory = settings.state_dir / app.name
 

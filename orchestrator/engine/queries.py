@@ -83,6 +83,11 @@ class Queries:
                 for waiter in self._waiting.pop(key):
                     self._send_result(waiter.command, key[1], run)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether someone waits for a result."""
+        return any(self._waiting.values())
+
     def expire(self, monotonic: float) -> None:
         """Callers whose patience is over are told to ask again."""
         for key, waiter in self.patience.due(monotonic):
@@ -182,15 +187,15 @@ class Queries:
         return {"runs": found, "next": None}
 
     def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
-        live = self._turns.ready(self._view, key, run)
-        if live is None:
-            self._refuse(command, "no_code", f"{run.workflow_type} version {run.version} is not in this engine")
-            return
         try:
-            answer = live.query(body.name, body.arguments)
+            answer = self._turns.ask(self._view, key, run, lambda live: live.query(body.name, body.arguments))
         except Exception as error:
             # Whatever a query handler raises is the asker's to see; the run is untouched.
             self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")
+            return
+        if answer is None:
+            why = f"{run.workflow_type} version {run.version} is not in this engine, or diverges from the run's history"
+            self._refuse(command, "no_code", why)
             return
         self._reply_payload(command, key[1], answer)
 

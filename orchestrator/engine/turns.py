@@ -19,6 +19,7 @@ from ..core.decide.decision import View
 from ..core.events import Event, RunStarted
 from ..core.replay import turns_of
 from ..core.rows import HISTORY, RunRow
+from ..core.values import Payload
 from ..sdk.registry import Registry
 from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
 
@@ -152,15 +153,25 @@ class Turns:
         loaded = self._runs.get(key)
         return None if loaded is None else loaded.live
 
-    def ready(self, view: View, key: RunKey, run: RunRow) -> LiveRun | None:
-        """The run's coroutine brought to its last turn, for a query; None without code."""
+    def ask(self, view: View, key: RunKey, run: RunRow, question: Callable[[LiveRun], Payload]) -> Payload | None:
+        """Put a question to the run's code as its history left it; None without code, or when it diverges.
+
+        A run in memory that has seen everything is asked as it stands, else a copy is replayed: a delivery whose turn
+        issued nothing left no trace but in the code's own variables.
+        """
         if not self.has_code(run):
             return None
-        loaded = self._runs.get(key) or self._load(view, key, run)
-        while loaded.replays:
-            if self._replay(loaded) is not None:
-                return None
-        return loaded.live
+        loaded = self._runs.get(key)
+        if loaded is not None and not loaded.replays and not loaded.deliveries:
+            return question(loaded.live)
+        copy = self._loaded(view, key, run)
+        try:
+            for delivery, recorded in (*copy.replays, *((event, []) for event in copy.deliveries)):
+                if self._guarded(partial(copy.live.replay, delivery, recorded)).verdict is not None:
+                    return None
+            return question(copy.live)
+        finally:
+            copy.live.evict()
 
     def drop(self, key: RunKey) -> None:
         """Evict one run."""
@@ -179,6 +190,10 @@ class Turns:
             self.drop(key)
 
     def _load(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
+        loaded = self._runs[key] = self._loaded(view, key, run)
+        return loaded
+
+    def _loaded(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
         code = self._registry.workflow(run.workflow_type, run.version)
         assert code is not None, "has_code is asked first"
         history = [record.event for _, record in view.scan(HISTORY, key)]
@@ -190,7 +205,6 @@ class Turns:
                 loaded.replays.append((delivery, recorded))
             else:
                 loaded.deliveries.append(delivery)
-        self._runs[key] = loaded
         return loaded
 
     def _replay(self, loaded: _Loaded) -> Taken | None:

@@ -55,7 +55,11 @@ class _Skipper:
 
     def _serve(self) -> None:
         while not self._stopped.wait(LOOK_S):
-            waits = [partition.idle_for() for partition in list(self._engine.partitions.values())]
+            partitions = list(self._engine.partitions.values())
+            # Only while the test waits for a result: between a start and a signal no month may pass.
+            if not any(partition.awaited for partition in partitions):
+                continue
+            waits = [partition.idle_for() for partition in partitions]
             if waits and all(wait is not None for wait in waits) and not self._engine.executor.running():
                 nearest = min(wait for wait in waits if wait is not None)
                 if 0 < nearest < float("inf"):
