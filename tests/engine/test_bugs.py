@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, WorkflowFailed
 from orchestrator.core import commands as c, events as e
+from orchestrator.engine.builder import Builder
 from orchestrator.engine.options import EngineOptions
+from orchestrator.sdk.turn import Overlong
 from tests.engine.rig import Rig
 
 Make = Callable[[Orchestrator], Rig]
@@ -272,3 +274,56 @@ def test_asyncio_primitives_that_block_are_forbidden(rig: Make) -> None:
     one.engine()
     one.start("w", blocks)
     one.parked("w")
+
+
+def test_a_failure_too_large_for_the_log_parks_the_run_and_contradicts_nothing(rig: Make) -> None:
+    """The step before it has its result, the signal its answer: the turn alone is refused."""
+    app = Orchestrator(NAME)
+    go = app.signal("go", int)
+
+    @app.step(name="small")
+    async def small() -> int:
+        return 1
+
+    @app.workflow(name="shouts")
+    async def shouts() -> int:
+        await small()
+        raise WorkflowFailed("x" * 30_000)
+
+    @app.workflow(name="shouts-later")
+    async def shouts_later() -> int:
+        await go.wait()
+        raise WorkflowFailed("é" * 15_000)
+
+    one = rig(app)
+    one.engine(EngineOptions(event_bytes=20_000))
+    one.start("w", shouts)
+    assert "20000" in one.parked("w") or "limit" in one.parked("w")
+    assert one.kinds("w") == ["RunStarted", "StepScheduled", "StepCompleted", "RunParked"]
+    one.start("v", shouts_later)
+    signal = one.signal("v", "go", b"1")
+    one.parked("v")
+    assert one.kinds("v") == ["RunStarted", "SignalReceived", "RunParked"]
+    assert [event.cause.command_id for event in one.events("v") if event.cause.answers].count(signal) == 1
+
+
+def test_an_end_of_a_turn_that_lands_outside_takes_the_partition_through_a_claim(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = rig(FIXED)
+    one.engine()
+    one.start("w", workflow("fine"), 1)
+    one.result("w")
+    decide = Builder._decide_turn
+    landed: list[str] = []
+
+    def late(builder: Builder, batch: Any, place: Any, commands: Any) -> None:
+        if not landed:
+            landed.append(place.workflow_id)
+            raise Overlong
+        decide(builder, batch, place, commands)
+
+    monkeypatch.setattr(Builder, "_decide_turn", late)
+    one.start("v", workflow("fine"), 2)
+    assert one.result("v") == b"4"
+    assert landed == ["v"]
