@@ -214,7 +214,7 @@ class Builder:
         size = sum(_size(value) for value in command)
         if size > limit:
             name = getattr(command, "name", "") or type(command).__name__
-            return f"{name}: {size} bytes in one record, the limit is {limit}. Pass a reference to large data, not the data."
+            return f"{name}: {size} bytes in one record, the limit is {limit}. Pass a reference, not the data."
         return ""
 
     # -- the footer --------------------------------------------------------------------------------------------------
