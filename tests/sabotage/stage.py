@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from orchestrator import Orchestrator, RetryPolicy, step_info
 from orchestrator.core import commands as c
+from orchestrator.core.events import BatchFooter
 from orchestrator.core.values import Payload
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.partition import Partition, State
 from orchestrator.engine.run import Engine
-from orchestrator.testing.memory_cluster import ABORTED
+from orchestrator.testing.memory_cluster import ABORTED, OPEN
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLanes, MemoryLog
 from tests.engine.rig import MemorySite, Rig
 from tests.oracle.oracle import Evidence, Expected, LoadModel, Receipt, check, replies_of
@@ -143,6 +144,20 @@ class Stage:
         wait_until(lambda: engine.partitions.get(0), "the partition is assigned")
         return engine.partitions[0]
 
+    def claims_of(self, engine: Engine) -> list[None]:
+        """Grows whenever the engine's partition begins to work after a claim."""
+        loop = self.partition(engine)._loop
+        assert loop is not None
+        begin = loop.begin
+        begun: list[None] = []
+
+        def counted() -> None:
+            begin()
+            begun.append(None)
+
+        loop.begin = counted  # type: ignore[method-assign]
+        return begun
+
     # -- callers -----------------------------------------------------------------------------------------------------
 
     def start(self, workflow: str, code: object, argument: int, result: int) -> str:
@@ -157,10 +172,12 @@ class Stage:
     # -- faults ------------------------------------------------------------------------------------------------------
 
     def at_next_commit(self, act: Callable[[], str]) -> threading.Event:
-        """At the next commit of anybody call `act`, once, in the committing thread; set when it is over."""
+        """At the next commit with events call `act`, once, in the committing thread; set when it is over."""
         over = threading.Event()
 
         def hook(lane: str) -> str:
+            if not self._open_events():
+                return ""
             self.site.cluster.on_commit = lambda name: ""
             try:
                 return act()
@@ -169,6 +186,14 @@ class Stage:
 
         self.site.cluster.on_commit = hook
         return over
+
+    def _open_events(self) -> bool:
+        """Whether the open transaction holds more than a footer, which an idle owner commits at its own time."""
+        with self.site.cluster.changed:
+            entries = list(self.site.cluster.partition(f"{NAME}.events", 0).entries)
+        codec = self.rig.codec
+        found = (codec.decode_event(x.wire.key, x.wire.value).event for x in entries if x.state == OPEN)
+        return any(not isinstance(event.body, BatchFooter) for event in found)
 
     def abort_open(self) -> None:
         """The hole: what is open is aborted, and the commit that follows returns OK."""
