@@ -16,6 +16,7 @@ from ..sdk.execution import Report, StepExecutor, StepReport
 from ..sdk.registry import Registry
 from ..store.rows import Store
 from .clock import Clock, SystemClock
+from .failpoints import failpoint
 from .health import Health
 from .inbox import Requests
 from .options import EngineOptions
@@ -109,6 +110,7 @@ class Engine:
     # -- membership --------------------------------------------------------------------------------------------------
 
     def _assigned(self, numbers: Sequence[int]) -> None:
+        failpoint("K18")
         for number in numbers:
             with self._lock:
                 if number in self.partitions or self._stopping.is_set():
@@ -120,6 +122,7 @@ class Engine:
 
     def _revoked(self, numbers: Sequence[int], lost: bool) -> None:
         """Hand over, or, when the group has given the partitions away already, just stop: the log fences us."""
+        failpoint("K17")
         grace_ms = self.options.hand_over_ms
         for number in numbers:
             partition = self.partitions.get(number)

@@ -25,8 +25,8 @@ STATIC = {
     "K7": 16, "K8": 16, "K9": 4, "K11": 4, "K12": 4, "K0": 2, "K1": 3, "K2": 3, "K13": 3, "K16": 3, "K19": 3,
     "K21": 2, "K22": 3, "K23": 3, "K24": 2, "K25": 3, "": 6,
 }  # fmt: skip
-GROUP = {"K7": 3, "K8": 2, "K9": 1, "K12": 1, "": 3}
-HITS = {"K24": 1, "K0": 2, "K21": 2, "K22": 2, "K16": 30, "K23": 8, "K25": 2, "K19": 3}
+GROUP = {"K7": 3, "K8": 2, "K9": 1, "K12": 1, "K18": 1, "": 2}
+HITS = {"K18": 1, "K24": 1, "K0": 2, "K21": 2, "K22": 2, "K16": 30, "K23": 8, "K25": 2, "K19": 3}
 """Most hits of a point; 40 where none is given."""
 
 
@@ -79,4 +79,4 @@ def test_a_hundred_kills_lose_nothing_and_repeat_nothing(kafka: DevKafka, tmp_pa
     assert sum(found[0].fired.values()) + sum(found[1].fired.values()) == 80
     assert sum(fired[point] for point in INSIDE) >= 30, fired
     assert sum(fired[point] for point in BEFORE_STORE) >= 10, fired
-    assert fired.keys() == STATIC.keys() - {""} | {"random"}
+    assert fired.keys() == STATIC.keys() - {""} | {"K18", "random"}
