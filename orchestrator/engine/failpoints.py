@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 
@@ -32,22 +33,26 @@ def parse(plan: str) -> dict[str, dict[int, str]]:
 _plan = parse(os.environ.get("ORCHESTRATOR_FAILPOINTS", ""))
 _log = os.environ.get("ORCHESTRATOR_FAILPOINT_LOG", "")
 _hits: Counter[str] = Counter()
+_counting = threading.Lock()
+"""Partitions reach the same point at the same time: each hit has its own number, and none is passed over."""
 
 
 def _fire(point: str) -> None:
-    _hits[point] += 1
-    action = _plan.get(point, {}).get(_hits[point])
+    with _counting:
+        _hits[point] += 1
+        hit = _hits[point]
+    action = _plan.get(point, {}).get(hit)
     if action is None:
         return
     if _log:
         with open(_log, "a", encoding="utf-8") as out:
-            out.write(f"{point}:{_hits[point]}:{action}:{os.getpid()}\n")
+            out.write(f"{point}:{hit}:{action}:{os.getpid()}\n")
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "raise":
-        raise InjectedFault(f"fail point {point}, hit {_hits[point]}")
+        raise InjectedFault(f"fail point {point}, hit {hit}")
     elif action.startswith("sleep="):
         time.sleep(float(action.removeprefix("sleep=")))
 
