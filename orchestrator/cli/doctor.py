@@ -73,6 +73,7 @@ def _application(settings: Settings) -> list[Finding]:
         name = app_name(settings)
         found.append(Finding("application", "ok", name))
         found += _topics(settings, name)
+        found += _transactions(settings, name)
         found += _engines(settings)
     except Exception as error:
         # Whatever is wrong is the finding: code that does not import, a cluster that does not answer.
@@ -90,6 +91,18 @@ def _topics(settings: Settings, name: str) -> list[Finding]:
     if not wrong:
         return [Finding("topics", "ok", f"the topics of {name} and the brokers are as they must be")]
     return [Finding("topics", "bad", f"{found.what}: {found.remedy}") for found in wrong]
+
+
+def _transactions(settings: Settings, name: str) -> list[Finding]:
+    from orchestrator.log.hanging import hanging
+
+    from .topics import log_config
+
+    config = log_config(settings, name)
+    found = [one for topic in ("events", "commands") for one in hanging(config, config.topic(topic))]
+    if not found:
+        return [Finding("transactions", "ok", "none has been open for longer than its time-out")]
+    return [Finding("transactions", "bad", one.sentence()) for one in found]
 
 
 def _engines(settings: Settings) -> list[Finding]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from .config import LogConfig
 
@@ -89,6 +89,12 @@ class GroupMembership:
         # Positions come from footers; the group's are for tools, and a missing one must not stop the member.
         return config.consumer(**special, auto_offset_reset="latest")
 
+    def _trouble(self, error: KafkaError) -> None:
+        # A fatal one (another member has our instance id) is told once and never passes: this process is no member.
+        fatal = error.code() == KafkaError._FATAL  # noqa: SLF001
+        self._fatal = self._fatal or fatal
+        log.log(logging.ERROR if fatal else logging.INFO, "membership: %s", error.str())
+
     def start(self, assigned: Assigned, revoked: Revoked) -> None:
         """Join the group; callbacks come from the membership's thread."""
         self._assigned, self._revoked = assigned, revoked
@@ -125,9 +131,7 @@ class GroupMembership:
                 message = self._consumer.poll(POLL_S)
                 error = message.error() if message is not None else None
                 if error is not None:
-                    # A fatal one (another member has our instance id) never passes: the process is not a member.
-                    self._fatal = self._fatal or error.fatal()
-                    log.log(logging.ERROR if error.fatal() else logging.INFO, "membership: %s", error)
+                    self._trouble(error)
                 self._note_poll()
                 self._offsets.commit(self._consumer)
         finally:

@@ -1,0 +1,73 @@
+"""Reading to the end: committed records alone or all of them, from an offset on, and transactions that stay open."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.log.hanging import hanging
+from orchestrator.log.ports import Lanes
+from orchestrator.log.reader import read_partition
+from tests.log.world import KafkaWorld
+
+pytestmark = pytest.mark.broker
+
+
+def values(world: KafkaWorld, from_offset: int = 0, isolation: str = "read_committed") -> list[bytes]:
+    """Values of events/0."""
+    slices = read_partition(world.config(), f"{world.app}.events", 0, from_offset, isolation)
+    return [wire.value for found in slices for wire in found]
+
+
+def commit(lanes: Lanes, *values: bytes) -> None:
+    """One transaction."""
+    lanes.begin([(b"k", value) for value in values])
+    lanes.commit()
+
+
+def test_an_empty_partition_is_read_at_once(kafka_world: KafkaWorld) -> None:
+    assert values(kafka_world) == []
+
+
+def test_committed_and_uncommitted_from_an_offset_on(kafka_world: KafkaWorld) -> None:
+    lanes = kafka_world.log().lanes(0)
+    lanes.init()
+    commit(lanes, b"0", b"1")
+    lanes.begin([(b"k", b"void")])
+    lanes.init()
+    commit(lanes, b"5")
+    assert values(kafka_world) == [b"0", b"1", b"5"]
+    assert values(kafka_world, 1) == [b"1", b"5"]
+    assert values(kafka_world, 0, "read_uncommitted") == [b"0", b"1", b"void", b"5"]
+    lanes.close()
+
+
+def test_more_than_one_slice_is_read_whole_and_in_order(kafka_world: KafkaWorld) -> None:
+    lanes = kafka_world.log().lanes(0)
+    lanes.init()
+    expected = [b"%d" % number for number in range(5_000)]
+    for start in range(0, 5_000, 1_000):
+        commit(lanes, *expected[start : start + 1_000])
+    assert values(kafka_world) == expected
+    lanes.close()
+
+
+def test_what_follows_an_open_transaction_is_not_read_and_the_transaction_is_told(kafka_world: KafkaWorld) -> None:
+    topic = f"{kafka_world.app}.events"
+    lanes, other = kafka_world.log().lanes(0), kafka_world.log(lanes=3).lanes(0)
+    other.init()
+    commit(other, b"0")
+    commit(other, b"1")
+    other.begin([(b"k", b"open")])
+    # Owners of two lanes that do not know of the third cannot end it.
+    lanes.init()
+    commit(lanes, b"hidden")
+    assert values(kafka_world) == [b"0", b"1"]
+    (found,) = hanging(kafka_world.config(), topic, older_than_s=0)
+    assert (found.topic, found.partition, found.first) == (topic, 0, 4)
+    assert f"abort --topic {topic} --partition 0 --start-offset 4" in found.sentence()
+    assert hanging(kafka_world.config(), topic) == [], "it is not older than its time-out yet"
+    lanes.init(other.names)
+    assert values(kafka_world) == [b"0", b"1", b"hidden"]
+    assert hanging(kafka_world.config(), topic, older_than_s=0) == []
+    lanes.close()
+    other.close()

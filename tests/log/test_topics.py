@@ -1,0 +1,140 @@
+"""`topics init` makes what `topics check` wants; each thing that differs is found, with a remedy."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from orchestrator.errors import ConfigurationError, KafkaUnavailable
+from orchestrator.log.config import LogConfig
+from orchestrator.log.topics import Finding, check_topics, init_topics, topic_ids
+from tests.log.world import PARTITIONS, WAIT_S, KafkaWorld
+
+pytestmark = pytest.mark.broker
+
+
+def admin_of(world: KafkaWorld) -> AdminClient:
+    """Kafka's own tools."""
+    return AdminClient({"bootstrap.servers": world.bootstrap})
+
+
+def change(world: KafkaWorld, kind: ResourceType, name: str, option: str, value: str) -> None:
+    """What an administrator may do behind our back."""
+    entry = ConfigEntry(option, value, incremental_operation=AlterConfigOpType.SET)
+    admin = admin_of(world)
+    (future,) = admin.incremental_alter_configs([ConfigResource(kind, name, incremental_configs=[entry])]).values()
+    future.result(WAIT_S)
+    end = time.monotonic() + WAIT_S
+    while setting(world, kind, name, option) != value:
+        assert time.monotonic() < end, f"{name}: {option} does not become {value}"
+
+
+def setting(world: KafkaWorld, kind: ResourceType, name: str, option: str) -> str | None:
+    """A setting as the brokers tell it now."""
+    admin = admin_of(world)
+    (future,) = admin.describe_configs([ConfigResource(kind, name)]).values()
+    value: str | None = future.result(WAIT_S)[option].value
+    return value
+
+
+def delete(world: KafkaWorld, name: str) -> None:
+    """Delete a topic; returns when the brokers no longer list it."""
+    admin = admin_of(world)
+    admin.delete_topics([name])[name].result(WAIT_S)
+    end = time.monotonic() + WAIT_S
+    while name in admin.list_topics(timeout=WAIT_S).topics:
+        assert time.monotonic() < end, f"{name} is still there"
+
+
+def wrong(world: KafkaWorld, *queues: str) -> list[Finding]:
+    """What `topics check` finds amiss."""
+    return [found for found in check_topics(world.config(), queues) if not found.ok]
+
+
+def test_what_init_makes_check_accepts(kafka_world: KafkaWorld) -> None:
+    assert init_topics(kafka_world.config(), PARTITIONS) == [], "a second time there is nothing to do"
+    assert wrong(kafka_world) == []
+    assert wrong(kafka_world, "gpu") == [
+        Finding(False, f"{kafka_world.app}.tasks.gpu does not exist", "orchestrator topics init")
+    ]
+    assert init_topics(kafka_world.config(), PARTITIONS, ["gpu"]) == [f"{kafka_world.app}.tasks.gpu"]
+    assert wrong(kafka_world, "gpu") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("events", "retention.ms", "86400000"),
+        ("events", "cleanup.policy", "compact"),
+        ("events", "message.timestamp.type", "CreateTime"),
+        ("commands", "retention.ms", "3600000"),
+        ("commands", "message.timestamp.type", "CreateTime"),
+        ("anchors", "retention.bytes", "1000000"),
+        ("replies", "max.message.bytes", "1000"),
+    ],
+)
+def test_a_setting_that_differs_is_found(kafka_world: KafkaWorld, name: str, option: str, value: str) -> None:
+    change(kafka_world, ResourceType.TOPIC, f"{kafka_world.app}.{name}", option, value)
+    (found,) = wrong(kafka_world)
+    assert found.what == f"{kafka_world.app}.{name}: {option} is {value}"
+    assert f"--topic {kafka_world.app}.{name} --add-config {option}=" in found.remedy
+
+
+def test_keeping_commands_for_longer_is_right(kafka_world: KafkaWorld) -> None:
+    change(kafka_world, ResourceType.TOPIC, f"{kafka_world.app}.commands", "retention.ms", "-1")
+    assert wrong(kafka_world) == []
+
+
+def test_a_count_changed_behind_our_back_is_refused_everywhere(kafka_world: KafkaWorld) -> None:
+    admin = admin_of(kafka_world)
+    name = f"{kafka_world.app}.commands"
+    admin.create_partitions([NewPartitions(name, PARTITIONS + 1)])[name].result(WAIT_S)
+    (found,) = wrong(kafka_world)
+    assert "topics grow" in found.remedy
+    with pytest.raises(ConfigurationError, match="topics grow"):
+        topic_ids(kafka_world.config())
+    with pytest.raises(ConfigurationError, match="topics grow"):
+        init_topics(kafka_world.config(), PARTITIONS)
+
+
+def test_what_is_missing_gets_the_count_of_what_is_there(kafka_world: KafkaWorld) -> None:
+    name = f"{kafka_world.app}.commands"
+    delete(kafka_world, name)
+    assert init_topics(kafka_world.config(), PARTITIONS * 2) == [name]
+    assert wrong(kafka_world) == []
+
+
+def test_a_topic_made_again_has_another_identity(kafka_world: KafkaWorld) -> None:
+    before = topic_ids(kafka_world.config())
+    assert before == topic_ids(kafka_world.config())
+    admin = admin_of(kafka_world)
+    name = f"{kafka_world.app}.events"
+    delete(kafka_world, name)
+    admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(WAIT_S)
+    after = topic_ids(kafka_world.config())
+    assert before.events != after.events
+    assert (before.cluster_id, before.commands) == (after.cluster_id, after.commands)
+
+
+def test_the_group_has_the_sessions_time_outs(kafka_world: KafkaWorld) -> None:
+    group = kafka_world.config().group
+    assert setting(kafka_world, ResourceType.GROUP, group, "consumer.session.timeout.ms") == "6000"
+    assert setting(kafka_world, ResourceType.GROUP, group, "consumer.heartbeat.interval.ms") == "500"
+
+
+def test_missing_topics_name_the_command_that_makes_them(kafka_world: KafkaWorld) -> None:
+    config = LogConfig(f"none-{uuid.uuid4().hex[:8]}", kafka_world.bootstrap)
+    with pytest.raises(ConfigurationError, match="orchestrator topics init"):
+        topic_ids(config)
+    assert {found.remedy for found in check_topics(config) if not found.ok} == {"orchestrator topics init"}
+
+
+def test_no_broker_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.log.topics.ASK_S", 0.5)
+    with pytest.raises(KafkaUnavailable, match="orchestrator kafka start"):
+        check_topics(LogConfig("a", "127.0.0.1:1"))
