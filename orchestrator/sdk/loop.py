@@ -26,6 +26,10 @@ T = TypeVar("T")
 _BORROWS_PATH = sys.version_info < (3, 12)
 
 
+REFUSALS = 1_000
+"""How often a run that leaves memory is told so before it is left waiting."""
+
+
 class Stopped(BaseException):
     """The run's loop stops: its verdict is set, or it is evicted. Nothing that user code catches by accident."""
 
@@ -114,6 +118,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self.verdict: ParkRun | None = None
         self.evicting = False
+        self._refused = 0
         self.commands: list[TurnCommand] = []
         self.timers: dict[str, RunTimer] = {}
         self.now_ms = 0
@@ -139,6 +144,8 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Of the task that runs now."""
         task = asyncio.current_task(self)
         if not isinstance(task, RunTask):
+            if self.evicting and not self._refuses():
+                return Identity("")
             raise self.forbid("a durable call outside any task of the run (in a callback)")
         return task.identity
 
@@ -160,9 +167,18 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def issue(self, command: TurnCommand) -> None:
         """A command of this turn. Raises Evicted while the run leaves memory."""
-        if self.evicting:
+        if not self.evicting:
+            self.commands.append(command)
+        elif self._refuses():
             raise Evicted
-        self.commands.append(command)
+
+    def _refuses(self) -> bool:
+        """While the run leaves memory: whether to refuse once more.
+
+        Code that catches every refusal and asks again would spin for ever: in the end it is left to wait for nothing.
+        """
+        self._refused += 1
+        return self._refused <= REFUSALS
 
     def forbid(self, what: str) -> Stopped:
         """Set the verdict; returns what to raise."""
@@ -203,9 +219,11 @@ class RunLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        if self.evicting:
-            raise Evicted
         handle = RunTimer(when, callback, args, self, context)
+        if self.evicting:
+            if self._refuses():
+                raise Evicted
+            return handle
         identity = self.identity()
         n = identity.next()
         handle.timer = step_id(identity.path, n)
