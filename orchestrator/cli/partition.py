@@ -58,6 +58,6 @@ def _show(number: int, lost: Lost | None, accepted: bool, output: str) -> None:
         )
     else:
         click.echo(
-            f"partition {number}: commands {lost.start} to {lost.end - 1} were deleted before they were read. If they may"
-            f" be lost: orchestrator partition repair {number} --accept-lost-input"
+            f"partition {number}: commands {lost.start} to {lost.end - 1} were deleted before they were read."
+            f" If they may be lost: orchestrator partition repair {number} --accept-lost-input"
         )

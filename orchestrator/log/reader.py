@@ -46,7 +46,10 @@ def read_partition(
 
 
 def group_notes(config: LogConfig, partitions: int) -> dict[int, str]:
-    """What the engines noted beside their group offsets, by partition: the newest proven batch and its footer's hash."""
+    """What the engines noted beside their group offsets, by partition.
+
+    The newest proven batch and its footer's hash.
+    """
     topic = config.topic("commands")
     consumer = Consumer(config.consumer())
     try:

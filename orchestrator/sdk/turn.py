@@ -32,6 +32,8 @@ from .messages import Mailbox
 from .workflow import WorkflowCode
 
 EVICT_ROUNDS = 100
+_unending: list[RunTask] = []
+"""Tasks that swallowed their eviction for ever. Never let go of: collected, they would go on in another run's turn."""
 
 
 OVERLONG = c.ParkRun(
@@ -348,6 +350,8 @@ class LiveRun:
                     except BaseException:
                         # Ended: by Evicted, by returning, or by an error of a `finally`; nothing of it counts.
                         break
+                else:
+                    _unending.append(task)
             loop.clear()
             loop.waiting.clear()
             loop.unawaited.clear()
