@@ -31,7 +31,7 @@ check: environment-dev ## format, lint, types, and the tests that are neither br
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not broker and not slow"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not broker and not slow"
 
 bench: environment-dev ## the benchmark; its last line is one JSON object
 	@$(BIN)/python -m benchmarks
