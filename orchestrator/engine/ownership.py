@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY, Codec, event_hash
 from ..core import machine
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 RESTORE_SLICE = 4_000
 NEAR = 1_000
+TAIL_HIGH, TAIL_LOW = 50_000, 5_000
+NEAR_WAIT_S = 1.0
 
 
 class ClaimLost(OrchestratorError):
@@ -60,6 +63,7 @@ class Ground:
         self.lanes = log_.lanes(number)
         self.claim_no = 0
         self.unclean = False
+        self._tail_paused = False
         self.restored_events = 0
         self.restored_s = 0.0
         """Seconds spent folding and writing, without waiting for the broker."""
@@ -105,8 +109,13 @@ class Ground:
         self._follow()
         _, end = self.log.tail().bounds(self.number)
         self._restore_near(end)
+        unclean = False
         while True:
             before = self.claim_row()
+            if before is not None:
+                # A claim of this very process after a failed commit is no death: what was in doubt before it still is.
+                own = before.instance == self.options.instance
+                unclean = unclean or (self.unclean if own else not before.released)
             failpoint("K0")
             if sabotaged("one_lane_reinitialised") and self.claim_no:
                 self.lanes.init_last()  # type: ignore[attr-defined]
@@ -115,9 +124,7 @@ class Ground:
             failpoint("K21")
             claim = self._claim(ids, before)
             if self._read_back(claim):
-                # A claim of this very process after a failed commit is no death: nothing was lost but the batch.
-                mine = before is not None and before.instance == self.options.instance
-                self.unclean = before is not None and not before.released and not mine
+                self.unclean = unclean
                 return
             log.info("%s: another claim came first, claiming again", self.where)
 
@@ -165,7 +172,8 @@ class Ground:
         self.log.tail().unfollow(self.number)
         with self.inbox.changed:
             self.inbox.tail.clear()
-        self.log.tail().follow(self.number, at, self.inbox.put_tail)
+        self._tail_paused = False
+        self.log.tail().follow(self.number, at, self._hear)
         if position is not None and not sabotaged("store_trusted"):
             first = self._next()
             if first.offset != at or event_hash(first.key, first.value) != position.footer_hash:
@@ -178,11 +186,19 @@ class Ground:
         """Fold what is visible before any lane is initialised: the old owner works on meanwhile."""
         position = self.position()
         at = position.next_offset if position else 0
-        while end - at > NEAR:
+        # A long aborted batch at the end is never seen: no more waiting than for what comes.
+        while end - at > NEAR and self.inbox.wait_tail(NEAR_WAIT_S):
             at = self._fold_slice().offset + 1
         # The rest ends in transaction markers that no reader sees: read until nothing more comes at once.
         while self.inbox.wait_tail(0.02 if at < end else 0.0):
             at = self._fold_slice().offset + 1
+
+    def _hear(self, wires: Sequence[Wire]) -> None:
+        """From the tail's thread: a restore folds slower than the broker sends, and the queue is bounded."""
+        self.inbox.put_tail(wires)
+        if len(self.inbox.tail) > TAIL_HIGH and not self._tail_paused:
+            self._tail_paused = True
+            self.log.tail().pause(self.number)
 
     def _fold_slice(self) -> Wire:
         """Fold up to a slice of records, one write batch; returns the last record read."""
@@ -219,6 +235,9 @@ class Ground:
 
     def _next(self) -> Wire:
         """The next record read back. Raises HangingTransaction when none comes for `hang_s`."""
+        if self._tail_paused and len(self.inbox.tail) < TAIL_LOW:
+            self._tail_paused = False
+            self.log.tail().resume(self.number)
         if not self.inbox.wait_tail(self.options.hang_s):
             raise HangingTransaction(
                 f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must"

@@ -49,12 +49,15 @@ EXPIRED_PER_FOOTER = 2_000
 
 
 def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
+    # Whether a claim came to anything is not known here: every lane that was ever named stays to be fenced.
+    before = fold.state.get(META, CLAIM_KEY)
+    lanes = tuple(sorted({*body.lanes, *(before.lanes if before else ())}))
     row = ClaimRow(
         fold.event.claim_no,
         body.nonce,
         body.instance,
         body.host,
-        body.lanes,
+        lanes,
         released=False,
         partitions=body.partitions,
     )
