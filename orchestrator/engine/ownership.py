@@ -143,7 +143,7 @@ class Ground:
                     f" {found['cluster']}, the"
                     f" topic is now {ids.events} of {ids.cluster_id}. If the topic was re-created on purpose,"
                     f" delete the"
-                    " state directory; if the cluster was moved, see `orchestrator topics adopt`."
+                    " state directory: it is folded anew."
                 )
         self.store.set_hint("identity", json.dumps(mine).encode())
 

@@ -78,7 +78,7 @@ def init_topics(
     if len(known) > 1:
         raise ConfigurationError(
             f"{config.app}.commands and {config.app}.events have {' and '.join(map(str, sorted(known)))} partitions:"
-            " they must be equal. Partitions are added by `orchestrator topics grow` alone."
+            " they must be equal, and a log keeps the count it began with: put the topics back as they were."
         )
     partitions = min(known, default=partitions)
     missing = [
@@ -146,7 +146,7 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
         raise ConfigurationError(
             f"{config.app}.commands has {len(commands.partitions)} partitions, {config.app}.events"
             f" {len(events.partitions)}:"
-            " they must be equal. Partitions are added by `orchestrator topics grow` alone."
+            " they must be equal, and a log keeps the count it began with: put the topics back as they were."
         )
     cluster = client.describe_cluster(request_timeout=ASK_S).result()
     return TopicIds(str(cluster.cluster_id), str(commands.topic_id), str(events.topic_id), len(events.partitions))
@@ -181,7 +181,7 @@ def _check_topic(client: AdminClient, full: str, count: int, wanted: TopicPlan, 
     findings = []
     if name in ("commands", "events"):
         text = f"{full} has {count} partitions"
-        remedy = "partitions are added by `orchestrator topics grow` alone"
+        remedy = "a log keeps the partition count it began with: put the topic back as it was"
         findings.append(Finding(count == wanted.partitions, text, remedy if count != wanted.partitions else ""))
     settings = _describe(client, ResourceType.TOPIC, full)
     must = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false", "retention.bytes": "-1"}
