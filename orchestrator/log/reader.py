@@ -12,7 +12,7 @@ from .following import wire
 from .ports import Wire
 
 SLICE = 1_000
-QUIET_S = 15.0
+QUIET_S = 30.0
 
 
 def read_partition(

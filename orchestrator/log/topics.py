@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -92,8 +93,28 @@ def init_topics(
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ConfigurationError(f"topic {name} cannot be created: {error.args[0].str()}") from error
+    _wait_for_leaders(client, [topic.topic for topic in missing])
     _set_group(client, config)
     return [topic.topic for topic in missing]
+
+
+def _wait_for_leaders(client: AdminClient, names: Sequence[str]) -> None:
+    """A created topic is known, and led, a moment later: whoever comes next must find it. Raises ConfigurationError."""
+    deadline = time.monotonic() + ASK_S
+    while True:
+        topics = client.list_topics(timeout=ASK_S).topics
+        waiting = [
+            name
+            for name in names
+            if name not in topics
+            or not topics[name].partitions
+            or any(partition.leader < 0 for partition in topics[name].partitions.values())
+        ]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"{', '.join(waiting)}: created, and without a leader for {ASK_S:.0f} s")
+        client.poll(0.05)
 
 
 def _settings(topic: TopicPlan, replicas: int) -> dict[str, str]:
