@@ -1,4 +1,4 @@
-"""What leaves by the outbox for workers and callers: offers of steps, replies, dead letters."""
+"""What leaves for workers, callers and auditors: offers of steps, replies, dead letters, signed heads."""
 
 from __future__ import annotations
 
@@ -52,3 +52,23 @@ class Forward(NamedTuple):
     """A record sent on byte for byte."""
 
     value: bytes
+
+
+class Anchor(NamedTuple):
+    """A signed head of an events partition: which footer stood at which offset, and when that was signed.
+
+    The signature is Ed25519 over the text "orchestrator.anchor.v1" and then every field before `key_id`, in order:
+    its length (four bytes, big-endian) and its bytes. Texts are UTF-8, numbers their decimal digits, the hash its 32
+    bytes. `key_id` is the first 16 hex digits of SHA-256 of the raw public key.
+    """
+
+    cluster_id: str
+    topic_id: str
+    partition: int
+    offset: int
+    claim_no: int
+    batch_no: int
+    footer_hash: bytes
+    time_ms: int
+    key_id: str = ""
+    signature: bytes = b""

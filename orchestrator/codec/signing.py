@@ -1,0 +1,147 @@
+"""Ed25519 keys and signatures of anchors; the only module that uses `cryptography` (the extra `audit`).
+
+Private keys are PEM files (PKCS 8, unencrypted) that nobody else on the machine may read; public keys are PEM files
+ending in `.pub`. No key is ever printed: messages name files and key ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.tasks import Anchor
+from ..core.witness import signed_bytes
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+OTHERS = 0o007
+"""Rights that a private key's file must not give."""
+
+
+class Signer:
+    """A private key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.key_id = _key_id(key.public_key())
+
+    @classmethod
+    def load(cls, path: Path) -> Signer:
+        """Read a key file. Raises ConfigurationError: missing, readable by everybody, not an Ed25519 key."""
+        serialization, ed25519 = _library()
+        try:
+            if path.stat().st_mode & OTHERS:
+                raise ConfigurationError(f"anchor key {path}: others may read or write it; chmod 600 it")
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"anchor key {path} cannot be read ({error.strerror}): make one with `orchestrator audit keygen`"
+            ) from error
+        try:
+            key = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, ed25519.Ed25519PrivateKey):
+            raise ConfigurationError(f"anchor key {path} is not an unencrypted Ed25519 private key in PEM form")
+        return cls(key)
+
+    def sign(self, anchor: Anchor) -> Anchor:
+        """The anchor with our key id and signature."""
+        return anchor._replace(key_id=self.key_id, signature=self._key.sign(signed_bytes(anchor)))
+
+
+class PublicKeys:
+    """The keys that an auditor accepts, by key id."""
+
+    def __init__(self, keys: Iterable[Ed25519PublicKey] = ()) -> None:
+        self._keys = {_key_id(key): key for key in keys}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @classmethod
+    def load(cls, places: Iterable[Path]) -> PublicKeys:
+        """Read files, and the `*.pub` of directories. Raises ConfigurationError naming what is no public key."""
+        files: list[Path] = []
+        for place in places:
+            found = sorted(place.glob("*.pub")) if place.is_dir() else [place]
+            if not found:
+                raise ConfigurationError(f"{place} holds no public key (*.pub)")
+            files += found
+        return cls([_public(path) for path in files])
+
+    def verdict(self, anchor: Anchor) -> str:
+        """ "" if one of the keys signed it, else what is wrong with it."""
+        key = self._keys.get(anchor.key_id)
+        if key is None:
+            known = ", ".join(sorted(self._keys)) or "none"
+            return f"signed with key {anchor.key_id or '(none)'}, which is not one of those given ({known})"
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            key.verify(anchor.signature, signed_bytes(anchor))
+        except InvalidSignature:
+            return f"its signature is not key {anchor.key_id}'s: it is forged or was changed"
+        return ""
+
+
+def generate(path: Path) -> str:
+    """Make a key: the private one at `path` (mode 0600), the public one beside it (`.pub`). Returns the key id.
+
+    Raises ConfigurationError when either file exists or cannot be written.
+    """
+    serialization, ed25519 = _library()
+    key = ed25519.Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    for place, data, mode in ((path, private, 0o600), (public_path(path), public, 0o644)):
+        try:
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{place} cannot be made ({error.strerror}); no key file is ever replaced"
+            ) from error
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+    return _key_id(key.public_key())
+
+
+def public_path(path: Path) -> Path:
+    """Where `generate` puts the public key of the private one at `path`."""
+    return path.with_name(path.name + ".pub")
+
+
+def _public(path: Path) -> Ed25519PublicKey:
+    serialization, ed25519 = _library()
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"public key {path} cannot be read ({error.strerror})") from error
+    except ValueError:
+        key = None
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise ConfigurationError(f"{path} is not an Ed25519 public key in PEM form")
+    return key
+
+
+def _key_id(key: Ed25519PublicKey) -> str:
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def _library() -> tuple[Any, Any]:
+    """The parts of `cryptography` that are used here. Raises ConfigurationError when it is not installed."""
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise ConfigurationError(
+            "signing and verifying anchors needs the extra `audit`: pip install 'durable-orchestrator[audit]'"
+        ) from error
+    return serialization, ed25519
