@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from orchestrator.errors import KafkaUnavailable
 
 ATTEMPT_S = 1.0
+ASK_S = 5.0
+TIMED_OUT = (KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT)  # noqa: SLF001
 TOPIC_PREFIX = "orchestrator.warm-up."
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -112,18 +114,39 @@ def _with_topic(
     """Commit one record to a topic of its own, let `then` use the topic, remove it."""
     admin = AdminClient(_common(bootstrap, options))
     name = TOPIC_PREFIX + uuid.uuid4().hex
-    _result(admin.create_topics([NewTopic(name, 1, -1)], operation_timeout=timeout_s), timeout_s)
+    topic = NewTopic(name, 1, -1)
+    _ask(admin, timeout_s, KafkaError.TOPIC_ALREADY_EXISTS, lambda: admin.create_topics([topic], request_timeout=ASK_S))
     try:
         _commit_one(bootstrap, timeout_s, options, name)
         if then is not None:
             then(name)
     finally:
-        _result(admin.delete_topics([name], operation_timeout=timeout_s), timeout_s)
+        _ask(
+            admin,
+            timeout_s,
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            lambda: admin.delete_topics([name], request_timeout=ASK_S),
+        )
 
 
-def _result(futures: Mapping[str, Any], timeout_s: float) -> None:
-    for future in futures.values():
-        future.result(timeout_s)
+def _ask(admin: AdminClient, timeout_s: float, already: int, ask: Callable[[], Mapping[str, Any]]) -> None:
+    """Ask for a change until it is made; the error code `already` says that an earlier attempt made it.
+
+    An admin client goes on waiting for a controller that died: only new metadata tells it of the next one.
+    """
+    until = time.monotonic() + timeout_s
+    while True:
+        (future,) = ask().values()
+        try:
+            future.result(2 * ASK_S)
+            return
+        except (KafkaException, TimeoutError) as error:
+            code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError.REQUEST_TIMED_OUT
+            if code == already:
+                return
+            if code not in TIMED_OUT or time.monotonic() > until:
+                raise
+        admin.list_topics(timeout=ASK_S)
 
 
 def _commit_one(bootstrap: str, timeout_s: float, options: Mapping[str, str], topic: str) -> None:

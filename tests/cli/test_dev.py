@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from orchestrator.cli import dev
+from orchestrator.cli import dev, topics as topics_command
 from orchestrator.cli.main import main
 from orchestrator.config import Settings
 from orchestrator.log import topics
@@ -74,6 +74,8 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> type[FakeOwned]:
         return []
 
     monkeypatch.setattr(dev, "_start_kafka", start_kafka)
+    # Commands are imported when first used: one that came first to its imports here would keep the fake for ever.
+    assert topics_command.init_topics is topics.init_topics
     monkeypatch.setattr(topics, "init_topics", init_topics)
     return FakeOwned
 
