@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.tasks import Anchor
 from ..core.witness import signed_bytes
@@ -128,7 +128,7 @@ def _public(path: Path) -> Ed25519PublicKey:
         key = None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise ConfigurationError(f"{path} is not an Ed25519 public key in PEM form")
-    return key
+    return cast("Ed25519PublicKey", key)
 
 
 def _key_id(key: Ed25519PublicKey) -> str:

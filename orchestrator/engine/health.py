@@ -17,13 +17,15 @@ from ..errors import ConfigurationError
 class Health(NamedTuple):
     """What the probes say.
 
-    Started (every assigned partition has been owned once or parked), ready (all owned), live.
+    Started (every assigned partition has been owned once or parked), ready (all owned), live. `anchors`: "ok", "off",
+    or why heads are not witnessed; no probe fails for that.
     """
 
     started: bool
     ready: bool
     live: bool
     partitions: dict[int, str]
+    anchors: str = "off"
 
 
 class HealthServer:
@@ -62,7 +64,7 @@ def _answer(request: BaseHTTPRequestHandler, health: Health) -> None:
     if verdict is None:
         request.send_error(404)
         return
-    body = json.dumps({"ok": verdict, "partitions": health.partitions}).encode()
+    body = json.dumps({"ok": verdict, "partitions": health.partitions, "anchors": health.anchors}).encode()
     request.send_response(200 if verdict else 503)
     request.send_header("Content-Type", "application/json")
     request.send_header("Content-Length", str(len(body)))

@@ -15,6 +15,7 @@ from ..core.decide.decision import Draft
 from ..core.events import PartitionReleased, StepHandedOver
 from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
+from ..core.witness import write_note
 from ..errors import LogGap
 from ..log.ports import Fenced, Wire
 from .answers import Answers
@@ -75,6 +76,7 @@ class PartitionLoop:
         ground, shared = self.ground, self._shared
         ids = shared.log.topic_ids()
         position = ground.position()
+        shared.anchors.owned(ground.number, ids, position)
         self._clock = LogClock(shared.clock, position.now_ms if position else 0)
         self._batch_no = 0
         self._footer_hash = ground.footer_hash()
@@ -336,8 +338,9 @@ class PartitionLoop:
             self.queries.changed((event.workflow_id, event.run_id) for event in batch.closed_runs)
         position = ground.position()
         assert position is not None
-        note = f"{batch.batch_id.claim_no}/{batch.batch_id.batch_no} {batch.footer.hash.hex()}"
+        note = write_note(position.batch, position.footer_hash)
         self._shared.log.membership().commit_offset(ground.number, position.position.offset, note)
+        self._shared.anchors.proven(ground.number, position)
 
     def _answer_queries(self) -> None:
         """Between batches, from proven state."""

@@ -6,11 +6,24 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..codec.signing import Signer
 
 
 def new_instance() -> str:
     """Identity of one process start: host, pid and a nonce. Another start on the same host is another instance."""
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class AnchorOptions:
+    """Who signs heads, how often, and where a copy goes besides the anchors topic."""
+
+    signer: Signer = field(repr=False)
+    directory: Path | None = None
+    every_s: float = 60.0
+    every_batches: int = 1_000
 
 
 @dataclass(frozen=True)
@@ -48,3 +61,5 @@ class EngineOptions:
     """
     generation: int = 0
     """Of the static map that assigned the partitions, for the claim's record."""
+    anchors: AnchorOptions | None = None
+    """None: no heads are signed."""

@@ -18,9 +18,10 @@ from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY, Codec, event_hash
 from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import Event, PartitionClaimed
-from ..core.replay import LEVEL, NO_FOOTER, BatchAssembler
+from ..core.replay import LEVEL, NO_FOOTER, Batch, BatchAssembler
 from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
 from ..core.values import InputPosition
+from ..core.witness import Note, read_note
 from ..errors import LogReplaced, OrchestratorError
 from ..log.ports import Log, TopicIds, Wire
 from ..store.rows import Store
@@ -70,6 +71,7 @@ class Ground:
         self.skip_below = 0
         """Sabotage only (`input_ignored`): commands below this offset are not read again after a failure."""
         self.where = f"{log_.app}.events/{number}"
+        self._witness: Note | None = None
         self._assembler = BatchAssembler(self.where)
 
     # -- what the log says so far ------------------------------------------------------------------------------------
@@ -106,6 +108,9 @@ class Ground:
         """
         ids = self.log.topic_ids()
         self._check_directory(ids)
+        if not self.claim_no:
+            # Before anything is read: what was noted by now must be on the log that is read from here on.
+            self._witness = read_note(self.log.noted(self.number))
         self._follow()
         _, end = self.log.tail().bounds(self.number)
         self._restore_near(end)
@@ -124,6 +129,7 @@ class Ground:
             failpoint("K21")
             claim = self._claim(ids, before)
             if self._read_back(claim):
+                self._check_witness()
                 self.unclean = unclean
                 return
             log.info("%s: another claim came first, claiming again", self.where)
@@ -146,6 +152,27 @@ class Ground:
                     " state directory: it is folded anew."
                 )
         self.store.set_hint("identity", json.dumps(mine).encode())
+
+    def _check_witness(self) -> None:
+        """The log was read to its end: it must reach what a group offset noted. RocksDB's footer was compared before.
+
+        Raises LogReplaced.
+        """
+        noted, position = self._witness, self.position()
+        if noted is not None and (position is None or position.batch < noted.batch):
+            raise LogReplaced(
+                f"{self.where}: the log was cut: footer {noted.batch.claim_no}/{noted.batch.batch_no} was proven, as"
+                " the group offset notes, and the log ends before it. See docs/runbook.md, a parked partition."
+            )
+
+    def _rewritten(self, batch: Batch) -> bool:
+        """Whether this is the footer that a group offset noted, with another hash."""
+        noted, event = self._witness, batch.footer.event
+        return (
+            noted is not None
+            and noted.batch == (event.claim_no, event.batch_no)
+            and noted.footer_hash != batch.footer.hash
+        )
 
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""
@@ -229,6 +256,10 @@ class Ground:
             return batch.footer.event
         for event in batch.records:
             machine.apply(self.overlay, event, self.settings)
+        if self._rewritten(batch):
+            raise LogReplaced(
+                f"{self.where} offset {wire.offset}: not the footer that a group offset noted: the log was rewritten"
+            )
         machine.apply_footer(self.overlay, batch.footer, wire.offset + 1, self.settings)
         self.restored_events += len(batch.records)
         return None

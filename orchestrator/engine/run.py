@@ -15,6 +15,7 @@ from ..log.ports import Log, Out
 from ..sdk.execution import Report, StepExecutor, StepReport
 from ..sdk.registry import Registry
 from ..store.rows import Store
+from .anchors import OFF, AnchorWriter, NoAnchors
 from .clock import Clock, SystemClock
 from .failpoints import failpoint
 from .health import Health
@@ -53,6 +54,8 @@ class Engine:
         self._stopping = threading.Event()
         self._count = log_.topic_ids().partitions
         self._guard = TurnGuard(self.options.turn_s)
+        told = self.options.anchors
+        self._anchors = AnchorWriter(log_, self._codec, self._clock, told) if told is not None else None
         self.executor = make_executor(self._route, self._slot_freed)
         self._shared = Shared(
             log_,
@@ -64,6 +67,7 @@ class Engine:
             self.options,
             lambda number: open_store(number, self._codec),
             self._stopped,
+            self._anchors or NoAnchors(),
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
 
@@ -72,6 +76,8 @@ class Engine:
     def start(self) -> None:
         """Join the application's engines."""
         self._supervisor.start()
+        if self._anchors is not None:
+            self._anchors.start()
         self.log.membership().start(self._assigned, self._revoked)
 
     def stop(self, grace_s: float = 30.0) -> None:
@@ -96,6 +102,8 @@ class Engine:
             log.warning("%d steps were cut off at the end of the grace time", len(left))
         self._supervisor.stop()
         self._guard.stop()
+        if self._anchors is not None:
+            self._anchors.stop()
         self.log.close()
 
     def health(self) -> Health:
@@ -105,7 +113,8 @@ class Engine:
         settled = all(state != State.RESTORING.value for state in states.values())
         ready = all(state == State.OWNED.value for state in states.values())
         member = self.log.membership().healthy() and not self._stopping.is_set()
-        return Health(member and settled, member and ready, not self._supervisor.hung(), states)
+        anchors = OFF if self._anchors is None else self._anchors.problem
+        return Health(member and settled, member and ready, not self._supervisor.hung(), states, anchors or "ok")
 
     # -- membership --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from ..log.ports import Log
 from ..sdk.execution import StepExecutor
 from ..sdk.registry import Registry
 from ..store.rows import Store
+from .anchors import Anchors, NoAnchors
 from .clock import Clock
 from .options import EngineOptions
 from .turns import TurnGuard
@@ -27,3 +28,4 @@ class Shared(NamedTuple):
     options: EngineOptions
     open_store: Callable[[int], Store]
     stopped: Callable[[int, str], None]
+    anchors: Anchors = NoAnchors()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+
+from ..errors import KafkaUnavailable
 from .config import LogConfig
 from .inputs import KafkaInputs
 from .lanes import KafkaLanes
@@ -9,7 +12,7 @@ from .membership import GroupMembership, StaticMembership
 from .outbox import KafkaOutgoing
 from .ports import TopicIds
 from .tail import KafkaTail
-from .topics import admin, topic_ids
+from .topics import ASK_S, admin, topic_ids
 
 
 class KafkaLog:
@@ -48,6 +51,20 @@ class KafkaLog:
     def membership(self) -> GroupMembership | StaticMembership:
         """Which partitions are mine."""
         return self._membership
+
+    def noted(self, partition: int) -> str:
+        """The metadata of the group's offset of one partition. Raises KafkaUnavailable when it cannot be had."""
+        place = TopicPartition(self._config.topic("commands"), partition)
+        request = [ConsumerGroupTopicPartitions(self._config.group, [place])]
+        try:
+            (answer,) = self._admin.list_consumer_group_offsets(request, request_timeout=ASK_S).values()
+            (found,) = answer.result().topic_partitions
+        except KafkaException as error:
+            raise KafkaUnavailable(
+                f"the offsets of group {self._config.group} cannot be read ({error.args[0].str()}): they witness where"
+                " the log ended; trying again"
+            ) from error
+        return found.metadata or ""
 
     def close(self) -> None:
         """End every client but the membership's, which the engine ends first."""

@@ -257,6 +257,7 @@ class MemoryLog:
         self._tail = MemoryTail(cluster, f"{app}.events", "tail")
         self._inputs = MemoryInputs(cluster, f"{app}.commands", "inputs")
         self._outgoing = MemoryOutgoing(cluster)
+        self._group = group
         self._membership = MemoryMembership(group)
 
     def topic_ids(self) -> TopicIds:
@@ -277,6 +278,9 @@ class MemoryLog:
 
     def membership(self) -> MemoryMembership:
         return self._membership
+
+    def noted(self, partition: int) -> str:
+        return self._group.offsets.get(partition, (0, ""))[1]
 
     def close(self) -> None:
         self._tail.close()

@@ -148,6 +148,18 @@ def committed(world: KafkaWorld, partition: int) -> TopicPartition:
         consumer.close()
 
 
+def test_a_later_process_finds_the_notes(stage: Stage) -> None:
+    """Also while nobody is in the group, and for a partition without one."""
+    before = stage.world.log()
+    assert before.noted(1) == ""
+    one = stage.join()
+    stage.wait(lambda: one.owned == ALL)
+    one.membership.commit_offset(1, 7, "3/2 ab")
+    one.release()
+    one.membership.stop()
+    assert (before.noted(1), stage.world.log().noted(1), before.noted(2)) == ("3/2 ab", "3/2 ab", "")
+
+
 @pytest.mark.broker
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_members_offsets_reach_the_group_with_their_notes(request: pytest.FixtureRequest, protocol: str) -> None:
