@@ -21,6 +21,7 @@ from .rows import (
     IndexRow,
     OutboxRow,
     RunRow,
+    changed,
     dedup_key,
     expiry_key,
     history_key,
@@ -168,7 +169,9 @@ def _apply_run(fold: Fold, record: e.Record) -> None:
     if turn:
         fields["turn"] = turn
         fields["attempts"] = 0
-    row = row._replace(seq=event.seq, head_hash=record.hash, **fields)
+    fields["seq"] = event.seq
+    fields["head_hash"] = record.hash
+    row = changed(row, fields)
     fold.state.put(RUNS, key, row)
     fold.state.put(HISTORY, history_key(event.workflow_id, event.run_id, event.seq), record)
     if before is None or before.status != row.status:

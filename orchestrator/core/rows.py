@@ -7,7 +7,8 @@ encodes it so that byte order equals tuple order.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .commands import Command
 from .tasks import DeadLetter, Forward, Reply, TaskOffer
@@ -68,6 +69,17 @@ class RunRow(NamedTuple):
     failure: Failure | None = None
     next_run_id: str = ""
     code: CodeIdentity = CodeIdentity()
+
+
+_RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}
+
+
+def changed(run: RunRow, fields: Mapping[str, Any]) -> RunRow:
+    """`run._replace(**fields)` in half the time: every event of a run changes its row."""
+    values = list(run)
+    for name, value in fields.items():
+        values[_RUN_FIELDS[name]] = value
+    return tuple.__new__(RunRow, values)
 
 
 class CurrentRow(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 SWITCH_S = 0.0005
+YOUNG_OBJECTS = 50_000
 
 
 def run_engine(
@@ -35,6 +37,10 @@ def run_engine(
     app.registry.check()
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
     sys.setswitchinterval(SWITCH_S)
+    # Records and rows are tuples by the hundred thousand and hold no cycles: looking for some after every 700 took 15 %
+    # of a restore.
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     ending = stop or threading.Event()
     options = EngineOptions(
         hand_over_ms=int(settings.grace_s * 1000),

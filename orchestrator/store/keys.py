@@ -16,6 +16,11 @@ def encode(key: Key) -> bytes:
     return b"".join([_encode_part(part) for part in key])
 
 
+def encode_last(key: Key) -> bytes:
+    """As `encode`, for keys that differ in their last part alone: what stands before it is remembered, it is not."""
+    return encode(key[:-1]) + _encode_part(key[-1])
+
+
 def _encode_part(part: Part) -> bytes:
     if isinstance(part, int):
         return _INT + part.to_bytes(8, "big")

@@ -110,15 +110,17 @@ class PartitionStore:
 
     def write(self, changes: Changes) -> None:
         batch = WriteBatch(raw_mode=True)
-        for (family, key), row in changes.items():
+        for place, row in changes.items():
+            family, key = place
+            encoded = keys.encode_last(key) if family == HISTORY else keys.encode(key)
             if row is None:
-                batch.delete(keys.encode(key), self._handles[family])
+                batch.delete(encoded, self._handles[family])
             else:
-                batch.put(keys.encode(key), self._rows.encode(family, row), self._handles[family])
+                batch.put(encoded, self._rows.encode(family, row), self._handles[family])
             if family != HISTORY:
-                self._remember((family, key), row)
+                self._remember(place, row)
             else:
-                self._cache.pop((family, key), None)
+                self._cache.pop(place, None)
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:
