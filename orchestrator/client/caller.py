@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import Command, QueryWorkflow, TopicCommand
-from orchestrator.core.tasks import Reply
+from orchestrator.core.tasks import Reply, StopStep
 from orchestrator.errors import KafkaUnavailable, LimitExceeded, ReplyTimeout, UndecodableRecord
 from orchestrator.log.partitioner import partition_of
 
@@ -44,6 +45,8 @@ class Caller:
     ):
         self.app = app
         self.options = options
+        self.on_stop: Callable[[StopStep], None] | None = None
+        """Told, on the caller's loop, which attempts are to end: a worker's."""
         self._transport = transport
         self._codec = codec or Codec()
         self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
@@ -174,8 +177,12 @@ class Caller:
         except UndecodableRecord as error:
             log.warning("a record that is no reply, on this client's reply partition: %s", error)
             return
-        if isinstance(reply, Reply) and self._loop is not None:
+        if self._loop is None:
+            return
+        if isinstance(reply, Reply):
             _soon(self._loop, lambda: self._deliver(reply))
+        elif isinstance(reply, StopStep) and self.on_stop is not None:
+            _soon(self._loop, partial(self.on_stop, reply))
 
     def _deliver(self, reply: Reply) -> None:
         for waiter in self._waiting.get(reply.command_id, ()):

@@ -158,7 +158,7 @@ def _classes() -> dict[tuple[str, str], Any]:
         found["events", cls.__name__] = cls
     for cls in typing.get_args(commands.TopicCommand):
         found["commands", cls.__name__] = cls
-    for cls in (tasks.TaskOffer, tasks.Reply, tasks.DeadLetter, tasks.Forward, tasks.Anchor):
+    for cls in (tasks.TaskOffer, tasks.StopStep, tasks.Reply, tasks.DeadLetter, tasks.Forward, tasks.Anchor):
         found["tasks", cls.__name__] = cls
     for cls in vars(rows).values():
         if is_named_tuple(cls) and cls.__module__ == rows.__name__:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .commands import Command
-from .tasks import DeadLetter, Forward, Reply, TaskOffer
+from .tasks import DeadLetter, Forward, Reply, StopStep, TaskOffer
 from .values import (
     NOTHING,
     BatchId,
@@ -20,6 +20,7 @@ from .values import (
     InputPosition,
     ParentRef,
     Payload,
+    ReplyTo,
     StepOptions,
 )
 
@@ -34,7 +35,7 @@ HISTORY = "history"
 FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY)
 
 Part = str | int
-Message = Command | Reply | TaskOffer | DeadLetter | Forward
+Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
 Key = tuple[Part, ...]
 
 
@@ -89,7 +90,10 @@ class CurrentRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """A step without a result. `state`: scheduled, started, leased, backoff, parked, handed_over."""
+    """A step without a result. `state`: scheduled, started, leased, backoff, interrupted, parked, handed_over.
+
+    `reply_to` is where the worker that holds the lease hears. `cancelled`: its end was asked for and is waited for.
+    """
 
     name: str
     state: str
@@ -105,6 +109,7 @@ class StepRow(NamedTuple):
     cancelled: bool = False
     crashes: int = 0
     timers: tuple[str, ...] = ()
+    reply_to: ReplyTo | None = None
 
 
 class ChildRow(NamedTuple):

@@ -85,11 +85,12 @@ class StepHeartbeat(NamedTuple):
 
 
 class StepCompleted(NamedTuple):
-    """A step's one result."""
+    """A step's one result. `actor` gave it from outside; None: the attempt did."""
 
     step: str
     attempt: int
     result: Payload
+    actor: Actor | None = None
 
 
 class StepAttemptFailed(NamedTuple):
@@ -109,12 +110,13 @@ class StepRetried(NamedTuple):
 
 
 class StepFailed(NamedTuple):
-    """A step's final failure; `timeout` names the time-out that ended it, else ""."""
+    """A step's final failure; `timeout` names the time-out that ended it, else "". `actor` failed it from outside."""
 
     step: str
     attempt: int
     failure: Failure
     timeout: str = ""
+    actor: Actor | None = None
 
 
 class StepInterrupted(NamedTuple):

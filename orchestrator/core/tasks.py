@@ -22,6 +22,22 @@ class TaskOffer(NamedTuple):
     heartbeat_ms: int = 0
     details: Payload = NOTHING
     trace: str = ""
+    on_crash: str = "retry"
+
+
+class StopStep(NamedTuple):
+    """To the worker that holds an attempt, at its reply address: end it.
+
+    `over`: the attempt has its outcome already, no result is wanted any more. Else its report still counts.
+    """
+
+    workflow_id: str
+    run_id: str
+    step: str
+    attempt: int
+    token: str
+    over: bool
+    why: str
 
 
 class Reply(NamedTuple):

@@ -31,7 +31,7 @@ from .batch import Batch
 from .careful import Careful
 from .options import EngineOptions
 from .overlay import Overlay
-from .steps import LocalSteps, Stop
+from .steps import Begin, LocalSteps, StopAll
 from .turns import RunKey, Turns
 
 NO_HASH = b"\x00" * 32
@@ -121,13 +121,13 @@ class Builder:
         elif isinstance(body, RunResumed | RunPinned):
             batch.woken.append(key)
         if isinstance(body, TERMINAL):
-            batch.on_proof += self._steps.stops_of_run(event.run_id)
+            batch.on_proof.append(StopAll(event.run_id))
             batch.closed_runs.append(event)
             return
         if isinstance(body, RunParked):
             batch.closed_runs.append(event)
         for effect in self._steps.effects(event, self.overlay):
-            at_once = not isinstance(effect, Stop) and effect.safe
+            at_once = isinstance(effect, Begin) and effect.safe
             (batch.on_commit if at_once else batch.on_proof).append(effect)
 
     # -- turns -------------------------------------------------------------------------------------------------------

@@ -10,20 +10,19 @@ from ..codec.records import Codec
 from ..core import ids, machine
 from ..core.commands import Command, FireTimer, HeartbeatStep, QueryWorkflow, ReportStep
 from ..core.decide.decision import Draft, rejected
-from ..core.decide.step import Ended, attempt_failed, interrupted
+from ..core.decide.step import UNDER_WAY, Ended, attempt_failed, interrupted
 from ..core.events import (
     ChildFailed,
-    CommandForwarded,
     CommandRejected,
     DeadLettered,
     SendFailed,
+    StepCancelled,
     StepFailed,
     StepStarted,
 )
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
 from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, Payload
 from ..errors import LimitExceeded, UndecodableRecord
-from ..log.partitioner import partition_of
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .batch import Batch
@@ -32,6 +31,7 @@ from .failpoints import failpoint
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
+from .routing import Routing
 from .sabotage import sabotaged
 from .steps import Begin, LocalSteps, Stop, Watch
 
@@ -51,15 +51,14 @@ class Intake:
         self._steps = steps
         self._options = options
         self._codec: Codec = ground.codec
-        self._partitions = 1
+        self._routing = Routing(ground, builder)
         self._barriers: dict[str, int] = {}
         self._spent: set[tuple[int, str, str, str]] = set()
         self._next_timer_ms = 0
 
-    def begin(self, next_offset: int, partitions: int) -> None:
+    def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
         self.next_offset = next_offset
-        self._partitions = partitions
         self.queries.clear()
         self._barriers.clear()
         self._spent.clear()
@@ -76,7 +75,7 @@ class Intake:
         context = self._builder.context(batch)._replace(is_local=True, any_attempt=sabotaged("lease_ignored"))
         if isinstance(body, HeartbeatStep):
             self._steps.beat(body.token)
-            if body.details == NOTHING:
+            if body.details == NOTHING and not self._has_timer(report.workflow_id, body):
                 return
         drafts = machine.decide(self._builder.overlay, command, context)
         if drafts and isinstance(drafts[0].body, CommandRejected):
@@ -89,6 +88,11 @@ class Intake:
             failure = Failure("LimitExceeded", str(error), retryable=False)
             failed = StepFailed(body.step, body.attempt, failure)
             self._builder.take(batch, [Draft(report.workflow_id, body.run_id, failed)])
+
+    def _has_timer(self, workflow_id: str, body: HeartbeatStep) -> bool:
+        """Whether the attempt's silence is measured by a durable timer: then every heartbeat is an event."""
+        row = self._builder.overlay.get(STEPS, step_key(workflow_id, body.run_id, body.step))
+        return isinstance(row, StepRow) and f"heartbeat|{body.step}" in row.timers
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -116,17 +120,18 @@ class Intake:
                 continue
             fire = FireTimer(row.run_id, row.kind, row.ref, due_ms)
             drafts = machine.fire(overlay, row.workflow_id, fire, self._builder.context(batch))
+            silent = overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.ref))
+            if isinstance(silent, StepRow) and row.kind in machine.SILENCE:
+                if row.kind == "schedule_to_start" and self._steps.begun(silent.token):
+                    drafts = []
+                batch.on_proof += [Stop(silent.token)] if drafts else []
             if not drafts:
                 self._spent.add(name)
-            batch.on_proof += self._stops(row.run_id, row.kind, row.ref)
             self._builder.take(batch, drafts)
             if time.perf_counter() > batch.no_turn_after:
                 self._next_timer_ms = min(due_ms, held)
                 return
         self._next_timer_ms = held if len(due) < TIMERS_PER_BATCH else min(int(due[-1][0][1]), held)
-
-    def _stops(self, run_id: str, kind: str, step: str) -> list[Begin | Stop]:
-        return self._steps.stops_of_run(f"{run_id}/{step}") if kind in machine.SILENCE else []
 
     def _silence_unproven(self, name: str, batch: Batch) -> bool:
         """Whether commands that arrived before the timer's due time may still wait: a result among them wins."""
@@ -151,14 +156,17 @@ class Intake:
         row = overlay.get(STEPS, step_key(*watch.ref))
         if not isinstance(row, StepRow) or row.token != watch.token:
             return
-        if watch.kind == "again":
+        if watch.kind == "again" and row.cancelled:
+            cancelled = Draft(*watch.ref[:2], StepCancelled(watch.ref.step, row.attempt))
+            self._builder.take(batch, [cancelled])
+        elif watch.kind == "again":
             call = self._steps.call_of(overlay, watch.ref)
             batch.on_proof += [Begin(call, safe=True)] if call else []
         elif watch.kind == "interrupted":
             self._interrupted(batch, watch, row)
         elif watch.kind == "offer":
             self._offer(batch, watch, row)
-        elif not self._steps.postponed(watch):
+        elif row.state in UNDER_WAY and not self._steps.postponed(watch):
             failure = Failure("StepTimeout", f"{watch.kind} of step {row.name} is over")
             ended = Ended(*watch.ref, row, NO_CAUSE)
             batch.on_proof.append(Stop(watch.token))
@@ -211,13 +219,15 @@ class Intake:
         except UndecodableRecord as error:
             self._dead_letter(batch, wire, str(error))
             return
+        try:
+            if not self._routing.is_here(batch, command, wire):
+                return
+        except LimitExceeded as error:
+            context = self._builder.context(batch)._replace(input=(wire.topic, wire.partition, wire.offset))
+            self._builder.take(batch, rejected(command, context, "limit", f"it belongs to another partition: {error}"))
+            return
         if isinstance(command.body, QueryWorkflow):
             self.queries.append(command)
-            return
-        owner = partition_of(command.workflow_id.encode(), self._partitions)
-        if owner != self._ground.number:
-            forwarded = CommandForwarded(command.id, owner, wire.key, wire.value)
-            self._builder.take(batch, [Draft(command.workflow_id, "", forwarded, _cause(command.id, wire))])
             return
         known = self._builder.overlay.get(DEDUP, dedup_key(command.workflow_id, command.id))
         if known is not None and not sabotaged("no_dedup"):
@@ -228,7 +238,9 @@ class Intake:
 
     def _decide(self, batch: Batch, command: Command, wire: Wire) -> None:
         context = self._builder.context(batch)._replace(
-            input=(wire.topic, wire.partition, wire.offset), any_attempt=sabotaged("lease_ignored")
+            input=(wire.topic, wire.partition, wire.offset),
+            any_attempt=sabotaged("lease_ignored"),
+            partitions=self._routing.partitions_now(command),
         )
         if not command.id or len(command.id) > ids.MAX_WORKFLOW_ID * 4:
             self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")

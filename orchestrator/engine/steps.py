@@ -11,6 +11,7 @@ from ..core.decide.decision import View
 from ..core.events import (
     Event,
     StepCancelRequested,
+    StepCompleted,
     StepFailed,
     StepRetried,
     StepScheduled,
@@ -58,7 +59,17 @@ class Stop(NamedTuple):
     token: str
 
 
-Effect = Begin | Stop
+class StopAll(NamedTuple):
+    """An effect: tell every attempt of a run, or of one of its steps, to end.
+
+    Which ones is found out when it is done: an attempt of the same batch began in between.
+    """
+
+    run_id: str
+    step: str = ""
+
+
+Effect = Begin | Stop | StopAll
 
 
 class LocalSteps:
@@ -75,6 +86,8 @@ class LocalSteps:
         self.watches: Deadlines[Watch] = Deadlines()
         self.wanting: OrderedDict[StepRef, str] = OrderedDict()
         self.send_offer = send_offer
+        self.began: Callable[[str], None] = lambda token: None
+        """Told of every attempt's token before it begins."""
         self._beats: dict[str, float] = {}
         self._options = options
         self._clock = clock
@@ -96,9 +109,10 @@ class LocalSteps:
             ref = StepRef(event.workflow_id, event.run_id, body.step)
             call = self.call_of(view, ref)
             return [Begin(call, safe=False)] if call else []
-        if isinstance(body, StepCancelRequested | StepFailed):
-            attempt = body.attempt if isinstance(body, StepFailed) else 0
-            return self._stops(event.run_id, body.step, attempt)
+        if isinstance(body, StepCancelRequested):
+            return [StopAll(event.run_id, body.step)]
+        if isinstance(body, StepFailed) or (isinstance(body, StepCompleted) and body.actor is not None):
+            return [Stop(ids.step_token(event.run_id, body.step, body.attempt))]
         return []
 
     def _begin(self, event: Event, view: View, step: str) -> list[Effect]:
@@ -112,16 +126,6 @@ class LocalSteps:
             return []
         call = self.call_of(view, ref)
         return [Begin(call, safe=True)] if call else []
-
-    def _stops(self, run_id: str, step: str, attempt: int) -> list[Effect]:
-        prefix = f"{run_id}/{step}/"
-        if attempt:
-            return [Stop(f"{prefix}{attempt}")]
-        return [Stop(token) for token in self.executor.running() if token.startswith(prefix)]
-
-    def stops_of_run(self, run_id: str) -> list[Effect]:
-        """A closed run's attempts are told to end."""
-        return [Stop(token) for token in self.executor.running() if token.startswith(f"{run_id}/")]
 
     def call_of(self, view: View, ref: StepRef) -> StepCall | None:
         """The current attempt of a pending step, ready to be carried out."""
@@ -155,6 +159,8 @@ class LocalSteps:
         calls = [effect.call for effect in effects if isinstance(effect, Begin)]
         if any(call.guarded for call in calls):
             failpoint("K25")
+        for call in calls:
+            self.began(call.token)
         if calls:
             for refused in self.executor.start_many(calls):
                 ref = StepRef(refused.workflow_id, refused.run_id, refused.step)
@@ -164,6 +170,11 @@ class LocalSteps:
         for effect in effects:
             if isinstance(effect, Stop):
                 self.executor.cancel(effect.token)
+        prefixes = tuple(f"{all_.run_id}/{all_.step and all_.step + '/'}" for all_ in effects if type(all_) is StopAll)
+        if prefixes:
+            for token in self.executor.running():
+                if token.startswith(prefixes):
+                    self.executor.cancel(token)
 
     def _watch(self, call: StepCall) -> None:
         ref = StepRef(call.workflow_id, call.run_id, call.step)
@@ -202,7 +213,9 @@ class LocalSteps:
                 if call is not None:
                     self._watch(call)
             elif row.state == "scheduled":
-                if row.options.on_crash == "retry":
+                if row.cancelled:
+                    self.watches.add(now, Watch("again", ref, row.token))
+                elif row.options.on_crash == "retry":
                     call = self.call_of(view, ref)
                     begin += [Begin(call, safe=True)] if call else []
                 else:
@@ -212,6 +225,12 @@ class LocalSteps:
                 wait = 0.0 if row.worker == mine else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
         return begin
+
+    # -- attempts that are not carried out after all -----------------------------------------------------------------
+
+    def begun(self, token: str) -> bool:
+        """Whether a local attempt is past waiting for a slot."""
+        return token in self.executor.running() and not self.executor.waiting(token)
 
     # -- silence of local attempts -----------------------------------------------------------------------------------
 
@@ -254,6 +273,7 @@ class LocalSteps:
             call.start_to_close_ms,
             call.heartbeat_ms,
             call.details,
+            on_crash=call.on_crash,
         )
         self.send_offer(row.options.queue, offer)
         wait = min(2 * (watch.wait_s or self._options.offer_again_s), self._options.offer_again_max_s)

@@ -69,6 +69,9 @@ class Called(collections.abc.Coroutine[Any, None, Any]):
         if self._future is not None:
             raise RuntimeError(f"cannot await the same call twice ({self.describe()} at {self.call_site})")
         self._future = loop.create_future()
+        if loop.cancel_owed and asyncio.current_task(loop) is loop.main:
+            # The run's cancellation comes at this await: nothing begins that would be told to end at once.
+            yield from self._future
         loop.waiting[self.id] = self
         self.issue()
         try:
@@ -76,27 +79,35 @@ class Called(collections.abc.Coroutine[Any, None, Any]):
         except asyncio.CancelledError:
             if self.id not in loop.waiting or not self.outlives_cancel() or loop.evicting:
                 raise
-            return (yield from self._wait_for_the_end())
+            return (yield from self._wait_for_the_end(self._future.by_run))
         finally:
             if loop.waiting.pop(self.id, None) is not None and not (loop.evicting or self._asked):
                 self.cancelled()
 
-    def _wait_for_the_end(self) -> Generator[Any, None, Any]:
+    def _wait_for_the_end(self, by_run: bool) -> Generator[Any, None, Any]:
         """Cancelled in mode `wait`: ask for the end once, then take the outcome, whatever it is.
 
-        An outcome that is not the cancellation is the call's: what was done is not hidden from the code.
+        An outcome that is not the cancellation is the call's: what was done is not hidden from the code. If the run was
+        cancelled (`by_run`), its next await gets the cancellation.
         """
         self._asked = True
         self.cancelled()
-        while True:
-            self._future = self.loop.create_future()
-            try:
-                return (yield from self._future)
-            except StepCancelled:
-                raise asyncio.CancelledError from None
-            except asyncio.CancelledError:
-                if self.id not in self.loop.waiting:
-                    raise
+        try:
+            while True:
+                self._future = self.loop.create_future()
+                try:
+                    return (yield from self._future)
+                except StepCancelled:
+                    by_run = False
+                    raise asyncio.CancelledError from None
+                except asyncio.CancelledError:
+                    if self.id not in self.loop.waiting:
+                        by_run = False
+                        raise
+                    by_run = by_run or self._future.by_run
+        finally:
+            if by_run and not self.loop.evicting:
+                self.loop.owe_cancel()
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait()

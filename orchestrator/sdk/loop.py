@@ -71,11 +71,19 @@ class Identity:
 
 
 class RunFuture(asyncio.Future[Any]):
-    """A future that hashes by creation number."""
+    """A future that hashes by creation number. `by_run`: it was cancelled by a request to cancel the run."""
 
     def __init__(self, *, loop: RunLoop) -> None:
         self._number = loop.number()
+        self.by_run = False
         super().__init__(loop=loop)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """See `asyncio.Future.cancel`."""
+        loop = self.get_loop()
+        assert isinstance(loop, RunLoop)
+        self.by_run = self.by_run or loop.cancelling_run
+        return super().cancel(msg)
 
     def __hash__(self) -> int:
         return self._number
@@ -129,6 +137,10 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Durable calls that were made and not awaited yet: none may be left at the end of a turn."""
         self.run: object = None
         """The `LiveRun` whose loop this is."""
+        self.main: RunTask | None = None
+        self.cancelling_run = False
+        self.cancel_owed = False
+        """Whether the main function has yet to hear of the run's cancellation, held up by a step in mode `wait`."""
         self.numbers = 0
         self._ready: deque[asyncio.Handle] = deque()
         self._new_timers: set[str] = set()
@@ -198,6 +210,21 @@ class RunLoop(asyncio.AbstractEventLoop):
     def clear(self) -> None:
         """Drop what is ready (eviction)."""
         self._ready.clear()
+
+    def cancel_main(self) -> None:
+        """Deliver the run's cancellation to the main function."""
+        self.cancel_owed = False
+        if self.main is not None and not self.main.done():
+            self.cancelling_run = True
+            try:
+                self.main.cancel()
+            finally:
+                self.cancelling_run = False
+
+    def owe_cancel(self) -> None:
+        """A call took its outcome in the place of the run's cancellation: the next await of the code gets that."""
+        self.cancel_owed = True
+        self.call_soon(self.cancel_main)
 
     # -- asyncio's side ----------------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ class StepInfo:
     """What a running step may know and say about its attempt.
 
     `last_details` is the last heartbeat of the attempt before; `beat` and `is_cancelled` reach whoever runs the step.
+    `blocking`: the step's function holds a thread, which no exception from outside reaches.
     """
 
     workflow_id: str
@@ -133,6 +134,7 @@ class StepInfo:
     heartbeat_ms: int = 0
     beat: Callable[[Payload], None] | None = None
     is_cancelled: Callable[[], bool] | None = None
+    blocking: bool = False
 
     @property
     def cancelled(self) -> bool:
@@ -145,9 +147,15 @@ class StepInfo:
         return adapter(Any).decode(self.last_details)
 
     def heartbeat(self, details: Any = None) -> None:
-        """Say that the attempt is alive; the next attempt gets `details`."""
+        """Say that the attempt is alive; the next attempt gets `details`.
+
+        Raises CancelledError in a step of its own thread (`def`) that was asked to end; an `async def` step gets it at
+        its await.
+        """
         if self.beat is not None:
             self.beat(adapter(Any).encode(details))
+        if self.blocking and self.cancelled:
+            raise asyncio.CancelledError(f"step {self.name} was asked to end")
 
 
 _info: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("step_info", default=None)

@@ -133,8 +133,7 @@ class LiveRun:
             self._signal(event.seq, body)
         elif isinstance(body, e.CancelRequested):
             self.cancel_requested = True
-            if self._main is not None:
-                self._main.cancel()
+            self._loop.cancel_main()
         elif isinstance(body, e.StepCancelled):
             self._fail(body.step, StepCancelled(f"step {body.step} was cancelled", "StepCancelled"))
         elif isinstance(body, e.ChildCompleted):
@@ -154,7 +153,7 @@ class LiveRun:
                 self.closed = self._loop.verdict is None
                 return
             args = (self._object, *args)
-        self._main = self._loop.spawn(code.fn(*args, **kwargs), Identity("0"))
+        self._main = self._loop.main = self._loop.spawn(code.fn(*args, **kwargs), Identity("0"))
 
     def _complete(self, step: str, result: Payload) -> None:
         called = self._loop.waiting.pop(step, None)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from orchestrator.client.requests import NO_REQUEST, Request, new_command_id
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
-from orchestrator.core.tasks import Reply, TaskOffer
+from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.errors import (
     CommandRejected,
@@ -26,7 +26,16 @@ from orchestrator.errors import (
     ReplyTimeout,
     UndecodableRecord,
 )
-from orchestrator.sdk.execution import NOT_STARTED, Report, StepCall, StepExecutor, StepReport, outcome
+from orchestrator.sdk.execution import (
+    CANCELLED,
+    NOT_STARTED,
+    Report,
+    StepCall,
+    StepExecutor,
+    StepReport,
+    cancelled,
+    outcome,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +77,21 @@ class WorkerOptions:
 
 @dataclass(eq=False)
 class Held:
-    """A granted attempt: what it said last, and whether the engine still wants it."""
+    """A granted attempt: its newest details, those that were sent, and whether the engine still wants it.
+
+    `lost`: it is another's. `over`: it has its outcome, and its end was asked for.
+    """
 
     call: StepCall
     details: Payload
+    said: Payload
     beating: bool = False
     lost: bool = False
+    over: bool = False
 
 
 class RemoteWorker:
-    """One worker process. `unsafe(name)` tells steps that are `fail` or `park`; they run in a process of their own."""
+    """One worker process. Steps that are `fail` or `park` run in a process of their own."""
 
     def __init__(
         self,
@@ -85,7 +99,6 @@ class RemoteWorker:
         asks: Asks,
         source: TaskSource,
         executor: Callable[[Report, Callable[[], None]], StepExecutor],
-        unsafe: Callable[[str], bool],
         codec: Codec | None = None,
     ) -> None:
         """`executor(report, freed)` makes the executor."""
@@ -93,12 +106,12 @@ class RemoteWorker:
         self._asks = asks
         self._source = source
         self._make_executor = executor
-        self._unsafe = unsafe
         self._codec = codec or Codec()
         self._room = threading.Condition()
         self._slots = options.slots
         self._draining = False
         self._held: dict[str, Held] = {}
+        self._asked: dict[str, StopStep | None] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -177,10 +190,22 @@ class RemoteWorker:
         except UndecodableRecord as error:
             log.warning("a record on a task topic that is no offer: %s", error)
             offer = None
-        if not isinstance(offer, TaskOffer) or offer.token in self._held:
+        if not isinstance(offer, TaskOffer) or offer.token in self._held or offer.token in self._asked:
             self._release()
             return
+        self._asked[offer.token] = None
         self._task(self._asking, self._ask(offer))
+
+    def stop(self, stop: StopStep) -> None:
+        """The engine wants an attempt to end. On the worker's loop."""
+        held = self._held.get(stop.token)
+        if held is not None:
+            log.info("%s is to end: %s", held.call.where(), stop.why)
+            held.over = held.over or stop.over
+            self._executor.cancel(stop.token)
+        elif stop.token in self._asked:
+            # It overtook, on this loop, the answer that granted the attempt.
+            self._asked[stop.token] = stop
 
     def _task(self, kind: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -194,7 +219,13 @@ class RemoteWorker:
 
     async def _ask(self, offer: TaskOffer) -> None:
         """Get the grant, then begin. Without it nothing happens here: the engine offers again."""
-        guarded = self._unsafe(offer.name)
+        try:
+            await self._begin(offer)
+        finally:
+            del self._asked[offer.token]
+
+    async def _begin(self, offer: TaskOffer) -> None:
+        guarded = offer.on_crash != "retry"
         if guarded and not await self._reserve(offer.token):
             self._release()
             return
@@ -211,9 +242,13 @@ class RemoteWorker:
             self._executor.unreserve(offer.token)
             self._release()
             return
-        call = _call_of(offer, "park" if guarded else "retry", asked + lease_s)
-        self._held[offer.token] = Held(call, offer.details)
-        if not self._executor.start(call):
+        call = _call_of(offer, asked + lease_s)
+        stop = self._asked[offer.token]
+        self._held[offer.token] = Held(call, offer.details, offer.details, over=stop is not None and stop.over)
+        if stop is not None:
+            self._executor.unreserve(offer.token)
+            self._reported(outcome(call, NOTHING, cancelled(call, "before it began")))
+        elif not self._executor.start(call):
             why = f"{call.where()} was not begun: the worker lost the process it was to run in"
             self._reported(outcome(call, NOTHING, Failure(NOT_STARTED, why)))
 
@@ -239,7 +274,10 @@ class RemoteWorker:
         """Report until somebody decided: a result may have been expensive."""
         request = Request(command_id=new_command_id())
         try:
-            while True:
+            if body.failure is not None and held.details is not held.said:
+                await self._say_alive(held)  # the next attempt gets the newest details
+            # An end that was asked for because the step has its outcome is no news.
+            while not (held.over and body.failure is not None and body.failure.type == CANCELLED):
                 try:
                     await self._asks.command(held.call.workflow_id, body, request)
                     return
@@ -257,10 +295,16 @@ class RemoteWorker:
             self._release()
 
     async def _beat(self, held: Held) -> None:
-        if held.beating or held.lost:
+        if held.beating or held.lost or held.over:
             return
         held.beating = True
-        call = held.call
+        try:
+            await self._say_alive(held)
+        finally:
+            held.beating = False
+
+    async def _say_alive(self, held: Held) -> None:
+        call, held.said = held.call, held.details
         body = HeartbeatStep(call.run_id, call.step, call.attempt, call.token, held.details)
         try:
             await self._asks.command(call.workflow_id, body)
@@ -269,8 +313,6 @@ class RemoteWorker:
             self._executor.cancel(call.token)
         except OrchestratorError as error:
             log.warning("a heartbeat of %s was not taken: %s", call.where(), error)
-        finally:
-            held.beating = False
 
     def _lose(self, held: Held, error: CommandRejected) -> None:
         if not held.lost:
@@ -286,7 +328,7 @@ class RemoteWorker:
                     self._task(self._telling, self._beat(held))
 
 
-def _call_of(offer: TaskOffer, on_crash: str, begin_before: float) -> StepCall:
+def _call_of(offer: TaskOffer, begin_before: float) -> StepCall:
     return StepCall(
         workflow_id=offer.workflow_id,
         run_id=offer.run_id,
@@ -299,6 +341,6 @@ def _call_of(offer: TaskOffer, on_crash: str, begin_before: float) -> StepCall:
         start_to_close_ms=offer.start_to_close_ms,
         heartbeat_ms=offer.heartbeat_ms,
         details=offer.details,
-        on_crash=on_crash,
+        on_crash=offer.on_crash,
         begin_before=begin_before,
     )

@@ -67,8 +67,8 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
         caller,
         source,
         executor_of(settings.required_app(), app, settings.isolation, executor_options),
-        lambda step: unsafe(app, step),
     )
+    caller.on_stop = worker.stop
     drain = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -90,9 +90,3 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-
-
-def unsafe(app: Any, name: str) -> bool:
-    """Whether an attempt of the step must never begin twice: it is `fail` or `park`, or unknown here."""
-    code = app.registry.step(name)
-    return code is None or code.options.on_crash != "retry"

@@ -41,6 +41,7 @@ class Attempt:
             heartbeat_ms=call.heartbeat_ms,
             beat=self._heartbeat.beat,
             is_cancelled=lambda: self._cancelled,
+            blocking=self.blocking,
         )
 
     @property

@@ -83,6 +83,7 @@ class Bench:
 
     def __init__(self, decide: Decide = lambda body, request: None, unsafe: bool = False, **options: Any) -> None:
         self.source = Source()
+        self.on_crash = "park" if unsafe else "retry"
         self.engine = Engine(decide)
         self.drain = asyncio.Event()
         self.worker = RemoteWorker(
@@ -90,7 +91,6 @@ class Bench:
             self.engine,
             self.source,
             lambda report, freed: Executor(APP, ExecutorOptions(freed=freed), report),
-            lambda name: unsafe,
         )
         self._codec = Codec()
         self._count = 0
@@ -102,7 +102,7 @@ class Bench:
         step = f"0:{self._count}"
         token = f"run/{step}/1"
         offer = TaskOffer("flow", "run", step, 1, token, name, payload(arguments), "key", heartbeat_ms=heartbeat_ms)
-        self.again(offer)
+        self.again(offer._replace(on_crash=self.on_crash))
         return token
 
     def again(self, offer: TaskOffer) -> None:

@@ -21,7 +21,7 @@ from orchestrator.core.tasks import Reply, TaskOffer
 from orchestrator.core.values import ReplyTo
 from orchestrator.errors import ConfigurationError
 from orchestrator.worker.loading import load_app
-from orchestrator.worker.run import run_worker, serve, unsafe
+from orchestrator.worker.run import run_worker, serve
 
 from .rig import APP, lines, payload, until
 
@@ -122,10 +122,3 @@ def test_the_probes_of_a_worker(tmp_path: Path, free_port: int) -> None:
 def test_a_worker_without_queue_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="ORCHESTRATOR_QUEUES"):
         run_worker(Settings(app=APP))
-
-
-def test_unsafe_steps_are_known_by_their_options() -> None:
-    app = load_app(APP)
-    assert unsafe(app, "charge")
-    assert unsafe(app, "nowhere")
-    assert not unsafe(app, "echo")

@@ -21,6 +21,7 @@ from ..events import (
 from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
 from .fold import Fold
+from .step import stop_worker
 
 Fields = dict[str, Any]
 
@@ -115,6 +116,7 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         if isinstance(row, ChildRow):
             _close_child(fold, row)
         else:
+            stop_worker(fold, str(key[2]), row, f"its run is {status}")
             for name in row.timers:
                 fold.clear_timer(name)
         fold.state.put(STEPS, key, None)

@@ -21,20 +21,19 @@ from ..events import (
     StepStarted,
 )
 from ..rows import HISTORY, STEPS, RunRow, StepRow, history_key, step_key
-from ..tasks import TaskOffer
+from ..tasks import StopStep, TaskOffer
 from ..values import Payload
 from .fold import Fold
 
 Fields = dict[str, Any]
+OF_ATTEMPT = ("lease", "start_to_close", "heartbeat", "schedule_to_start")
+"""Timers that end with the attempt that they belong to."""
 
 
 def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
     event = fold.event
     step = ids.step_id(body.path, body.n)
     options = body.options
-    timers: tuple[str, ...] = ()
-    if options.schedule_to_close_ms:
-        timers = (fold.set_timer("schedule_to_close", step, event.recorded_at_ms + options.schedule_to_close_ms),)
     row = StepRow(
         name=body.name,
         state="scheduled",
@@ -44,28 +43,35 @@ def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
         options=options,
         token=ids.step_token(event.run_id, step, 1),
         since_ms=event.recorded_at_ms,
-        timers=timers,
     )
+    row = _with_timer(fold, step, row, "schedule_to_close", options.schedule_to_close_ms)
+    row = _with_timer(fold, step, row, "schedule_to_start", options.schedule_to_start_ms)
     if options.queue:
-        row = _offer(fold, step, row, body.arguments)
-    fold.state.put(STEPS, step_key(event.workflow_id, event.run_id, step), row)
+        _offer(fold, step, row, body.arguments)
+    _put(fold, step, row)
     return {"pending_steps": run.pending_steps + 1}
 
 
 def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
     row = _row(fold, body.step)
     event = fold.event
+    if row.state == "parked":
+        # Its time stood still with it: what a person lets go on has all of it again.
+        row = row._replace(scheduled_at_ms=event.recorded_at_ms)
+        row = _with_timer(fold, body.step, row, "schedule_to_close", row.options.schedule_to_close_ms)
     row = row._replace(
         state="scheduled",
         attempt=body.attempt,
         token=ids.step_token(event.run_id, body.step, body.attempt),
         worker="",
         since_ms=event.recorded_at_ms,
-        timers=_without(fold, row, "retry", "lease", "start_to_close", "heartbeat", "handed_over"),
+        timers=_without(fold, row, "retry", *OF_ATTEMPT),
+        reply_to=None,
     )
+    row = _with_timer(fold, body.step, row, "schedule_to_start", row.options.schedule_to_start_ms)
     if row.options.queue:
         scheduled = fold.state.get(HISTORY, history_key(event.workflow_id, event.run_id, row.scheduled_seq))
-        row = _offer(fold, body.step, row, scheduled.event.body.arguments)
+        _offer(fold, body.step, row, scheduled.event.body.arguments)
     _put(fold, body.step, row)
     return {}
 
@@ -78,6 +84,7 @@ def step_started(fold: Fold, run: RunRow, body: StepStarted) -> Fields:
         worker=body.instance,
         since_ms=fold.event.recorded_at_ms,
         window_ms=body.start_within_ms,
+        timers=_without(fold, row, "schedule_to_start"),
     )
     _put(fold, body.step, _with_attempt_timers(fold, body.step, row))
     return {}
@@ -85,16 +92,16 @@ def step_started(fold: Fold, run: RunRow, body: StepStarted) -> Fields:
 
 def step_leased(fold: Fold, run: RunRow, body: StepLeased) -> Fields:
     row = _row(fold, body.step)
-    now = fold.event.recorded_at_ms
     row = row._replace(
         state="leased",
         token=body.token,
         worker=body.worker,
-        since_ms=now,
+        since_ms=fold.event.recorded_at_ms,
         window_ms=body.lease_ms,
         timers=_without(fold, row, "schedule_to_start"),
+        reply_to=fold.event.cause.reply_to,
     )
-    row = row._replace(timers=(*row.timers, fold.set_timer("lease", body.step, now + body.lease_ms)))
+    row = _with_timer(fold, body.step, row, "lease", body.lease_ms)
     _put(fold, body.step, _with_attempt_timers(fold, body.step, row))
     return {}
 
@@ -102,17 +109,18 @@ def step_leased(fold: Fold, run: RunRow, body: StepLeased) -> Fields:
 def step_heartbeat(fold: Fold, run: RunRow, body: StepHeartbeat) -> Fields:
     row = _row(fold, body.step)._replace(details=body.details)
     now = fold.event.recorded_at_ms
-    if row.state == "leased":
-        fold.set_timer("lease", body.step, now + row.window_ms)
-    if row.options.heartbeat_ms:
-        fold.set_timer("heartbeat", body.step, now + row.options.heartbeat_ms)
+    # Only what the row knows of: the silence of a local `retry` step is its engine's to measure.
+    for kind, after_ms in (("lease", row.window_ms), ("heartbeat", row.options.heartbeat_ms)):
+        if f"{kind}|{body.step}" in row.timers:
+            fold.set_timer(kind, body.step, now + after_ms)
     _put(fold, body.step, row)
     return {}
 
 
 def step_attempt_failed(fold: Fold, run: RunRow, body: StepAttemptFailed) -> Fields:
     row = _row(fold, body.step)
-    kept = _without(fold, row, "lease", "start_to_close", "heartbeat", "schedule_to_start", "handed_over")
+    _tell_worker(fold, body.step, row, f"it failed: {body.failure.message}")
+    kept = _without(fold, row, *OF_ATTEMPT)
     row = row._replace(
         state="backoff",
         worker="",
@@ -127,14 +135,15 @@ def step_attempt_failed(fold: Fold, run: RunRow, body: StepAttemptFailed) -> Fie
 
 def step_interrupted(fold: Fold, run: RunRow, body: StepInterrupted) -> Fields:
     row = _row(fold, body.step)
-    kept = _without(fold, row, "lease", "start_to_close", "heartbeat", "handed_over")
-    _put(fold, body.step, row._replace(state="interrupted", timers=kept))
+    _tell_worker(fold, body.step, row, "it was interrupted: its effect may have happened, or still be in flight")
+    _put(fold, body.step, row._replace(state="interrupted", timers=_without(fold, row, *OF_ATTEMPT)))
     return {}
 
 
 def step_parked(fold: Fold, run: RunRow, body: StepParked) -> Fields:
     row = _row(fold, body.step)
-    kept = _without(fold, row, "lease", "start_to_close", "heartbeat", "handed_over", "retry")
+    _tell_worker(fold, body.step, row, f"it is parked: {body.failure.message}")
+    kept = _without(fold, row, "retry", "schedule_to_close", *OF_ATTEMPT)
     _put(fold, body.step, row._replace(state="parked", since_ms=fold.event.recorded_at_ms, timers=kept))
     return {}
 
@@ -152,26 +161,27 @@ def step_handed_over(fold: Fold, run: RunRow, body: StepHandedOver) -> Fields:
 
 
 def step_completed(fold: Fold, run: RunRow, body: StepCompleted) -> Fields:
-    _end(fold, body.step)
+    _end(fold, body.step, "it was completed from outside", outside=body.actor is not None)
     return {"pending_steps": run.pending_steps - 1, "steps_done": run.steps_done + 1}
 
 
 def step_failed(fold: Fold, run: RunRow, body: StepFailed) -> Fields:
-    _end(fold, body.step)
+    _end(fold, body.step, f"it failed: {body.failure.message}", outside=body.actor is not None)
     return {"pending_steps": run.pending_steps - 1}
 
 
 def step_cancelled(fold: Fold, run: RunRow, body: StepCancelled) -> Fields:
-    _end(fold, body.step)
+    _end(fold, body.step, "it was cancelled")
     return {"pending_steps": run.pending_steps - 1}
 
 
 def step_cancel_requested(fold: Fold, run: RunRow, body: StepCancelRequested) -> Fields:
     row = _row(fold, body.step)
     if row.options.cancellation == "wait":
+        stop_worker(fold, body.step, row, "the workflow cancelled it", over=False)
         _put(fold, body.step, row._replace(cancelled=True))
         return {}
-    _end(fold, body.step)
+    _end(fold, body.step, "the workflow cancelled it", outside=True)
     return {"pending_steps": run.pending_steps - 1}
 
 
@@ -184,8 +194,26 @@ def _put(fold: Fold, step: str, row: StepRow) -> None:
     fold.state.put(STEPS, step_key(fold.event.workflow_id, fold.event.run_id, step), row)
 
 
-def _end(fold: Fold, step: str) -> None:
-    for name in _row(fold, step).timers:
+def stop_worker(fold: Fold, step: str, row: StepRow, why: str, over: bool = True) -> None:
+    """Tell the worker that holds the step's lease, if one does, to end it."""
+    if row.state != "leased" or row.reply_to is None:
+        return
+    event = fold.event
+    stop = StopStep(event.workflow_id, event.run_id, step, row.attempt, row.token, over, why)
+    topic, partition = row.reply_to
+    fold.send(topic.removeprefix(f"{fold.settings.app}."), row.token, stop, partition=partition)
+
+
+def _tell_worker(fold: Fold, step: str, row: StepRow, why: str, outside: bool = False) -> None:
+    """Of an end that its worker did not report: a command caused what it did report."""
+    if outside or not fold.event.cause.command_id:
+        stop_worker(fold, step, row, why)
+
+
+def _end(fold: Fold, step: str, why: str, outside: bool = False) -> None:
+    row = _row(fold, step)
+    _tell_worker(fold, step, row, why, outside)
+    for name in row.timers:
         fold.clear_timer(name)
     fold.state.put(STEPS, step_key(fold.event.workflow_id, fold.event.run_id, step), None)
 
@@ -203,16 +231,18 @@ def _without(fold: Fold, row: StepRow, *kinds: str) -> tuple[str, ...]:
 
 def _with_attempt_timers(fold: Fold, step: str, row: StepRow) -> StepRow:
     """Time-outs that count from the moment an attempt begins."""
-    now = fold.event.recorded_at_ms
-    timers = row.timers
-    if row.options.start_to_close_ms:
-        timers += (fold.set_timer("start_to_close", step, now + row.options.start_to_close_ms),)
-    if row.options.heartbeat_ms:
-        timers += (fold.set_timer("heartbeat", step, now + row.options.heartbeat_ms),)
-    return row._replace(timers=timers)
+    row = _with_timer(fold, step, row, "start_to_close", row.options.start_to_close_ms)
+    return _with_timer(fold, step, row, "heartbeat", row.options.heartbeat_ms)
 
 
-def _offer(fold: Fold, step: str, row: StepRow, arguments: Payload) -> StepRow:
+def _with_timer(fold: Fold, step: str, row: StepRow, kind: str, after_ms: int) -> StepRow:
+    """The row with one timer more, from now; as it is if the time-out is none."""
+    if not after_ms:
+        return row
+    return row._replace(timers=(*row.timers, fold.set_timer(kind, step, fold.event.recorded_at_ms + after_ms)))
+
+
+def _offer(fold: Fold, step: str, row: StepRow, arguments: Payload) -> None:
     event = fold.event
     offer = TaskOffer(
         workflow_id=event.workflow_id,
@@ -227,10 +257,6 @@ def _offer(fold: Fold, step: str, row: StepRow, arguments: Payload) -> StepRow:
         heartbeat_ms=row.options.heartbeat_ms,
         details=row.details,
         trace=event.trace,
+        on_crash=row.options.on_crash,
     )
     fold.send(f"tasks.{row.options.queue}", event.workflow_id, offer, step=step)
-    timers = row.timers
-    if row.options.schedule_to_start_ms:
-        due = event.recorded_at_ms + row.options.schedule_to_start_ms
-        timers += (fold.set_timer("schedule_to_start", step, due),)
-    return row._replace(timers=timers)

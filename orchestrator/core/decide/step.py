@@ -21,6 +21,15 @@ from ..values import Cause, Failure
 from .decision import Context, Draft, View, caused, current_run, rejected
 
 CRASHES_IN_A_ROW = 3
+UNDER_WAY = ("scheduled", "started", "leased", "handed_over")
+"""States in which an attempt may be running."""
+
+
+def nobody_runs(row: StepRow) -> bool:
+    """Whether a pending step certainly has no attempt under way: it waits for time, a person, a worker or a slot."""
+    if row.state == "scheduled":
+        return row.options.queue != "" or row.options.on_crash != "retry"
+    return row.state in ("backoff", "parked")
 
 
 def _pending(view: View, command: Command, run_id: str, step: str) -> StepRow | None:
@@ -51,7 +60,7 @@ def start_step(view: View, command: Command, body: StartStep, context: Context) 
 def heartbeat_step(view: View, command: Command, body: HeartbeatStep, context: Context) -> list[Draft]:
     """Renew the lease; the details go to the next attempt."""
     row = _pending(view, command, body.run_id, body.step)
-    if row is None or row.attempt != body.attempt or row.token != body.token:
+    if row is None or row.attempt != body.attempt or row.token != body.token or row.state not in UNDER_WAY:
         return _stale(command, body.run_id, body.step, row, context)
     beat = StepHeartbeat(body.step, body.attempt, body.details)
     return [Draft(command.workflow_id, body.run_id, beat, caused(command, context))]
@@ -61,7 +70,7 @@ def report_step(view: View, command: Command, body: ReportStep, context: Context
     """One attempt's outcome. A result of a stale attempt is a recorded rejection."""
     row = _pending(view, command, body.run_id, body.step)
     current = row is not None and row.attempt == body.attempt and row.token == body.token
-    if row is None or not (context.any_attempt or (current and row.state not in ("backoff", "parked", "interrupted"))):
+    if row is None or not (context.any_attempt or (current and row.state in UNDER_WAY)):
         return _stale(command, body.run_id, body.step, row, context)
     cause = caused(command, context)
     if body.failure is None:
@@ -102,9 +111,11 @@ def attempt_failed(ended: Ended, failure: Failure, now_ms: int, timeout: str = "
             ended.draft(StepParked(ended.step, row.attempt, failure)),
             ended.draft(RunParked("crashed", message, "")),
         ]
-    delay = next_delay_ms(row.options.retry, row.attempt, failure)
+    # A time in the queue that was too long would not be shorter the next time; a cancelled step is not begun again.
+    last = timeout in ("schedule_to_close", "schedule_to_start") or row.cancelled
+    delay = None if last else next_delay_ms(row.options.retry, row.attempt, failure)
     limit = row.options.schedule_to_close_ms
-    if delay is None or timeout == "schedule_to_close" or (limit and now_ms + delay > row.scheduled_at_ms + limit):
+    if delay is None or (limit and now_ms + delay > row.scheduled_at_ms + limit):
         return [ended.draft(StepFailed(ended.step, row.attempt, failure, timeout))]
     return [ended.draft(StepAttemptFailed(ended.step, row.attempt, failure, now_ms + delay))]
 
@@ -127,12 +138,13 @@ def resolve_step(view: View, command: Command, body: ResolveStep, context: Conte
     if row is None:
         message = f"step {body.step} of {command.workflow_id}/{run_id or '?'} is not waiting for a result"
         return rejected(command, context, "not_found", message, run_id)
-    cause = caused(command, context)
+    cause, actor = caused(command, context), command.actor
     if body.action == "complete":
-        return [Draft(command.workflow_id, run_id, StepCompleted(body.step, row.attempt, body.result), cause)]
+        return [Draft(command.workflow_id, run_id, StepCompleted(body.step, row.attempt, body.result, actor), cause)]
     if body.action == "fail":
         failure = body.failure or Failure("StepFailed", command.reason or "failed by hand", retryable=False)
-        return [Draft(command.workflow_id, run_id, StepFailed(body.step, row.attempt, failure), cause)]
+        failed = StepFailed(body.step, row.attempt, failure, actor=actor)
+        return [Draft(command.workflow_id, run_id, failed, cause)]
     if body.action == "retry" and row.state in ("parked", "backoff", "interrupted"):
         return [Draft(command.workflow_id, run_id, StepRetried(body.step, row.attempt + 1), cause)]
     message = f"cannot {body.action} step {body.step}: it is {row.state}; parked steps take complete, fail or retry"

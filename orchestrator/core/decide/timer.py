@@ -45,8 +45,9 @@ def purge(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: 
 
 
 def _step(view: View, workflow_id: str, timer: FireTimer) -> StepRow | None:
+    """The step, unless the timer was cleared: by another one of the same step that was due at once, say."""
     row = view.get(STEPS, step_key(workflow_id, timer.run_id, timer.ref))
-    return row if isinstance(row, StepRow) else None
+    return row if isinstance(row, StepRow) and _is_set(view, workflow_id, timer.run_id, timer) else None
 
 
 def retry(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: Context) -> list[Draft]:
@@ -54,6 +55,10 @@ def retry(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: 
     row = _step(view, workflow_id, timer)
     if row is None or row.state != "backoff":
         return []
+    limit = row.options.schedule_to_close_ms
+    if limit and context.now_ms >= row.scheduled_at_ms + limit:
+        # Both timers are due after a down-time: an attempt that could only be cut off does not begin.
+        return _timed_out(workflow_id, run_id, timer.ref, row, "schedule_to_close", context)
     return [Draft(workflow_id, run_id, StepRetried(timer.ref, row.attempt + 1))]
 
 
@@ -72,7 +77,11 @@ def lease(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: 
 def step_timeout(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: Context) -> list[Draft]:
     """One of a step's four time-outs."""
     row = _step(view, workflow_id, timer)
-    if row is None or row.state == "parked":
+    if row is None or row.state == "parked" or (timer.kind == "schedule_to_start" and row.state != "scheduled"):
         return []
-    failure = Failure("StepTimeout", f"{timer.kind} of step {row.name} is over")
-    return attempt_failed(Ended(workflow_id, run_id, timer.ref, row, NO_CAUSE), failure, context.now_ms, timer.kind)
+    return _timed_out(workflow_id, run_id, timer.ref, row, timer.kind, context)
+
+
+def _timed_out(workflow_id: str, run_id: str, step: str, row: StepRow, kind: str, context: Context) -> list[Draft]:
+    failure = Failure("StepTimeout", f"{kind} of step {row.name} is over")
+    return attempt_failed(Ended(workflow_id, run_id, step, row, NO_CAUSE), failure, context.now_ms, kind)

@@ -8,6 +8,7 @@ from typing import Any
 from .. import commands as c, events as e, ids
 from ..rows import STEPS, RunRow, StepRow, step_key
 from .decision import Context, Draft, View
+from .step import nobody_runs
 
 
 class TurnPlace:
@@ -30,7 +31,10 @@ def _cancel_step(view: View, place: TurnPlace, command: c.CancelStep) -> list[e.
     row = view.get(STEPS, step_key(place.workflow_id, place.run_id, command.step))
     if not isinstance(row, StepRow) or row.cancelled:
         return []
-    return [e.StepCancelRequested(place.turn, command.step)]
+    requested = e.StepCancelRequested(place.turn, command.step)
+    if row.options.cancellation == "wait" and nobody_runs(row):
+        return [requested, e.StepCancelled(command.step, row.attempt)]
+    return [requested]
 
 
 def _set_timer(view: View, place: TurnPlace, command: c.SetTimer) -> list[e.Body]:
