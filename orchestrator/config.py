@@ -61,6 +61,9 @@ class Settings:
     replication_factor: int = 0
     wire: str = "single_object"
     registry_url: str = ""
+    anchor_key: Path | None = None
+    anchor_dir: Path | None = None
+    anchor_public: Path | None = None
     reply_timeout_s: float = 30.0
     health_host: str = "127.0.0.1"
     health_port: int = 0
@@ -228,6 +231,9 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_REPLICATION_FACTOR": ("replication_factor", _whole(0, 32)),
         "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),
         "ORCHESTRATOR_REGISTRY_URL": ("registry_url", _text),
+        "ORCHESTRATOR_ANCHOR_KEY": ("anchor_key", _path),
+        "ORCHESTRATOR_ANCHOR_DIR": ("anchor_dir", _path),
+        "ORCHESTRATOR_ANCHOR_PUBLIC": ("anchor_public", _path),
         "ORCHESTRATOR_REPLY_TIMEOUT_S": ("reply_timeout_s", _seconds(0.1, 86_400)),
         "ORCHESTRATOR_HEALTH_HOST": ("health_host", _text),
         "ORCHESTRATOR_HEALTH_PORT": ("health_port", _whole(0, 65_535)),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import click
 
 from orchestrator.codec.records import Codec
+from orchestrator.codec.signing import PublicKeys, generate, public_path
+from orchestrator.config import Settings as ProcessSettings
 from orchestrator.core.apply.fold import Settings
+from orchestrator.errors import ConfigurationError
 from orchestrator.log.config import LogConfig
-from orchestrator.log.reader import group_notes, read_partition
+from orchestrator.log.ports import TopicIds
+from orchestrator.log.reader import group_notes, read_partition, topic_exists
 from orchestrator.log.topics import topic_ids
+from orchestrator.projections.anchors import Anchors, Signed, from_directory, from_topic, read_anchors
 from orchestrator.projections.audit import AuditOptions, Progress, Witness, verify, witness_of
 from orchestrator.projections.audit_report import as_json, lines
 from orchestrator.store.partition_store import PartitionStore
@@ -29,17 +36,32 @@ def audit() -> None:
     """Verify what is on the log."""
 
 
+@audit.command("keygen")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+def keygen_command(path: Path) -> None:
+    """Make an Ed25519 key that engines sign heads with: PATH for them alone, PATH.pub for auditors."""
+    key_id = generate(path)
+    click.echo(f"key {key_id}: {path} is the engines' (ORCHESTRATOR_ANCHOR_KEY), {public_path(path)} the auditors'")
+
+
 @audit.command("verify")
 @click.option("--partition", "numbers", type=click.IntRange(min=0), multiple=True, help="Only these; repeat for more.")
 @click.option("--from", "from_offset", type=click.IntRange(min=0), default=0, show_default=True, help="First offset.")
 @click.option("--level", type=click.Choice(["chain", "full"]), default="full", show_default=True,
               help="Hashes, chains and footers alone, or the laws of histories too.")  # fmt: skip
+@click.option("--anchor-key", "keys", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="PATH",
+              help="Public key, or a directory of *.pub; repeat for more  [ORCHESTRATOR_ANCHOR_PUBLIC].")  # fmt: skip
+@click.option("--anchor-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIRECTORY",
+              help="Anchors that engines kept as files too  [ORCHESTRATOR_ANCHOR_DIR].")  # fmt: skip
 @click.option("--state", is_flag=True, help="Compare with the state directories here too; no engine may be running.")
 @output_option
 @click.pass_context
 def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: str, **options: Any) -> None:
-    """Verify chains, footers and the laws of histories over the events topic; exit code 1 if something is found."""
-    settings = settings_of(context)
+    """Verify chains, footers and the laws of histories over the events topic; exit code 1 if something is found.
+
+    With the engines' public keys, signed heads say how far the log is complete.
+    """
+    settings = settings_of(context).with_changes(anchor_dir=options["anchor_dir"])
     config = log_config(settings)
     line = Line()
 
@@ -48,17 +70,21 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
 
     level = cast(Literal["chain", "full"], options["level"])
     topic, first = config.topic("events"), int(options["from_offset"])
-    count = topic_ids(config).partitions
-    chosen = numbers or tuple(range(count))
+    ids = topic_ids(config)
+    chosen = numbers or tuple(range(ids.partitions))
+    codec = Codec()
+    anchors = _anchors(settings, config, options["keys"], codec, ids)
     checks = AuditOptions(
         level=level,
         starts=dict.fromkeys(chosen, first) if first else {},
-        witnesses=_witnesses(config, count),
+        witnesses=_witnesses(config, ids.partitions, anchors),
         state_hash=partial(_state_hash, settings.state_dir / config.app) if options["state"] else None,
         settings=Settings(config.app),
         progress=progress,
     )
-    result = verify({number: read_partition(config, topic, number, first) for number in chosen}, Codec(), checks)
+    result = verify({number: read_partition(config, topic, number, first) for number in chosen}, codec, checks)
+    result.findings += [one for one in anchors.findings if one.partition < 0 or one.partition in chosen]
+    result.anchors = anchors.said
     line.clear()
     if output == "table":
         for text in lines(result):
@@ -69,11 +95,31 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
         raise exits.Exit(exits.FAILED)
 
 
-def _witnesses(config: LogConfig, partitions: int) -> dict[int, list[Witness]]:
-    """Heads that engines noted beside their group offsets: a log that ends before one was cut."""
-    notes = group_notes(config, partitions)
-    found = {number: witness_of(note, "group offset") for number, note in notes.items()}
-    return {number: [witness] for number, witness in found.items() if witness is not None}
+def _witnesses(config: LogConfig, partitions: int, anchors: Anchors) -> dict[int, list[Witness]]:
+    """Heads that engines signed, and noted beside their group offsets: a log that ends before one was cut."""
+    found = {number: list(witnesses) for number, witnesses in anchors.witnesses.items()}
+    for number, note in group_notes(config, partitions).items():
+        witness = witness_of(note, "group offset")
+        if witness is not None:
+            found.setdefault(number, []).append(witness)
+    return found
+
+
+def _anchors(
+    settings: ProcessSettings, config: LogConfig, named: tuple[Path, ...], codec: Codec, ids: TopicIds
+) -> Anchors:
+    """The anchors topic's and the directory's, believed by the keys named."""
+    places = named or ((settings.anchor_public,) if settings.anchor_public else ())
+    keys = PublicKeys.load(places)
+    topic = config.topic("anchors")
+    found: list[Iterable[Signed]] = []
+    if topic_exists(config, topic):
+        found.append(from_topic(read_partition(config, topic, 0)))
+    elif places:
+        raise ConfigurationError(f"{topic} does not exist: it holds the signed heads; see `orchestrator topics check`")
+    if settings.anchor_dir is not None:
+        found.append(from_directory(settings.anchor_dir, config.app))
+    return read_anchors(chain.from_iterable(found), keys, codec, ids)
 
 
 def _state_hash(directory: Path, partition: int) -> bytes | None:

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable
 
 from ..codec.records import Codec
+from ..codec.signing import Signer
 from ..config import Settings
 from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
 from ..sdk.app import Orchestrator
 from ..store.partition_store import PartitionStore
 from .health import HealthServer
-from .options import EngineOptions
+from .options import AnchorOptions, EngineOptions
 from .run import Engine, MakeExecutor
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def run_engine(
         claims_back=settings.membership == "group",
         evict_after_turn=settings.dev,
         generation=settings.generation,
+        anchors=_anchors(settings),
     )
     directory = settings.state_dir / app.name
 
@@ -67,6 +69,13 @@ def run_engine(
             health.stop()
         restore()
     return 0
+
+
+def _anchors(settings: Settings) -> AnchorOptions | None:
+    """Who signs heads; nobody without a key. Raises ConfigurationError for a key that cannot be used."""
+    if settings.anchor_key is None:
+        return None
+    return AnchorOptions(Signer.load(settings.anchor_key), settings.anchor_dir)
 
 
 def _on_signals(act: Callable[[], None]) -> Callable[[], None]:

@@ -58,3 +58,13 @@ def group_notes(config: LogConfig, partitions: int) -> dict[int, str]:
         return {place.partition: place.metadata for place in found if place.metadata}
     finally:
         consumer.close()
+
+
+def topic_exists(config: LogConfig, topic: str) -> bool:
+    """Whether the cluster has the topic now."""
+    consumer = Consumer(config.consumer())
+    try:
+        # Asked about by name, a topic that does not exist may be made.
+        return topic in consumer.list_topics(timeout=QUIET_S).topics
+    finally:
+        consumer.close()

@@ -15,6 +15,7 @@ from ..core.apply.fold import Settings
 from ..core.events import BatchFooter, PartitionClaimed, Record
 from ..core.replay import NO_FOOTER, Batch, BatchAssembler
 from ..core.values import BatchId
+from ..core.witness import read_note
 from ..engine.overlay import Overlay
 from ..errors import LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
@@ -27,11 +28,14 @@ PROGRESS_EVERY = 10_000
 FOLD_EVERY = 2_000
 NO_BATCH = BatchId(0, 0)
 
-Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "state"]
+Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "anchor", "state"]
 
 
 class Finding(NamedTuple):
-    """Something that must not be, and where: `offset` is the record's, or -1 for the partition as a whole."""
+    """Something that must not be, and where: `offset` is the record's, or -1 for the partition as a whole.
+
+    Kind "anchor" is about an anchor, not about the log: `partition` is the one that it names, -1 if it names none.
+    """
 
     partition: int
     offset: int
@@ -43,23 +47,20 @@ class Witness(NamedTuple):
     """A head that was noted outside the events topic: which footer stood at the end, and its hash.
 
     `signed_at_ms` is 0 for notes without a signature (group offsets, a state directory); a caller that read a signed
-    anchor sets it only after having checked the signature.
+    anchor sets it only after having checked the signature. `offset` is the footer's, -1 when it was not noted.
     """
 
     batch: BatchId
     footer_hash: bytes
     source: str
     signed_at_ms: int = 0
+    offset: int = -1
 
 
 def witness_of(note: str, source: str) -> Witness | None:
     """The witness in a group offset's metadata (`claim/batch footer-hash`); None if the text is no such note."""
-    try:
-        place, footer_hash = note.split()
-        claim_no, batch_no = place.split("/")
-        return Witness(BatchId(int(claim_no), int(batch_no)), bytes.fromhex(footer_hash), source)
-    except ValueError:
-        return None
+    found = read_note(note)
+    return Witness(found.batch, found.footer_hash, source) if found is not None else None
 
 
 class Progress(NamedTuple):
@@ -115,15 +116,19 @@ class PartitionAudit:
 
 @dataclass
 class Audit:
-    """The result. `findings` keeps the first ones of every partition; the counts are whole."""
+    """The result. `findings` keeps the first ones of every partition; the counts are whole.
+
+    `anchors` says in words which anchors were read, if a caller read any.
+    """
 
     partitions: dict[int, PartitionAudit]
     findings: list[Finding]
+    anchors: str = ""
 
     @property
     def ok(self) -> bool:
-        """Nothing was found."""
-        return not any(part.findings for part in self.partitions.values())
+        """Nothing was found, neither on the log nor among the anchors."""
+        return not self.findings
 
 
 class StateNotComparable(OrchestratorError):
@@ -264,6 +269,10 @@ class _PartitionAudit:
         part = self.part
         if witness.footer_hash != part.head_hash:
             detail = f"{witness.source} noted another hash of footer {_name(witness.batch)}: the log was rewritten"
+            self._found(offset, "witness", detail)
+        elif witness.offset not in (-1, offset):
+            seen = f"{witness.source} saw footer {_name(witness.batch)} at offset {witness.offset}"
+            detail = f"{seen}: the log was written again"
             self._found(offset, "witness", detail)
         elif witness.signed_at_ms:
             part.complete_to = witness

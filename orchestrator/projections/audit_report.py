@@ -23,11 +23,22 @@ def verdict(audit: Audit) -> str:
     """One sentence for the application."""
     parts = audit.partitions.values()
     found = sum(part.findings for part in parts)
+    others = len([finding for finding in audit.findings if finding.kind == "anchor"])
     events, batches = sum(part.events for part in parts), sum(part.batches for part in parts)
     if found:
         return f"NOT whole: {found} findings in {events} events of {batches} batches"
-    signed = all(part.complete_to for part in parts if part.batches)
-    how_far = "complete up to every partition's signed head" if signed and events else "prefix only, no anchor"
+    written = [part for part in parts if part.batches]
+    signed = [part for part in written if part.complete_to]
+    if signed and len(signed) == len(written):
+        how_far = "complete up to every partition's signed head"
+    elif signed:
+        how_far = (
+            f"complete up to a signed head in {len(signed)} partitions, prefix only in {len(written) - len(signed)}"
+        )
+    else:
+        how_far = "prefix only, no anchor"
+    if others:
+        how_far += f"; {others} anchors are forged or of another log"
     return f"whole: {events} events of {batches} batches verify; {how_far}"
 
 
@@ -43,8 +54,11 @@ def lines(audit: Audit) -> Iterator[str]:
             f" {verdict_of(part)}"
         )
     for finding in audit.findings:
-        where = f"offset {finding.offset}" if finding.offset >= 0 else "as a whole"
-        yield f"partition {finding.partition} {where}: {finding.kind}: {finding.detail}"
+        where = f" offset {finding.offset}" if finding.offset >= 0 else ""
+        what = f"partition {finding.partition}{where}" if finding.partition >= 0 else "anchors"
+        yield f"{what}: {finding.kind}: {finding.detail}"
+    if audit.anchors:
+        yield audit.anchors
     yield verdict(audit)
 
 
@@ -53,6 +67,7 @@ def as_json(audit: Audit) -> dict[str, object]:
     return {
         "ok": audit.ok,
         "verdict": verdict(audit),
+        "anchors": audit.anchors,
         "partitions": [
             {
                 "partition": number,

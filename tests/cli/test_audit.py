@@ -1,0 +1,144 @@
+"""`orchestrator audit` over a real broker: signed heads, and a log whose tail is really gone."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from orchestrator import Orchestrator
+from orchestrator.cli.main import main
+from orchestrator.codec.signing import Signer, public_path
+from orchestrator.devkafka import DevKafka
+from orchestrator.engine.options import AnchorOptions, EngineOptions
+from orchestrator.engine.partition import State
+from orchestrator.log.config import LogConfig
+from orchestrator.log.topics import init_topics
+from tests.cli.conftest import Ran
+from tests.engine.rig import KafkaSite, Rig
+from tests.oracle.raw import RawRecord
+
+Run = Callable[..., Ran]
+WAIT_S = 30
+
+app = Orchestrator(f"anchored-{uuid.uuid4().hex[:8]}")
+
+
+@app.step
+async def add(x: int) -> int:
+    """One step."""
+    return x + 1
+
+
+@app.workflow
+async def adds(x: int) -> int:
+    """Three steps."""
+    for _ in range(3):
+        x = await add(x)
+    return x
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """A command line in this process; an engine's watchdog beside it needs the real standard error."""
+
+    def one(*arguments: str) -> Ran:
+        capfd.readouterr()
+        code = main(list(arguments))
+        return Ran(code, *capfd.readouterr())
+
+    return one
+
+
+@pytest.fixture
+def rig(kafka: DevKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Rig]:
+    """The application on a real broker, one partition, and the command line's environment."""
+    monkeypatch.setenv("ORCHESTRATOR_APP_NAME", app.name)
+    monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", kafka.bootstrap)
+    monkeypatch.setenv("ORCHESTRATOR_STATE_DIR", str(tmp_path / "state"))
+    made = Rig(app, KafkaSite(app.name, kafka.bootstrap, 1))
+    yield made
+    made.close()
+
+
+def test_keygen_prints_paths_and_no_key(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "engine.pem"
+    done = run("audit", "keygen", str(place))
+    assert done.code == 0
+    assert Signer.load(place).key_id in done.out
+    secret = place.read_text().splitlines()[1]
+    assert secret not in done.out + done.err
+    again = run("audit", "keygen", str(place))
+    assert again.code == 2
+    assert "no key file is ever replaced" in again.err
+
+
+def test_an_engine_does_not_start_with_a_key_that_cannot_be_used(run: Run, tmp_path: Path) -> None:
+    from orchestrator.config import Settings
+    from orchestrator.engine.process import run_engine
+    from orchestrator.errors import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match="orchestrator audit keygen"):
+        run_engine(Settings(anchor_key=tmp_path / "none.pem"), app, lambda report, freed: pytest.fail("started"))
+
+
+@pytest.mark.broker
+def test_a_tail_that_is_really_gone(rig: Rig, run: Run, tmp_path: Path, kafka: DevKafka) -> None:
+    """The topic is deleted and made again with a prefix of its records: its chains verify, its witnesses do not."""
+    key = tmp_path / "engine.pem"
+    assert run("audit", "keygen", str(key)).code == 0
+    verify = ("audit", "verify", "--anchor-key", str(public_path(key)))
+    engine = rig.engine(EngineOptions(anchors=AnchorOptions(Signer.load(key), tmp_path / "kept", every_s=0.2)))
+    rig.start("w", adds, 0)
+    assert rig.result("w") == b"3"
+    engine.stop(5.0)
+
+    whole = run(*verify)
+    assert whole.code == 0, whole.out
+    assert re.search(r"complete up to head \d+/\d+, signed at 20", whole.out)
+    assert "complete up to every partition's signed head" in whole.out
+    files_alone = run(*verify, "--anchor-dir", str(tmp_path / "kept"), "-o", "json")
+    assert files_alone.json["ok"] is True
+    without = run("audit", "verify")
+    assert without.code == 0
+    assert "prefix only, no anchor" in without.out
+    assert "name the engines' public keys" in without.out
+
+    records = rig.records("events")[0]
+    footers = [at for at, record in enumerate(records) if record.key == b"\x00footer"]
+    replace_events(kafka.bootstrap, records[: footers[-3] + 1])
+    cut = run(*verify)
+    assert cut.code == 1
+    assert "it was deleted and made again" in cut.out
+    assert re.search(r"the anchor at \S+anchors/0 offset \d+ saw footer \d+/\d+, the log ends at", cut.out)
+    assert "group offset saw footer" in cut.out
+    assert "NOT whole" in cut.out
+
+    late = rig.engine(stores={})
+    deadline = time.monotonic() + WAIT_S
+    while 0 not in late.partitions or late.partitions[0].state is not State.PARKED:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "the log was cut" in late.partitions[0].problem
+
+
+def replace_events(bootstrap: str, records: list[RawRecord]) -> None:
+    """Delete the events topic, make it again, and put `records` on it."""
+    topic = f"{app.name}.events"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([topic])[topic].result(WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    while topic in admin.list_topics(timeout=WAIT_S).topics:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    init_topics(LogConfig(app.name, bootstrap), 1)
+    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
+    for record in records:
+        producer.produce(topic, record.value, record.key, 0)
+    assert producer.flush(WAIT_S) == 0
