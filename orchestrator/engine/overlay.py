@@ -6,6 +6,7 @@ batch being built. Only what is proven moves into the store.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +14,54 @@ from typing import Any
 from ..core.rows import FAMILIES, TIMERS, Key
 from ..store.rows import Store
 
-Layer = dict[str, dict[Key, Any]]
 _MISSING = object()
+FEW = 64
+"""New keys up to this many are put in their places one by one; more are sorted in."""
 
 
-def _layer() -> Layer:
-    return {family: {} for family in FAMILIES}
+class _Top:
+    """Above every part of a key."""
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+
+_TOP: Any = _Top()
+
+
+class Layer:
+    """Rows of every family, None where one is to be deleted. Keys are put in order only where somebody scans."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[Key, Any]] = {family: {} for family in FAMILIES}
+        self._ordered: dict[str, list[Key]] = {family: [] for family in FAMILIES}
+        self._fresh: dict[str, list[Key]] = {family: [] for family in FAMILIES}
+
+    def put(self, family: str, key: Key, row: Any) -> None:
+        """A row, or None to delete it below."""
+        rows = self.rows[family]
+        if key not in rows:
+            self._fresh[family].append(key)
+        rows[key] = row
+
+    def within(self, family: str, prefix: Key, after: Key | None) -> list[Key]:
+        """Keys that begin with `prefix`, in order, behind `after`.
+
+        Keys of one family have the same type in the same place, but behind a place that tells them apart.
+        """
+        keys, fresh = self._ordered[family], self._fresh[family]
+        if len(fresh) > FEW:
+            keys += fresh
+            keys.sort()
+        else:
+            for key in fresh:
+                bisect.insort(keys, key)
+        fresh.clear()
+        start = bisect.bisect_left(keys, prefix) if after is None else bisect.bisect_right(keys, after)
+        return keys[start : bisect.bisect_left(keys, (*prefix, _TOP))]
 
 
 class Overlay:
@@ -26,65 +69,61 @@ class Overlay:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._open = _layer()
-        self._committed = _layer()
+        self._open = Layer()
+        self._committed = Layer()
         self.earliest_timer_ms = 0
         """The earliest due time put since it was last raised: where a scan for due timers must begin."""
 
     def get(self, family: str, key: Key) -> Any:
-        row = self._open[family].get(key, _MISSING)
+        row = self._open.rows[family].get(key, _MISSING)
         if row is _MISSING:
-            row = self._committed[family].get(key, _MISSING)
+            row = self._committed.rows[family].get(key, _MISSING)
             if row is _MISSING:
                 return self.store.get(family, key)
         return row
 
     def put(self, family: str, key: Key, row: Any) -> None:
-        self._open[family][key] = row
+        self._open.put(family, key, row)
         if family == TIMERS and row is not None and key[0] == 1:
             self.earliest_timer_ms = min(self.earliest_timer_ms, int(key[1]))
 
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
-        length = len(prefix)
         above = {
-            key: row
+            key: layer.rows[family][key]
             for layer in (self._committed, self._open)
-            for key, row in layer[family].items()
-            if key[:length] == prefix and (after is None or _order(key) > _order(after))
+            for key in layer.within(family, prefix, after)
         }
         below = self.store.scan(family, prefix, after)
-        if not above:
-            return below
-        return _merge(sorted(above.items(), key=lambda item: _order(item[0])), below, above)
+        return _merge(sorted(above.items(), key=_key), below, above) if above else below
 
     def commit(self) -> None:
         """The open layer's transaction returned OK. The committed layer must have been taken."""
-        self._open, self._committed = _layer(), self._open
+        self._open, self._committed = Layer(), self._open
 
     def put_committed(self, family: str, key: Key, row: Any) -> None:
         """A change that belongs to the batch that was just proven (its footer's)."""
-        self._committed[family][key] = row
+        self._committed.put(family, key, row)
 
     def take_committed(self) -> dict[tuple[str, Key], Any]:
         """The proven batch's changes, for one write batch."""
-        changes = {(family, key): row for family, rows in self._committed.items() for key, row in rows.items()}
-        self._committed = _layer()
+        changes = _changes(self._committed)
+        self._committed = Layer()
         return changes
 
     def take_open(self) -> dict[tuple[str, Key], Any]:
         """The open layer's changes, for a restore that folds what the log already proves."""
-        changes = {(family, key): row for family, rows in self._open.items() for key, row in rows.items()}
-        self._open = _layer()
+        changes = _changes(self._open)
+        self._open = Layer()
         return changes
 
     def peek_open(self) -> list[tuple[tuple[str, Key], Any]]:
         """The open layer's changes, left where they are."""
-        return [((family, key), row) for family, rows in self._open.items() for key, row in rows.items()]
+        return list(_changes(self._open).items())
 
     def discard(self) -> None:
         """Forget everything the log does not prove."""
-        self._open = _layer()
-        self._committed = _layer()
+        self._open = Layer()
+        self._committed = Layer()
 
 
 class FooterView:
@@ -103,14 +142,18 @@ class FooterView:
         self._overlay.put_committed(family, key, row)
 
 
-def _order(key: Key) -> tuple[tuple[bool, Any], ...]:
-    return tuple((isinstance(part, str), part) for part in key)
+def _changes(layer: Layer) -> dict[tuple[str, Key], Any]:
+    return {(family, key): row for family, rows in layer.rows.items() for key, row in rows.items()}
+
+
+def _key(item: tuple[Key, Any]) -> Key:
+    return item[0]
 
 
 def _merge(
     above: list[tuple[Key, Any]], below: Iterator[tuple[Key, Any]], hidden: dict[Key, Any]
 ) -> Iterator[tuple[Key, Any]]:
     visible = (item for item in below if item[0] not in hidden)
-    for key, row in heapq.merge(above, visible, key=lambda item: _order(item[0])):
+    for key, row in heapq.merge(above, visible, key=_key):
         if row is not None:
             yield key, row

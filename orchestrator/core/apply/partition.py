@@ -39,6 +39,7 @@ from ..rows import (
     current_key,
     dedup_key,
     index_key,
+    outbox_key,
     run_key,
 )
 from ..tasks import DeadLetter, Forward
@@ -46,6 +47,7 @@ from ..values import BatchId, Failure
 from .fold import Fold
 
 EXPIRED_PER_FOOTER = 2_000
+LAST_INDEX = 2**63 - 1
 
 
 def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
@@ -133,14 +135,16 @@ def batch_footer(fold: Fold, body: BatchFooter, footer_hash: bytes, next_offset:
     )
     fold.state.put(META, POSITION_KEY, row)
     if before is None or body.outbox_upto > before.outbox_upto:
-        _forget_sent(fold, body.outbox_upto)
+        _forget_sent(fold, before.outbox_upto if before else BatchId(0, 0), body.outbox_upto)
     # Once a minute of the log's clock: both scans would otherwise cost every batch.
     if before is None or body.now_ms // 60_000 > before.now_ms // 60_000:
         _forget_expired(fold, body.now_ms)
 
 
-def _forget_sent(fold: Fold, upto: BatchId) -> None:
-    for key, _ in list(_while(fold, OUTBOX, (), lambda key: (key[0], key[1]) <= upto)):
+def _forget_sent(fold: Fold, after: BatchId, upto: BatchId) -> None:
+    # What lies up to `after` went with an earlier footer: to begin below it would be to walk over every tombstone.
+    gone = outbox_key(after.claim_no, after.batch_no, LAST_INDEX, 0)
+    for key, _ in list(_while(fold, OUTBOX, (), lambda key: (key[0], key[1]) <= upto, gone)):
         fold.state.put(OUTBOX, key, None)
 
 
@@ -151,5 +155,7 @@ def _forget_expired(fold: Fold, now_ms: int) -> None:
         fold.state.put(DEDUP, dedup_key(str(key[2]), row.command_id), None)
 
 
-def _while(fold: Fold, family: str, prefix: Key, holds: Callable[[Key], bool]) -> Iterator[tuple[Key, Any]]:
-    return itertools.takewhile(lambda item: holds(item[0]), fold.state.scan(family, prefix))
+def _while(
+    fold: Fold, family: str, prefix: Key, holds: Callable[[Key], bool], after: Key | None = None
+) -> Iterator[tuple[Key, Any]]:
+    return itertools.takewhile(lambda item: holds(item[0]), fold.state.scan(family, prefix, after))
