@@ -126,7 +126,7 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, history, list, why, steps, dead_letters or code (a question to workflow code, named
+    `kind` is describe, result, history, list, routing or code (a question to workflow code, named
     `name`).
     """
 
@@ -135,6 +135,15 @@ class QueryWorkflow(NamedTuple):
     name: str = ""
     arguments: Payload = NOTHING
     wait_ms: int = 0
+
+
+class ChangeRouting(NamedTuple):
+    """Route by the last of these partition counts from here on; the others are those of before, oldest first.
+
+    `topics grow` sends it to every partition, with an empty workflow id.
+    """
+
+    epochs: tuple[int, ...]
 
 
 # --- from the engine itself
@@ -259,6 +268,7 @@ TopicCommand = (
     | ResolveStep
     | ReportChild
     | QueryWorkflow
+    | ChangeRouting
 )
 TurnCommand = (
     ScheduleStep

@@ -12,6 +12,7 @@ from .partition_events import (
     CommandAccepted as CommandAccepted,
     CommandForwarded as CommandForwarded,
     CommandRejected as CommandRejected,
+    CommandReturned as CommandReturned,
     DeadLettered as DeadLettered,
     InputLost as InputLost,
     LevelChanged as LevelChanged,
@@ -104,6 +105,7 @@ PartitionBody = (
     | DeadLettered
     | RunPurged
     | CommandForwarded
+    | CommandReturned
     | RoutingChanged
     | LevelChanged
     | InputLost

@@ -8,7 +8,13 @@ from typing import Any
 from . import commands as c, events as e, invariants
 from .apply import child, partition, run, step, timer
 from .apply.fold import Changes, Fold, Settings
-from .decide import child as decide_child, run as decide_run, step as decide_step, timer as decide_timer
+from .decide import (
+    child as decide_child,
+    routing as decide_routing,
+    run as decide_run,
+    step as decide_step,
+    timer as decide_timer,
+)
 from .decide.decision import Context, Draft, View
 from .rows import (
     DEDUP,
@@ -79,6 +85,7 @@ APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
     e.DeadLettered: partition.dead_lettered,
     e.RunPurged: partition.run_purged,
     e.CommandForwarded: partition.command_forwarded,
+    e.CommandReturned: partition.command_returned,
     e.RoutingChanged: partition.routing_changed,
 }
 """Every record of the partition but `BatchFooter`, whose offset is known only when it was read back."""
@@ -94,6 +101,7 @@ DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = 
     c.ReportStep: decide_step.report_step,
     c.ResolveStep: decide_step.resolve_step,
     c.ReportChild: decide_child.report_child,
+    c.ChangeRouting: decide_routing.change_routing,
 }
 """Every command of a topic but `QueryWorkflow`, which is answered and leaves nothing."""
 

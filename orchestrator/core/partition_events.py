@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .values import BatchId, InputPosition, ParentRef, Payload
+from .values import Actor, BatchId, InputPosition, ParentRef, Payload
 
 
 class CommandRejected(NamedTuple):
@@ -84,18 +84,33 @@ class CommandAccepted(NamedTuple):
 
 
 class CommandForwarded(NamedTuple):
-    """A command on the wrong partition was sent on, byte for byte, with its id."""
+    """A command that belongs elsewhere was sent on, byte for byte, with its id.
+
+    `hop` is the header it carries. `asked` is its offset here when an older place is asked for it, else -1.
+    """
 
     command_id: str
     to_partition: int
     key: bytes
     value: bytes
+    hop: str = ""
+    asked: int = -1
+
+
+class CommandReturned(NamedTuple):
+    """The newest command that an older place was asked for came back: nothing of its workflow is under way."""
+
+    command_id: str
+    asked: int
 
 
 class RoutingChanged(NamedTuple):
-    """From here on the partition count is `partitions`."""
+    """From here on the partition count is `partitions`; `epochs` are all counts there were, oldest first."""
 
     partitions: int
+    epochs: tuple[int, ...] = ()
+    actor: Actor = Actor()
+    reason: str = ""
 
 
 class LevelChanged(NamedTuple):

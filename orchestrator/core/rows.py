@@ -186,8 +186,21 @@ class ClaimRow(NamedTuple):
     partitions: int
 
 
+class RoutingRow(NamedTuple):
+    """The partition counts that commands were routed by, oldest first; the last one is today's."""
+
+    epochs: tuple[int, ...]
+
+
+class AskedRow(NamedTuple):
+    """An older place was asked for commands of this workflow; the newest of them was read at `offset`."""
+
+    offset: int
+    expires_at_ms: int
+
+
 class ExpiryRow(NamedTuple):
-    """When a dedup row may go; ordered by time."""
+    """When a dedup row (an AskedRow, if `command_id` is empty) may go; ordered by time."""
 
     command_id: str
 
@@ -201,6 +214,7 @@ class IndexRow(NamedTuple):
 
 POSITION_KEY: Key = ("position",)
 CLAIM_KEY: Key = ("claim",)
+ROUTING_KEY: Key = ("routing",)
 
 
 def run_key(workflow_id: str, run_id: str) -> Key:
@@ -236,6 +250,11 @@ def outbox_key(claim_no: int, batch_no: int, index: int, n: int) -> Key:
 def dedup_key(workflow_id: str, command_id: str) -> Key:
     """Key of a DedupRow in DEDUP."""
     return (0, workflow_id, command_id)
+
+
+def asked_key(workflow_id: str) -> Key:
+    """Key of an AskedRow in DEDUP."""
+    return (2, workflow_id)
 
 
 def expiry_key(expires_at_ms: int, workflow_id: str, command_id: str) -> Key:

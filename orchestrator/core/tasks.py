@@ -65,9 +65,10 @@ class DeadLetter(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A record sent on byte for byte."""
+    """A record sent on byte for byte; `hop` is its header, if any."""
 
     value: bytes
+    hop: str = ""
 
 
 class Anchor(NamedTuple):

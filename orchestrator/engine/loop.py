@@ -53,6 +53,7 @@ class PartitionLoop:
         self.inbox = ground.inbox
         self.answers = Answers(shared.log, shared.codec)
         self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
+        self.steps.began = lambda token: shared.origins.__setitem__(token, ground.number)
         self.turns = Turns(shared.registry, shared.guard, self._options.cached_runs, self._options.replay_slice)
         self.builder = Builder(
             ground.overlay, shared.codec, shared.registry, ground.settings, self._options, self.steps, self.turns
@@ -84,9 +85,9 @@ class PartitionLoop:
         self._seen = 0
         at: InputPosition = ground.input_position(ids)
         self._input = at
-        self.outbox = Outbox(shared.log.app, ids.partitions, shared.codec, shared.log.outgoing(), self.inbox)
+        self.outbox = Outbox(shared.log.app, shared.codec, shared.log.outgoing(), self.inbox)
         self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
-        self.intake.begin(at.offset, ids.partitions)
+        self.intake.begin(at.offset)
         _, end = shared.log.inputs().bounds(ground.number)
         self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end)
         self.inbox.drop_commands()

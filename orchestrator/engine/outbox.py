@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..codec.records import Codec
 from ..core.commands import Command
+from ..core.routing import HOP_HEADER
 from ..core.rows import Key, OutboxRow
 from ..core.tasks import Forward
 from ..core.values import BatchId
@@ -30,10 +31,9 @@ class Unsent(NamedTuple):
 class Outbox:
     """Sends rows; acknowledgements come back through the inbox and are settled by the partition's thread."""
 
-    def __init__(self, app: str, partitions: int, codec: Codec, outgoing: Outgoing, inbox: Inbox) -> None:
+    def __init__(self, app: str, codec: Codec, outgoing: Outgoing, inbox: Inbox) -> None:
         self.upto = BatchId(0, 0)
         self._app = app
-        self._partitions = partitions
         self._codec = codec
         self._outgoing = outgoing
         self._inbox = inbox
@@ -77,4 +77,6 @@ class Outbox:
         body = row.body
         value = body.value if isinstance(body, Forward) else self._codec.encode(body)
         key = body.workflow_id if isinstance(body, Command) else row.key
-        return Out(f"{self._app}.{row.topic}", row.partition, key.encode(), value)
+        hop = body.hop if isinstance(body, Forward) else ""
+        headers = ((HOP_HEADER, hop.encode()),) if hop else ()
+        return Out(f"{self._app}.{row.topic}", row.partition, key.encode(), value, headers)

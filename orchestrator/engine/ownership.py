@@ -26,6 +26,7 @@ from ..errors import LogReplaced, OrchestratorError
 from ..log.ports import Log, TopicIds, Wire
 from ..store.rows import Store
 from .failpoints import failpoint
+from .growth import count_to_claim
 from .inbox import Inbox
 from .options import EngineOptions
 from .overlay import Overlay
@@ -70,6 +71,8 @@ class Ground:
         """Seconds spent folding and writing, without waiting for the broker."""
         self.skip_below = 0
         """Sabotage only (`input_ignored`): commands below this offset are not read again after a failure."""
+        self.found_with = 0
+        """`topics grow` only: the partition count to claim a new partition with."""
         self.where = f"{log_.app}.events/{number}"
         self._witness: Note | None = None
         self._assembler = BatchAssembler(self.where)
@@ -114,6 +117,7 @@ class Ground:
         self._follow()
         _, end = self.log.tail().bounds(self.number)
         self._restore_near(end)
+        claimed_for = self.found_with or count_to_claim(self.overlay, self.log, self.codec, ids)
         unclean = False
         while True:
             before = self.claim_row()
@@ -127,7 +131,7 @@ class Ground:
                 return
             self.lanes.init([name for name in (before.lanes if before else ()) if name not in self.lanes.names])
             failpoint("K21")
-            claim = self._claim(ids, before)
+            claim = self._claim(ids, before, claimed_for)
             if self._read_back(claim):
                 self._check_witness()
                 self.unclean = unclean
@@ -277,7 +281,7 @@ class Ground:
             )
         return self.inbox.tail.popleft()
 
-    def _claim(self, ids: TopicIds, before: ClaimRow | None) -> PartitionClaimed:
+    def _claim(self, ids: TopicIds, before: ClaimRow | None, partitions: int) -> PartitionClaimed:
         self.claim_no = max(self._assembler.claim_no, before.claim_no if before else 0) + 1
         claim = PartitionClaimed(
             nonce=secrets.token_hex(16),
@@ -290,7 +294,7 @@ class Ground:
             level=LEVEL,
             commands_topic_id=ids.commands,
             events_topic_id=ids.events,
-            partitions=ids.partitions,
+            partitions=partitions,
             generation=self.options.generation,
         )
         record = self.codec.seal(Event("", "", 0, claim, claim_no=self.claim_no))

@@ -11,7 +11,21 @@ from typing import Any, NamedTuple
 
 from ..core.commands import Command, QueryWorkflow
 from ..core.decide.decision import CLOSED, View, current_run
-from ..core.rows import HISTORY, INDEX, RUNS, STEPS, TIMERS, ChildRow, Key, RunRow, StepRow, history_key, run_key
+from ..core.rows import (
+    HISTORY,
+    INDEX,
+    META,
+    ROUTING_KEY,
+    RUNS,
+    STEPS,
+    TIMERS,
+    ChildRow,
+    Key,
+    RunRow,
+    StepRow,
+    history_key,
+    run_key,
+)
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
 from . import views
@@ -47,6 +61,10 @@ class Queries:
         assert isinstance(body, QueryWorkflow)
         if body.kind == "list":
             self._reply(command, "", self._list(_arguments(body)))
+            return
+        if body.kind == "routing":
+            row = self._view.get(META, ROUTING_KEY)
+            self._reply(command, "", {"epochs": list(row.epochs)})
             return
         run_id, run = current_run(self._view, command.workflow_id, body.run_id)
         if run is None:

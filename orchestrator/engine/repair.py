@@ -5,23 +5,14 @@ Take a parked partition over once, record what is accepted as lost, release it.
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import NamedTuple
 
 from ..codec.records import Codec
 from ..core.decide.decision import Draft
 from ..core.events import InputLost
 from ..log.ports import Log
-from ..sdk.execution import StepCall
-from ..sdk.registry import Registry
 from ..store.rows import Store
-from .clock import SystemClock
-from .inbox import Inbox
-from .loop import PartitionLoop
-from .options import EngineOptions
-from .ownership import Ground
-from .shared import Shared
-from .turns import TurnGuard
+from .visiting import ground_of, visit
 
 
 class Lost(NamedTuple):
@@ -31,41 +22,9 @@ class Lost(NamedTuple):
     end: int
 
 
-class NoSteps:
-    """An executor that begins nothing (`StepExecutor`): a repair decides about input, it runs no step."""
-
-    def start(self, call: StepCall) -> bool:
-        return False
-
-    def start_many(self, calls: list[StepCall]) -> list[StepCall]:
-        return calls
-
-    def cancel(self, token: str) -> None:
-        """Nothing runs."""
-
-    def slot_free(self) -> bool:
-        return False
-
-    def reserve(self, token: str) -> bool:
-        return False
-
-    def unreserve(self, token: str) -> None:
-        """Nothing is held."""
-
-    def running(self) -> Set[str]:
-        return frozenset()
-
-    def waiting(self, token: str) -> bool:
-        return False
-
-    def stop(self, grace_s: float) -> Set[str]:
-        return frozenset()
-
-
 def lost_input(log: Log, store: Store, codec: Codec, partition: int) -> Lost | None:
     """What is missing below the commands log's start, by the state; None when nothing is. Changes nothing."""
-    inbox = Inbox(lambda: None, lambda: None)
-    position = Ground(partition, log, codec, store, inbox, EngineOptions()).position()
+    position = ground_of(log, store, codec, partition).position()
     start, _ = log.inputs().bounds(partition)
     if position is None or position.position.offset >= start:
         return None
@@ -77,30 +36,10 @@ def accept_lost_input(log: Log, store: Store, codec: Codec, partition: int) -> L
 
     Raises what a take-over raises: LogReplaced, LogGap, HangingTransaction, Fenced, ClaimLost.
     """
-    options = EngineOptions()
-    inbox = Inbox(lambda: None, lambda: None)
-    guard = TurnGuard(options.turn_s)
-    try:
-        shared = Shared(
-            log,
-            codec,
-            Registry(),
-            NoSteps(),
-            guard,
-            SystemClock(),
-            options,
-            lambda number: store,
-            lambda number, problem: None,
-        )
-        ground = Ground(partition, log, codec, store, inbox, options)
-        ground.take_over()
-        loop = PartitionLoop(ground, shared)
+    with visit(ground_of(log, store, codec, partition)) as loop:
         lost = lost_input(log, store, codec, partition)
-        loop.begin()
         if lost is None:
             loop.hand_over()
         else:
             loop.hand_over([Draft("", "", InputLost(lost.start, lost.end))], lost.end)
-        return lost
-    finally:
-        guard.stop()
+    return lost

@@ -67,6 +67,7 @@ class Engine:
             self.options,
             lambda number: open_store(number, self._codec),
             self._stopped,
+            {},
             self._anchors or NoAnchors(),
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
@@ -153,12 +154,14 @@ class Engine:
 
     def _route(self, report: StepReport) -> None:
         """To the partition that owns the run here, else by command to whoever owns it now."""
-        number = partition_of(report.workflow_id.encode(), self._count)
+        body = report.body
+        origins = self._shared.origins
+        origin = origins.get(body.token) if isinstance(body, HeartbeatStep) else origins.pop(body.token, None)
+        number = partition_of(report.workflow_id.encode(), self._count) if origin is None else origin
         partition = self.partitions.get(number)
         if partition is not None and not partition.inbox.request.release:
             partition.inbox.put_report(report)
             return
-        body = report.body
         kind = "beat" if isinstance(body, HeartbeatStep) else "report"
         command = Command(
             id=f"{body.token}/{kind}/{self.options.instance}" + (f"/{time.time_ns()}" if kind == "beat" else ""),

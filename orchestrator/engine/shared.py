@@ -28,4 +28,6 @@ class Shared(NamedTuple):
     options: EngineOptions
     open_store: Callable[[int], Store]
     stopped: Callable[[int, str], None]
+    origins: dict[str, int]
+    """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
     anchors: Anchors = NoAnchors()

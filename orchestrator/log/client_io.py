@@ -100,6 +100,8 @@ class TaskConsumer:
                 enable_auto_commit=True,
                 auto_commit_interval_ms=500,
                 auto_offset_reset="earliest",
+                # New partitions of a task topic (`topics grow`) are found at most so long after.
+                topic_metadata_refresh_interval_ms=10_000,
                 queued_min_messages=1,
                 queued_max_messages_kbytes=1_024,
             )

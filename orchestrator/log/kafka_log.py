@@ -6,11 +6,12 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
+from .growing import first_event
 from .inputs import KafkaInputs
 from .lanes import KafkaLanes
 from .membership import GroupMembership, StaticMembership
 from .outbox import KafkaOutgoing
-from .ports import TopicIds
+from .ports import TopicIds, Wire
 from .tail import KafkaTail
 from .topics import ASK_S, admin, topic_ids
 
@@ -65,6 +66,10 @@ class KafkaLog:
                 " the log ended; trying again"
             ) from error
         return found.metadata or ""
+
+    def first_event(self) -> Wire | None:
+        """The first record of the application's events. Raises KafkaUnavailable."""
+        return first_event(self._config, self._admin)
 
     def close(self) -> None:
         """End every client but the membership's, which the engine ends first."""

@@ -76,7 +76,8 @@ class GroupMembership:
 
     def _options(self) -> dict[str, object]:
         config = self._config
-        special: dict[str, object] = {"max_poll_interval_ms": 60_000}
+        # New partitions (`topics grow`) are found by the group at most so long after.
+        special: dict[str, object] = {"max_poll_interval_ms": 60_000, "topic_metadata_refresh_interval_ms": 10_000}
         if config.group_protocol == "consumer":
             # Session and heartbeat are the group's and the broker's settings under KIP-848.
             special["group_protocol"] = "consumer"

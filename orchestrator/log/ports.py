@@ -138,6 +138,7 @@ class TopicIds(NamedTuple):
     commands: str
     events: str
     partitions: int
+    """Of commands. Events may have more while a growth is under way, never fewer."""
 
 
 class Log(Protocol):
@@ -156,6 +157,12 @@ class Log(Protocol):
         """What `commit_offset` noted last, of whichever process; "" if nothing.
 
         Raises KafkaUnavailable when the group cannot be asked.
+        """
+
+    def first_event(self) -> Wire | None:
+        """The first record of the first events partition that holds one; None: the application is new.
+
+        Raises KafkaUnavailable.
         """
 
     def close(self) -> None: ...

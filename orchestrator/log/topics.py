@@ -77,10 +77,7 @@ def init_topics(
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
     known = {existing[name] for name in map(config.topic, ("commands", "events")) if name in existing}
     if len(known) > 1:
-        raise ConfigurationError(
-            f"{config.app}.commands and {config.app}.events have {' and '.join(map(str, sorted(known)))} partitions:"
-            " they must be equal, and a log keeps the count it began with: put the topics back as they were."
-        )
+        raise ConfigurationError(unequal(config, *(existing[config.topic(name)] for name in ("commands", "events"))))
     partitions = min(known, default=partitions)
     missing = [
         NewTopic(config.topic(name), one.partitions, replication_factor=replicas, config=_settings(one, replicas))
@@ -163,14 +160,19 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
                 f"topic {name}: {error.args[0].str()}. Create the application's topics: orchestrator topics init"
             ) from error
     commands, events = (described[name] for name in names)
-    if len(commands.partitions) != len(events.partitions):
-        raise ConfigurationError(
-            f"{config.app}.commands has {len(commands.partitions)} partitions, {config.app}.events"
-            f" {len(events.partitions)}:"
-            " they must be equal, and a log keeps the count it began with: put the topics back as they were."
-        )
+    # More events than commands: a growth began, and commands are still routed by the old count.
+    if len(commands.partitions) > len(events.partitions):
+        raise ConfigurationError(unequal(config, len(commands.partitions), len(events.partitions)))
     cluster = client.describe_cluster(request_timeout=ASK_S).result()
-    return TopicIds(str(cluster.cluster_id), str(commands.topic_id), str(events.topic_id), len(events.partitions))
+    return TopicIds(str(cluster.cluster_id), str(commands.topic_id), str(events.topic_id), len(commands.partitions))
+
+
+def unequal(config: LogConfig, commands: int, events: int) -> str:
+    """What to say of counts that differ: a growth that was not finished, or one behind our back."""
+    return (
+        f"{config.app}.commands has {commands} partitions, {config.app}.events {events}: they must be equal. Finish the"
+        f" growth, whoever began it: orchestrator topics grow {max(commands, events)}"
+    )
 
 
 def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]:
@@ -202,7 +204,7 @@ def _check_topic(client: AdminClient, full: str, count: int, wanted: TopicPlan, 
     findings = []
     if name in ("commands", "events"):
         text = f"{full} has {count} partitions"
-        remedy = "a log keeps the partition count it began with: put the topic back as it was"
+        remedy = f"finish the growth, whoever began it: orchestrator topics grow {max(count, wanted.partitions)}"
         findings.append(Finding(count == wanted.partitions, text, remedy if count != wanted.partitions else ""))
     settings = _describe(client, ResourceType.TOPIC, full)
     must = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false", "retention.bytes": "-1"}

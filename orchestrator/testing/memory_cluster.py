@@ -101,6 +101,13 @@ class MemoryCluster:
                 self.topics[name] = Topic(name, uuid.uuid4().hex, logs)
             return self.topics[name]
 
+    def grow(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        with self.changed:
+            logs = self.topics[name].partitions
+            logs += [PartitionLog() for _ in range(len(logs), partitions)]
+            self.changed.notify_all()
+
     def delete(self, name: str) -> None:
         """Delete a topic; one of the same name made later is another one."""
         with self.changed:

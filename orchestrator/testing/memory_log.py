@@ -168,6 +168,13 @@ class MemoryGroup:
         self.owners: dict[int, MemoryMembership | None] = dict.fromkeys(range(partitions))
         self.offsets: dict[int, tuple[int, str]] = {}
 
+    def grow(self, partitions: int) -> None:
+        """The members learn of new partitions."""
+        with self.changed:
+            for number in range(len(self.owners), partitions):
+                self.owners[number] = None
+            self.changed.notify_all()
+
     def wanted(self, member: MemoryMembership) -> set[int]:
         """What `member` should own."""
         if member not in self.members:
@@ -262,7 +269,7 @@ class MemoryLog:
 
     def topic_ids(self) -> TopicIds:
         commands, events = self._cluster.topics[f"{self.app}.commands"], self._cluster.topics[f"{self.app}.events"]
-        return TopicIds(self._cluster.id, commands.id, events.id, len(events.partitions))
+        return TopicIds(self._cluster.id, commands.id, events.id, len(commands.partitions))
 
     def lanes(self, partition: int) -> MemoryLanes:
         return MemoryLanes(self._cluster, self.app, partition, self._lanes)
@@ -281,6 +288,13 @@ class MemoryLog:
 
     def noted(self, partition: int) -> str:
         return self._group.offsets.get(partition, (0, ""))[1]
+
+    def first_event(self) -> Wire | None:
+        with self._cluster.changed:
+            for log in self._cluster.topics[f"{self.app}.events"].partitions:
+                if found := log.read(log.start, 1)[0]:
+                    return found[0]
+        return None
 
     def close(self) -> None:
         self._tail.close()

@@ -12,6 +12,7 @@ from ..events import (
     CommandAccepted,
     CommandForwarded,
     CommandRejected,
+    CommandReturned,
     DeadLettered,
     InputLost,
     LevelChanged,
@@ -30,14 +31,20 @@ from ..rows import (
     META,
     OUTBOX,
     POSITION_KEY,
+    ROUTING_KEY,
     RUNS,
+    AskedRow,
     ClaimRow,
     CurrentRow,
+    ExpiryRow,
     Key,
     PositionRow,
+    RoutingRow,
     RunRow,
+    asked_key,
     current_key,
     dedup_key,
+    expiry_key,
     index_key,
     outbox_key,
     run_key,
@@ -64,6 +71,8 @@ def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
         partitions=body.partitions,
     )
     fold.state.put(META, CLAIM_KEY, row)
+    if fold.state.get(META, ROUTING_KEY) is None:
+        fold.state.put(META, ROUTING_KEY, RoutingRow((body.partitions,)))
 
 
 def partition_released(fold: Fold, body: PartitionReleased) -> None:
@@ -96,12 +105,30 @@ def dead_lettered(fold: Fold, body: DeadLettered) -> None:
 
 
 def command_forwarded(fold: Fold, body: CommandForwarded) -> None:
-    fold.send("commands", body.key.decode(errors="replace"), Forward(body.value), partition=body.to_partition)
+    forward = Forward(body.value, body.hop)
+    fold.send("commands", body.key.decode(errors="replace"), forward, partition=body.to_partition)
+    if body.asked < 0:
+        return
+    event = fold.event
+    key = asked_key(event.workflow_id)
+    before: AskedRow | None = fold.state.get(DEDUP, key)
+    expires = before.expires_at_ms if before else event.recorded_at_ms + fold.settings.dedup_horizon_ms
+    fold.state.put(DEDUP, key, AskedRow(body.asked, expires))
+    fold.state.put(DEDUP, expiry_key(expires, event.workflow_id, ""), ExpiryRow(""))
+
+
+def command_returned(fold: Fold, body: CommandReturned) -> None:
+    event = fold.event
+    row: AskedRow | None = fold.state.get(DEDUP, asked_key(event.workflow_id))
+    if row is not None:
+        fold.state.put(DEDUP, asked_key(event.workflow_id), None)
+        fold.state.put(DEDUP, expiry_key(row.expires_at_ms, event.workflow_id, ""), None)
 
 
 def routing_changed(fold: Fold, body: RoutingChanged) -> None:
     claim = fold.state.get(META, CLAIM_KEY)
     fold.state.put(META, CLAIM_KEY, claim._replace(partitions=body.partitions))
+    fold.state.put(META, ROUTING_KEY, RoutingRow(body.epochs))
 
 
 def run_purged(fold: Fold, body: RunPurged) -> None:
@@ -152,7 +179,9 @@ def _forget_expired(fold: Fold, now_ms: int) -> None:
     due = _while(fold, DEDUP, (1,), lambda key: int(key[1]) <= now_ms)
     for key, row in list(itertools.islice(due, EXPIRED_PER_FOOTER)):
         fold.state.put(DEDUP, key, None)
-        fold.state.put(DEDUP, dedup_key(str(key[2]), row.command_id), None)
+        workflow_id = str(key[2])
+        gone = dedup_key(workflow_id, row.command_id) if row.command_id else asked_key(workflow_id)
+        fold.state.put(DEDUP, gone, None)
 
 
 def _while(

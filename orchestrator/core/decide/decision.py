@@ -34,7 +34,8 @@ class Context(NamedTuple):
 
     `code_of(type, version)` is None when the owner lacks it; version 0 asks for the newest.
     `input` is where the command was read: (topic, partition, offset). `is_local`: an outcome of a step of this process.
-    `any_attempt` is a sabotage switch of the tests: stale results are taken.
+    `any_attempt` is a sabotage switch of the tests: stale results are taken. `partitions`: how many the topics have
+    now, known only to a change of routing.
     """
 
     app: str
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     input: tuple[str, int, int] = ("", -1, -1)
     is_local: bool = False
     any_attempt: bool = False
+    partitions: int = 0
 
 
 class Draft(NamedTuple):
