@@ -15,7 +15,7 @@ from orchestrator.config import Settings
 from orchestrator.core import commands as c
 from orchestrator.core.events import Event
 from orchestrator.core.replay import Batch, BatchAssembler
-from orchestrator.core.tasks import Reply
+from orchestrator.core.tasks import Reply, StopStep
 from orchestrator.core.values import Payload, ReplyTo
 from orchestrator.engine.clock import Clock
 from orchestrator.engine.options import EngineOptions
@@ -138,6 +138,7 @@ class Rig:
         self.stores: dict[int, MemoryStore] = {}
         self.acked: set[str] = set()
         self.engines: list[Engine] = []
+        self.stops: list[StopStep] = []
         self._replies: dict[str, list[Reply]] = {}
 
     @property
@@ -197,14 +198,29 @@ class Rig:
         """Wait for so many answers to a command; what came."""
         deadline = time.monotonic() + wait_s
         while True:
-            for value in self.site.replies():
-                reply = self.codec.decode(value)
-                self._replies.setdefault(reply.command_id, []).append(reply)
+            self._listen()
             found = self._replies.get(command_id, [])
             left = deadline - time.monotonic()
             if len(found) >= count or left <= 0:
                 return found
             self.site.wait(min(left, 0.05))
+
+    def _listen(self) -> None:
+        for value in self.site.replies():
+            said = self.codec.decode(value)
+            if isinstance(said, StopStep):
+                self.stops.append(said)
+            else:
+                self._replies.setdefault(said.command_id, []).append(said)
+
+    def wait_stops(self, count: int = 1) -> list[StopStep]:
+        """Wait until callers here were told of so many attempts that they are to end."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.stops) < count:
+            assert time.monotonic() < deadline, f"no {count} attempts were told to end: {self.stops}"
+            self.site.wait(0.02)
+            self._listen()
+        return self.stops
 
     def ask(self, workflow: str, body: c.TopicCommand, command_id: str = "") -> Reply:
         """Send a command and wait for its answer."""
