@@ -317,3 +317,24 @@ class Rig:
                 return found
             self.site.wait(0.02)
         raise AssertionError(f"no {count} {kind.__name__} of {workflow}: {self.bodies(kind, workflow)}")
+
+
+def kill(engine: Engine) -> None:
+    """End an engine as SIGKILL would, as far as one process can: no release, no report, its lanes never used again."""
+    membership = engine.log.membership()
+    membership.stop()
+    for partition in list(engine.partitions.values()):
+        loop = partition._loop
+        assert loop is not None
+
+        def dead(*_: object) -> None:
+            raise SystemExit
+
+        loop.cycle = loop.hand_over = dead  # type: ignore[method-assign, assignment]
+        partition.inbox.slot_is_free()
+        assert partition.join(5.0)
+    engine._shared.executor.stop(0.0)
+    engine._stopping.set()
+    engine._supervisor.stop()
+    engine._guard.stop()
+    engine.log.close()

@@ -17,7 +17,7 @@ from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
-from tests.engine.rig import Rig
+from tests.engine.rig import Rig, kill
 
 Make = Callable[[Orchestrator], Rig]
 
@@ -75,27 +75,6 @@ def gate() -> Iterator[Gate]:
 def no_failpoints() -> Iterator[None]:
     yield
     failpoints.install("")
-
-
-def kill(engine: Engine) -> None:
-    """End an engine as SIGKILL would, as far as one process can: no release, no report, its lanes never used again."""
-    membership = engine.log.membership()
-    membership.stop()
-    for partition in list(engine.partitions.values()):
-        loop = partition._loop
-        assert loop is not None
-
-        def dead(*_: object) -> None:
-            raise SystemExit
-
-        loop.cycle = loop.hand_over = dead  # type: ignore[method-assign, assignment]
-        partition.inbox.slot_is_free()
-        assert partition.join(5.0)
-    engine._shared.executor.stop(0.0)
-    engine._stopping.set()
-    engine._supervisor.stop()
-    engine._guard.stop()
-    engine.log.close()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

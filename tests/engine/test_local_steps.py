@@ -1,0 +1,272 @@
+"""Time-outs of steps that the engine's own executor runs, over crashes, back-offs and down-times."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator import Orchestrator, RetryPolicy, StepFailed, step_info
+from orchestrator.core import commands as c, events as e
+from orchestrator.core.values import Payload
+from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.testing.clock import SkippingClock
+from orchestrator.worker import heartbeat
+from orchestrator.worker.threads import ThreadExecutor
+from tests.engine.rig import PATIENCE_S, Rig
+
+Make = Callable[[Orchestrator], Rig]
+
+app = Orchestrator("local-steps")
+S = timedelta(seconds=1)
+HOUR = RetryPolicy(initial_interval_ms=3_600_000)
+TEN = RetryPolicy(initial_interval_ms=10_000)
+
+
+class Script:
+    """What the steps do: each attempt waits for its own event, and tells what it found."""
+
+    def __init__(self) -> None:
+        self.began: list[Any] = []
+        self.changed = threading.Condition()
+        self.gates: dict[int, threading.Event] = {}
+        self.say: list[Any] = []
+        self.raises = False
+
+    def gate(self, attempt: int) -> threading.Event:
+        """What an attempt waits for."""
+        return self.gates.setdefault(attempt, threading.Event())
+
+    def begin(self, what: Any) -> None:
+        """An attempt begins."""
+        with self.changed:
+            self.began.append(what)
+            self.changed.notify_all()
+
+    def wait(self, count: int) -> None:
+        """Wait until so many began."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.began) >= count, PATIENCE_S), self.began
+
+
+script = Script()
+
+
+@app.step
+def works(name: str) -> str:
+    """Says what it is to say, then waits for its gate."""
+    info = step_info()
+    for details in script.say:
+        info.heartbeat(details)
+    script.begin((name, info.attempt, info.details))
+    if script.raises:
+        raise ConnectionError("no")
+    assert script.gate(info.attempt).wait(PATIENCE_S)
+    return f"{name} {info.attempt}"
+
+
+@app.step
+def beats(name: str) -> str:
+    """Says that it is alive whenever its gate opens, and ends with the third time."""
+    for _ in range(3):
+        script.begin(name)
+        assert script.gate(len(script.began)).wait(PATIENCE_S)
+        step_info().heartbeat()
+    return name
+
+
+async def _try(options: dict[str, Any], name: str = "a", step: Any = works) -> str:
+    try:
+        return str(await step.options(**options)(name))
+    except StepFailed as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@app.workflow
+async def slow() -> str:
+    return await _try({"start_to_close": 30 * S, "retry": TEN})
+
+
+@app.workflow
+async def rests_an_hour() -> str:
+    return await _try({"start_to_close": 30 * S, "heartbeat": 20 * S, "retry": HOUR})
+
+
+@app.workflow
+async def silent() -> str:
+    return await _try({"heartbeat": 30 * S, "retry": TEN})
+
+
+@app.workflow
+async def guarded() -> str:
+    return await _try({"heartbeat": 30 * S, "on_crash": "park"}, step=beats)
+
+
+@app.workflow
+async def in_time() -> str:
+    return await _try({"schedule_to_close": 15 * S, "retry": TEN})
+
+
+@app.workflow
+async def too_long() -> str:
+    return await _try({"schedule_to_close": 1800 * S, "retry": HOUR})
+
+
+@app.workflow
+async def queued(name: str) -> str:
+    return await _try({"schedule_to_start": 30 * S}, name)
+
+
+class Bench:
+    """A rig and its clock."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.clock = SkippingClock()
+        self.engine = self.start()
+
+    def start(self, slots: int = 8) -> Any:
+        """Start an engine whose executor has so many slots."""
+
+        def executor(code: Orchestrator, options: ExecutorOptions, report: Any) -> ThreadExecutor:
+            return ThreadExecutor(code, replace(options, slots=slots), report)
+
+        self.engine = self.rig.engine(clock=self.clock, executor=executor)
+        return self.engine
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass, and have the engine look at it."""
+        self.clock.skip(seconds)
+        for _ in range(2):
+            self.rig.ask("w", c.SignalWorkflow("tick", run_id="nowhere"))
+
+    def failures(self) -> list[str]:
+        """What made attempts fail."""
+        return [body.failure.message for body in self.rig.bodies(e.StepAttemptFailed, "w")]
+
+
+@pytest.fixture
+def bench(rig: Make, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    global script
+    script = Script()
+    monkeypatch.setattr(heartbeat, "_SHARE", 0.0)
+    return Bench(rig(app))
+
+
+def test_a_late_result_after_the_retry_changes_nothing(bench: Bench) -> None:
+    one = bench.rig
+    one.start("w", slow)
+    script.wait(1)
+    bench.skip(31)
+    assert bench.failures() == ["start_to_close of step works is over"]
+    bench.skip(11)
+    script.wait(2)
+    script.gate(1).set()
+    one.until("w", lambda reply: len(bench.engine.executor.running()) == 1)
+    script.gate(2).set()
+    assert one.result("w") == b'"a 2"'
+    assert [body.attempt for body in one.bodies(e.StepCompleted, "w")] == [2]
+
+
+def test_no_time_out_of_an_attempt_reaches_into_its_back_off(bench: Bench) -> None:
+    script.raises, script.say = True, ["far"]
+    bench.rig.start("w", rests_an_hour)
+    bench.rig.wait_for(e.StepAttemptFailed, "w")
+    for _ in range(4):
+        bench.skip(60)
+    assert bench.failures() == ["no"]
+    script.raises = False
+    script.gate(2).set()
+    bench.skip(3_600)
+    assert bench.rig.result("w") == b'"a 2"'
+    assert script.began == [("a", 1, None), ("a", 2, "far")]
+
+
+def test_silence_ends_an_attempt_and_its_details_reach_the_next(bench: Bench) -> None:
+    script.say = [1, {"page": 2}]
+    bench.rig.start("w", silent)
+    script.wait(1)
+    bench.rig.wait_for(e.StepHeartbeat, "w", 2)
+    bench.skip(31)
+    assert bench.failures() == ["heartbeat of step works is over"]
+    script.gate(1).set()
+    script.gate(2).set()
+    bench.skip(11)
+    assert bench.rig.result("w") == b'"a 2"'
+    assert script.began == [("a", 1, None), ("a", 2, {"page": 2})]
+
+
+def test_a_guarded_step_that_beats_without_details_is_alive(bench: Bench) -> None:
+    one = bench.rig
+    one.start("w", guarded)
+    for count in (1, 2, 3):
+        script.wait(count)
+        bench.skip(20)
+        script.gate(count).set()
+        one.wait_for(e.StepHeartbeat, "w", count)
+    assert one.result("w") == b'"a"'
+    assert bench.failures() == []
+
+
+def test_a_failure_with_no_time_for_another_attempt_is_the_last(bench: Bench) -> None:
+    script.raises = True
+    bench.rig.start("w", too_long)
+    failure = bench.rig.outcome("w").failure
+    assert failure is not None
+    assert failure.type == "ConnectionError"
+    assert script.began == [("a", 1, None)]
+
+
+def test_a_back_off_that_outlives_the_time_begins_nothing_after_a_down_time(bench: Bench) -> None:
+    one = bench.rig
+    script.raises = True
+    one.start("w", in_time)
+    one.wait_for(e.StepAttemptFailed, "w")
+    bench.engine.stop(1.0)
+    bench.clock.skip(60)
+    bench.start()
+    assert b"StepTimeout: schedule_to_close" in one.result("w")
+    assert [body.timeout for body in one.bodies(e.StepFailed, "w")] == ["schedule_to_close"]
+    assert one.bodies(e.StepRetried) == []
+    assert script.began == [("a", 1, None)]
+
+
+def test_the_whole_time_ends_a_running_attempt(bench: Bench) -> None:
+    bench.rig.start("w", in_time)
+    script.wait(1)
+    bench.skip(16)
+    assert b"StepTimeout: schedule_to_close" in bench.rig.result("w")
+    script.gate(1).set()
+
+
+def test_a_step_that_waits_too_long_for_a_slot(bench: Bench) -> None:
+    one = bench.rig
+    bench.engine.stop(1.0)
+    bench.start(slots=1)
+    one.start("first", queued, "first")
+    script.wait(1)
+    one.start("w", queued, "w")
+    one.wait_for(e.StepScheduled, "w")
+    bench.skip(31)
+    one.ask("first", c.SignalWorkflow("tick", run_id="nowhere"))
+    assert b"StepTimeout: schedule_to_start" in one.result("w")
+    script.gate(1).set()
+    assert one.result("first") == b'"first 1"'
+    assert script.began == [("first", 1, None)]
+
+
+def test_a_step_completed_by_hand_is_told_to_end(bench: Bench) -> None:
+    one = bench.rig
+    one.start("w", slow)
+    script.wait(1)
+    step = one.bodies(e.StepScheduled, "w")[0]
+    one.accepted("w", c.ResolveStep("", f"{step.path}:{step.n}", "complete", Payload(data=b'"mine"')))
+    assert one.result("w") == b'"mine"'
+    token = next(iter(bench.engine.executor.running()))
+    executor: Any = bench.engine.executor
+    one.until("w", lambda reply: executor._running[token]._cancelled)
+    script.gate(1).set()
