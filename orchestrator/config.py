@@ -60,7 +60,8 @@ class Settings:
     partitions: int = 16
     replication_factor: int = 0
     wire: str = "single_object"
-    registry_url: str = ""
+    registry_url: str = field(default="", repr=False)
+    registry_auth: str = field(default="", repr=False)
     anchor_key: Path | None = None
     anchor_dir: Path | None = None
     anchor_public: Path | None = None
@@ -231,6 +232,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_REPLICATION_FACTOR": ("replication_factor", _whole(0, 32)),
         "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),
         "ORCHESTRATOR_REGISTRY_URL": ("registry_url", _text),
+        "ORCHESTRATOR_REGISTRY_AUTH": ("registry_auth", _text),
         "ORCHESTRATOR_ANCHOR_KEY": ("anchor_key", _path),
         "ORCHESTRATOR_ANCHOR_DIR": ("anchor_dir", _path),
         "ORCHESTRATOR_ANCHOR_PUBLIC": ("anchor_public", _path),

@@ -66,6 +66,10 @@ class KafkaUnavailable(OrchestratorError):
     """The cluster cannot be reached, or refused a record; the message says which and what to check."""
 
 
+class RegistryUnavailable(OrchestratorError):
+    """The schema registry cannot be reached or answers nonsense; the message says which and what to check."""
+
+
 class RunEnded(OrchestratorError):
     """A run ended without a result, or stands still; subclasses say how."""
 

@@ -30,6 +30,7 @@ VALUES = {
     "ORCHESTRATOR_REPLICATION_FACTOR": ("3", 3),
     "ORCHESTRATOR_WIRE": ("confluent", "confluent"),
     "ORCHESTRATOR_REGISTRY_URL": ("http://127.0.0.1:8081", "http://127.0.0.1:8081"),
+    "ORCHESTRATOR_REGISTRY_AUTH": ("me:secret", "me:secret"),
     "ORCHESTRATOR_ANCHOR_KEY": ("/keys/anchor.pem", Path("/keys/anchor.pem")),
     "ORCHESTRATOR_ANCHOR_DIR": ("/worm", Path("/worm")),
     "ORCHESTRATOR_ANCHOR_PUBLIC": ("/keys", Path("/keys")),

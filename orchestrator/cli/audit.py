@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import click
 
 from orchestrator.codec.records import Codec
+from orchestrator.codec.registry import codec_of
 from orchestrator.codec.signing import PublicKeys, generate, public_path
 from orchestrator.config import Settings as ProcessSettings
 from orchestrator.core.apply.fold import Settings
@@ -26,7 +27,7 @@ from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import state_hash
 
 from . import exits
-from .output import Progress as Line, dumps, output_option
+from .output import Progress as Line, dumps, output_option, print_one
 from .session import settings_of
 from .topics import log_config
 
@@ -38,10 +39,11 @@ def audit() -> None:
 
 @audit.command("keygen")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-def keygen_command(path: Path) -> None:
+@output_option
+def keygen_command(path: Path, output: str) -> None:
     """Make an Ed25519 key that engines sign heads with: PATH for them alone, PATH.pub for auditors."""
     key_id = generate(path)
-    click.echo(f"key {key_id}: {path} is the engines' (ORCHESTRATOR_ANCHOR_KEY), {public_path(path)} the auditors'")
+    print_one({"key_id": key_id, "for_engines": str(path), "for_auditors": str(public_path(path))}, output)
 
 
 @audit.command("verify")
@@ -72,13 +74,13 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
     topic, first = config.topic("events"), int(options["from_offset"])
     ids = topic_ids(config)
     chosen = numbers or tuple(range(ids.partitions))
-    codec = Codec()
+    codec = codec_of(settings)
     anchors = _anchors(settings, config, options["keys"], codec, ids)
     checks = AuditOptions(
         level=level,
         starts=dict.fromkeys(chosen, first) if first else {},
         witnesses=_witnesses(config, ids.partitions, anchors),
-        state_hash=partial(_state_hash, settings.state_dir / config.app) if options["state"] else None,
+        state_hash=partial(_state_hash, settings.state_dir / config.app, codec) if options["state"] else None,
         settings=Settings(config.app),
         progress=progress,
     )
@@ -122,12 +124,12 @@ def _anchors(
     return read_anchors(chain.from_iterable(found), keys, codec, ids)
 
 
-def _state_hash(directory: Path, partition: int) -> bytes | None:
+def _state_hash(directory: Path, codec: Codec, partition: int) -> bytes | None:
     """Hash of a partition's state directory, None when there is none. Raises StoreError while an engine has it open."""
     place = directory / str(partition)
     if not place.is_dir():
         return None
-    store = PartitionStore(place, Codec())
+    store = PartitionStore(place, codec)
     try:
         return state_hash(store)
     finally:

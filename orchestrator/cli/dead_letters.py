@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from orchestrator.client.transport import Transport
-from orchestrator.codec.records import Codec
+from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.tasks import DeadLetter
 from orchestrator.errors import ConfigurationError, KafkaUnavailable, UndecodableRecord, WorkflowNotFound
@@ -37,7 +37,7 @@ def dead_letters() -> None:
 
 
 def _letters(settings: Settings) -> Iterator[Letter]:
-    config, codec = log_config(settings), Codec()
+    config, codec = log_config(settings), codec_of(settings)
     for wires in read_partition(config, config.topic("dead-letters"), 0):
         for wire in wires:
             decoded = codec.decode(wire.value)

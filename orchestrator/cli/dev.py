@@ -132,6 +132,7 @@ def _stop_kafka(stop: Callable[[], object]) -> None:
 
 def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
     """Load the application once to check it, create its topics, and say what to run."""
+    from orchestrator.codec.registry import register_schemas
     from orchestrator.log.topics import init_topics
     from orchestrator.worker.loading import load_app
 
@@ -142,6 +143,7 @@ def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
     partitions = DEV_PARTITIONS if own_kafka else settings.partitions
     queues = queues_of(settings)
     init_topics(log_config(settings, name), partitions, queues, settings.replication_factor)
+    register_schemas(settings)
     say(f"  topics of {name} ready")
     environment = {
         **os.environ,

@@ -85,9 +85,10 @@ def _application(settings: Settings) -> list[Finding]:
 def _topics(settings: Settings, name: str) -> list[Finding]:
     from orchestrator.log.topics import check_topics
 
-    from .topics import log_config, queues_of
+    from .topics import log_config, queues_of, registered
 
-    wrong = [found for found in check_topics(log_config(settings, name), queues_of(settings)) if not found.ok]
+    looked_at = check_topics(log_config(settings, name), queues_of(settings)) + registered(settings)
+    wrong = [found for found in looked_at if not found.ok]
     if not wrong:
         return [Finding("topics", "ok", f"the topics of {name} and the brokers are as they must be")]
     return [Finding("topics", "bad", f"{found.what}: {found.remedy}") for found in wrong]

@@ -19,6 +19,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CommandRejected, REJECTED),
     (errors.ReplyTimeout, TIMEOUT),
     (errors.KafkaUnavailable, NO_KAFKA),
+    (errors.RegistryUnavailable, NO_KAFKA),
     (errors.ConfigurationError, USAGE),
 )
 """The first that fits gives the code; any other error is FAILED."""

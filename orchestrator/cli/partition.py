@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from orchestrator.codec.records import Codec
+from orchestrator.codec.registry import codec_of
 from orchestrator.engine.repair import Lost, accept_lost_input, lost_input
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.store.partition_store import PartitionStore
@@ -34,7 +34,7 @@ def repair_command(context: click.Context, /, number: int, accept: bool, output:
     """
     settings = settings_of(context)
     config = log_config(settings)
-    codec = Codec()
+    codec = codec_of(settings)
     log = KafkaLog(config)
     store = PartitionStore(settings.state_dir / config.app / str(number), codec)
     try:

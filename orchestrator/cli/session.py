@@ -15,6 +15,7 @@ from orchestrator.client.caller import Caller
 from orchestrator.client.calls import Calls
 from orchestrator.client.requests import ClientOptions, Request
 from orchestrator.client.transport import Transport
+from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 
@@ -52,7 +53,8 @@ async def connected(settings: Settings, timeout_s: float | None = None) -> Async
     name = app_name(settings)
     actor = Actor(kind="person", id=_person(), via="cli")
     options = ClientOptions(actor=actor, timeout_s=timeout_s or settings.reply_timeout_s)
-    caller = Caller(name, open_transport(name, settings), options)
+    codec = await asyncio.to_thread(codec_of, settings)
+    caller = Caller(name, open_transport(name, settings), options, codec)
     await caller.open()
     try:
         yield Calls(caller)

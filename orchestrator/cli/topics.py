@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from orchestrator.codec.registry import missing_schemas, register_schemas
 from orchestrator.config import Settings
 from orchestrator.log.config import LogConfig
-from orchestrator.log.topics import check_topics, init_topics
+from orchestrator.log.topics import Finding, check_topics, init_topics
 
 from . import exits
 from .output import output_option, print_rows, say
@@ -38,6 +39,15 @@ def queues_of(settings: Settings, named: tuple[str, ...] = ()) -> list[str]:
 _queue_option = click.option("--queue", "queues", multiple=True, help="A task queue; repeat for more.")
 
 
+def registered(settings: Settings) -> list[Finding]:
+    """Whether the schemas are registered; nothing without a registry."""
+    if not settings.registry_url:
+        return []
+    missing = missing_schemas(settings)
+    what = f"{len(missing)} schemas are not registered" if missing else "every schema is registered"
+    return [Finding(not missing, what, "orchestrator topics init" if missing else "")]
+
+
 @topics.command("init")
 @_queue_option
 @click.option("--partitions", type=click.IntRange(1, 4096), help="Of commands and events  [ORCHESTRATOR_PARTITIONS].")
@@ -45,13 +55,15 @@ _queue_option = click.option("--queue", "queues", multiple=True, help="A task qu
 @output_option
 @click.pass_context
 def init(context: click.Context, /, queues: tuple[str, ...], output: str, **options: Any) -> None:
-    """Create what is missing; harmless to run again."""
+    """Create what is missing, and register the schemas if a registry is named; harmless to run again."""
     settings = settings_of(context).with_changes(**options)
     config = log_config(settings)
     created = init_topics(config, settings.partitions, queues_of(settings, queues), settings.replication_factor)
     print_rows([{"topic": name, "did": "created"} for name in created], ["topic", "did"], output)
     if not created:
         say(f"every topic of {config.app} was there")
+    if settings.registry_url:
+        say(f"{register_schemas(settings)} schemas are registered")
 
 
 @topics.command("check")
@@ -61,7 +73,7 @@ def init(context: click.Context, /, queues: tuple[str, ...], output: str, **opti
 def check(context: click.Context, /, queues: tuple[str, ...], output: str) -> None:
     """Compare the topics and the brokers with what the engine relies on; exit code 1 if something differs."""
     settings = settings_of(context)
-    findings = check_topics(log_config(settings), queues_of(settings, queues))
+    findings = check_topics(log_config(settings), queues_of(settings, queues)) + registered(settings)
     rows = [{"verdict": "ok" if found.ok else "bad", "what": found.what, "remedy": found.remedy} for found in findings]
     print_rows(rows, ["verdict", "what", "remedy"], output)
     if not all(found.ok for found in findings):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
+from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.workflow import Workflow
@@ -44,13 +46,17 @@ class Client:
     ) -> AsyncIterator[Client]:
         """Connect for the time of an `async with` block; settings come from the environment unless given.
 
-        Raises KafkaUnavailable when no broker answers, ConfigurationError when the application's topics are missing.
+        Raises KafkaUnavailable when no broker answers, ConfigurationError when the application's topics are missing,
+        RegistryUnavailable when records are framed for a schema registry that does not answer.
         """
+        codec = None
         if transport is None:
             from .kafka import KafkaTransport
 
-            transport = KafkaTransport(app.name, settings or Settings.from_env())
-        caller = Caller(app.name, transport, options)
+            settings = settings or Settings.from_env()
+            transport = KafkaTransport(app.name, settings)
+            codec = await asyncio.to_thread(codec_of, settings)
+        caller = Caller(app.name, transport, options, codec)
         await caller.open()
         try:
             yield cls(app, Calls(caller))

@@ -80,7 +80,7 @@ class Codec:
         self._by_fingerprint: dict[bytes, _Shape] = {}
         self._internal = SingleObject()
         classes = _classes()
-        embedded = Embedded(rows.Message, self.encode, self.decode)
+        embedded = Embedded(rows.Message, self._encode_inside, self.decode)
         for schema in schemas.all_schemas():
             cls = classes[schema.kind, schema.name]
             header = (self._internal if schema.kind == "rows" else self.framing).header(schema.fingerprint)
@@ -121,6 +121,11 @@ class Codec:
     def decode(self, value: bytes) -> Any:
         """The inverse of `encode`. Raises UndecodableRecord."""
         return self._read(value)
+
+    def _encode_inside(self, value: Any) -> bytes:
+        """A record inside a row: state does not depend on how the topics are framed."""
+        shape = self._by_class[type(value.body) if type(value) is commands.Command else type(value)]
+        return self._internal.header(shape.schema.fingerprint) + shape.write(value)
 
     # -- Avro --------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 from ..codec.records import Codec
+from ..codec.registry import codec_of
 from ..codec.signing import Signer
 from ..config import Settings
 from ..log.config import LogConfig
@@ -33,7 +34,7 @@ def run_engine(
     """Own partitions of `app`'s log until SIGTERM, SIGINT or `stop`; drain, and return the exit code.
 
     Parked partitions do not end it: probes and `doctor` tell of them.
-    Raises ConfigurationError, KafkaUnavailable, MissingHint.
+    Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable, MissingHint.
     """
     app.registry.check()
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
@@ -55,7 +56,9 @@ def run_engine(
     def open_store(number: int, codec: Codec) -> PartitionStore:
         return PartitionStore(directory / str(number), codec)
 
-    engine = Engine(KafkaLog(LogConfig.of(settings, app.name)), app.registry, make_executor, open_store, options)
+    codec = codec_of(settings)
+    log_ = KafkaLog(LogConfig.of(settings, app.name))
+    engine = Engine(log_, app.registry, make_executor, open_store, options, codec=codec)
     health = HealthServer(settings.health_host, settings.health_port, engine.health) if settings.health_port else None
     restore = _on_signals(ending.set)
     engine.start()

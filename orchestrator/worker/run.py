@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.client.caller import Caller
 from orchestrator.client.requests import ClientOptions
 from orchestrator.client.transport import Transport
+from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.errors import ConfigurationError
@@ -36,7 +37,7 @@ def worker_name() -> str:
 def run_worker(settings: Settings) -> int:
     """Run steps of `settings.queues` until SIGTERM or SIGINT, which drain first; the exit code.
 
-    Raises ConfigurationError, KafkaUnavailable.
+    Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable.
     """
     app_ref = settings.required_app()
     if not settings.queues:
@@ -44,6 +45,8 @@ def run_worker(settings: Settings) -> int:
             "no task queue named: give --queue NAME, or set ORCHESTRATOR_QUEUES, to the queue of @app.step(queue=NAME)"
         )
     app = load_app(app_ref)
+    # A registry that does not answer ends the process before anything is opened.
+    codec_of(settings)
     from orchestrator.client.kafka import KafkaTransport
     from orchestrator.log.client_io import TaskConsumer
 
@@ -55,10 +58,12 @@ def run_worker(settings: Settings) -> int:
 async def serve(settings: Settings, app: Any, transport: Transport, source: TaskSource) -> None:
     """Work over the given transport and source until a signal; both are closed in the end."""
     name = worker_name()
+    codec = await asyncio.to_thread(codec_of, settings)
     caller = Caller(
         app.name,
         transport,
         ClientOptions(actor=Actor(kind="worker", id=name, via="worker"), timeout_s=settings.reply_timeout_s),
+        codec,
     )
     slots = settings.step_slots or _SLOTS
     executor_options = ExecutorOptions(slots=slots, guarded_slots=slots)
@@ -67,6 +72,7 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
         caller,
         source,
         executor_of(settings.required_app(), app, settings.isolation, executor_options),
+        codec,
     )
     caller.on_stop = worker.stop
     drain = asyncio.Event()

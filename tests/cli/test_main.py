@@ -45,6 +45,7 @@ def test_help_imports_no_noun() -> None:
         (errors.CommandRejected("x"), 5),
         (errors.ReplyTimeout("x"), 4),
         (errors.KafkaUnavailable("x"), 6),
+        (errors.RegistryUnavailable("x"), 6),
         (errors.ConfigurationError("x"), 2),
         (errors.RunParked("x"), 1),
         (errors.LogGap("x"), 1),
