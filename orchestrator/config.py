@@ -57,6 +57,7 @@ class Settings:
     step_slots: int = 0
     queues: tuple[str, ...] = ()
     grace_s: float = 30.0
+    lease_s: float = 60.0
     partitions: int = 16
     replication_factor: int = 0
     wire: str = "single_object"
@@ -228,6 +229,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_STEP_SLOTS": ("step_slots", _whole(0, 4096)),
         "ORCHESTRATOR_QUEUES": ("queues", _words),
         "ORCHESTRATOR_GRACE_S": ("grace_s", _seconds(0, 86_400)),
+        "ORCHESTRATOR_LEASE_S": ("lease_s", _seconds(1, 86_400)),
         "ORCHESTRATOR_PARTITIONS": ("partitions", _whole(1, 4096)),
         "ORCHESTRATOR_REPLICATION_FACTOR": ("replication_factor", _whole(0, 32)),
         "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),

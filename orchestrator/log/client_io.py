@@ -97,6 +97,8 @@ class TaskConsumer:
             config.client(
                 group_id=f"{app}.worker.{'+'.join(sorted(settings.queues))}",
                 isolation_level="read_committed",
+                session_timeout_ms=int(config.session_timeout_s * 1000),
+                heartbeat_interval_ms=int(config.session_timeout_s * 1000 / 3),
                 enable_auto_commit=True,
                 auto_commit_interval_ms=500,
                 auto_offset_reset="earliest",

@@ -68,7 +68,9 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     slots = settings.step_slots or _SLOTS
     executor_options = ExecutorOptions(slots=slots, guarded_slots=slots)
     worker = RemoteWorker(
-        WorkerOptions(name, slots=slots, grace_s=settings.grace_s),
+        WorkerOptions(
+            name, slots=slots, lease_s=settings.lease_s, renew_s=settings.lease_s / 3, grace_s=settings.grace_s
+        ),
         caller,
         source,
         executor_of(settings.required_app(), app, settings.isolation, executor_options),
