@@ -26,6 +26,7 @@ VALUES = {
     "ORCHESTRATOR_STEP_SLOTS": ("64", 64),
     "ORCHESTRATOR_QUEUES": ("gpu, mail", ("gpu", "mail")),
     "ORCHESTRATOR_GRACE_S": ("2.5", 2.5),
+    "ORCHESTRATOR_LEASE_S": ("15", 15.0),
     "ORCHESTRATOR_PARTITIONS": ("4", 4),
     "ORCHESTRATOR_REPLICATION_FACTOR": ("3", 3),
     "ORCHESTRATOR_WIRE": ("confluent", "confluent"),
