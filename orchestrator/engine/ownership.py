@@ -75,6 +75,9 @@ class Ground:
         """`topics grow` only: the partition count to claim a new partition with."""
         self.where = f"{log_.app}.events/{number}"
         self._witness: Note | None = None
+        self.accepts_cut = False
+        """A person said that the log counts as it is: claims go on above those that were cut off."""
+        self._above = 0
         self._assembler = BatchAssembler(self.where)
 
     # -- what the log says so far ------------------------------------------------------------------------------------
@@ -114,6 +117,9 @@ class Ground:
         if not self.claim_no:
             # Before anything is read: what was noted by now must be on the log that is read from here on.
             self._witness = read_note(self.log.noted(self.number))
+            if self.accepts_cut and self._witness is not None:
+                # Numbers are never reused: what was cut off may be witnessed elsewhere too.
+                self._above, self._witness = self._witness.batch.claim_no, None
         self._follow()
         _, end = self.log.tail().bounds(self.number)
         self._restore_near(end)
@@ -166,7 +172,7 @@ class Ground:
         if noted is not None and (position is None or position.batch < noted.batch):
             raise LogReplaced(
                 f"{self.where}: the log was cut: footer {noted.batch.claim_no}/{noted.batch.batch_no} was proven, as"
-                " the group offset notes, and the log ends before it. See docs/runbook.md, a parked partition."
+                " the group offset notes, and the log ends before it. See `orchestrator partition repair`."
             )
 
     def _rewritten(self, batch: Batch) -> bool:
@@ -262,7 +268,8 @@ class Ground:
             machine.apply(self.overlay, event, self.settings)
         if self._rewritten(batch):
             raise LogReplaced(
-                f"{self.where} offset {wire.offset}: not the footer that a group offset noted: the log was rewritten"
+                f"{self.where} offset {wire.offset}: not the footer that a group offset noted: the log was rewritten."
+                " See `orchestrator partition repair`."
             )
         machine.apply_footer(self.overlay, batch.footer, wire.offset + 1, self.settings)
         self.restored_events += len(batch.records)
@@ -282,7 +289,7 @@ class Ground:
         return self.inbox.tail.popleft()
 
     def _claim(self, ids: TopicIds, before: ClaimRow | None, partitions: int) -> PartitionClaimed:
-        self.claim_no = max(self._assembler.claim_no, before.claim_no if before else 0) + 1
+        self.claim_no = max(self._assembler.claim_no, before.claim_no if before else 0, self._above) + 1
         claim = PartitionClaimed(
             nonce=secrets.token_hex(16),
             instance=self.options.instance,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..codec.records import Codec
 from ..core.decide.decision import Draft
 from ..core.events import InputLost
+from ..errors import LogReplaced
 from ..log.ports import Log
 from ..store.rows import Store
 from .visiting import ground_of, visit
@@ -43,3 +44,21 @@ def accept_lost_input(log: Log, store: Store, codec: Codec, partition: int) -> L
         else:
             loop.hand_over([Draft("", "", InputLost(lost.start, lost.end))], lost.end)
     return lost
+
+
+def accept_cut_log(log: Log, store: Store, codec: Codec, partition: int) -> str:
+    """Claim a partition whose log ends before, or differs from, what the group's offset noted, and release it.
+
+    What the log has counts from here on. Returns what was wrong; "" when nothing was, or nothing was noted. Raises what
+    a take-over raises: LogReplaced when the state directory itself is ahead of the log.
+    """
+    try:
+        with visit(ground_of(log, store, codec, partition)) as loop:
+            loop.hand_over()
+        return ""
+    except LogReplaced as error:
+        ground = ground_of(log, store, codec, partition)
+        ground.accepts_cut = True
+        with visit(ground) as loop:
+            loop.hand_over()
+        return str(error)

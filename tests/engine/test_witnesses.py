@@ -12,10 +12,13 @@ import pytest
 from orchestrator import Orchestrator
 from orchestrator.codec.signing import PublicKeys, Signer, generate, public_path
 from orchestrator.core.tasks import Anchor
+from orchestrator.core.witness import read_note
 from orchestrator.engine.options import AnchorOptions, EngineOptions
 from orchestrator.engine.partition import State
+from orchestrator.engine.repair import accept_cut_log
 from orchestrator.engine.run import Engine
 from orchestrator.log.partitioner import partition_of
+from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_cluster import PartitionLog
 from tests.engine.rig import MemorySite, Rig
 
@@ -107,6 +110,29 @@ class TestAStartBehindAWitness:
         entry = log.entries[last]
         entry.wire = entry.wire._replace(value=log.entries[other].wire.value)
         assert "not the footer that the state was folded from" in parked(one.engine())
+
+    @pytest.mark.parametrize("cut_claims", [False, True])
+    def test_a_person_may_accept_the_log_as_it_is(self, rig: Make, cut_claims: bool) -> None:
+        one = worked(rig)
+        assert isinstance(one.site, MemorySite)
+        if cut_claims:
+            one.engine().stop(1.0)
+        log = events_of(one)
+        del log.entries[footers(log)[1] + 2 :]
+        engine = one.engine(stores={})
+        parked(engine)
+        engine.stop(1.0)
+        noted = read_note(one.site.group.offsets[NUMBER][1])
+        assert noted is not None
+        port = one.site.log(app.name)
+        stores = {NUMBER: MemoryStore(one.codec)}
+        assert "the log was cut" in accept_cut_log(port, stores[NUMBER], one.codec, NUMBER)
+        assert accept_cut_log(port, stores[NUMBER], one.codec, NUMBER) == ""
+        port.close()
+        one.engine(stores=stores)
+        assert one.result(WORKFLOW) == b"4"
+        claims = {event.claim_no for event in one.events(WORKFLOW)}
+        assert max(claims) > noted.batch.claim_no, "no batch number is used twice"
 
     def test_without_a_witness_it_is_a_valid_prefix(self, rig: Make) -> None:
         one = worked(rig)
