@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import shutil
@@ -13,7 +14,6 @@ import click
 
 from orchestrator import errors
 from orchestrator.client.calls import Calls
-from orchestrator.client.views import json_payload
 from orchestrator.config import Settings
 from orchestrator.core.commands import QueryWorkflow
 
@@ -107,12 +107,16 @@ def _transactions(settings: Settings, name: str) -> list[Finding]:
 
 
 def _engines(settings: Settings) -> list[Finding]:
-    async def work(calls: Calls) -> list[int]:
-        partitions = range(calls.caller.partitions)
-        answers = await asyncio.gather(*(_answers(calls, partition) for partition in partitions))
-        return [partition for partition, answered in zip(partitions, answers, strict=True) if not answered]
+    async def work(calls: Calls) -> list[tuple[int, ...]]:
+        return list(await asyncio.gather(*(_routing(calls, number) for number in range(calls.caller.partitions))))
 
-    silent = call(settings, work, ANSWER_S)
+    found = call(settings, work, ANSWER_S)
+    silent = [number for number, epochs in enumerate(found) if not epochs]
+    behind = [number for number, epochs in enumerate(found) if epochs and epochs[-1] != len(found)]
+    if behind:
+        which = ", ".join(map(str, behind))
+        says = f"partition {which} does not route by {len(found)} partitions: orchestrator topics grow {len(found)}"
+        return [Finding("engines", "bad", says)]
     if not silent:
         return [Finding("engines", "ok", "every partition is answered for")]
     which = ", ".join(map(str, silent))
@@ -120,10 +124,10 @@ def _engines(settings: Settings) -> list[Finding]:
     return [Finding("engines", "bad", says)]
 
 
-async def _answers(calls: Calls, partition: int) -> bool:
-    body = QueryWorkflow("list", arguments=json_payload({"limit": 1, "after": None}))
+async def _routing(calls: Calls, partition: int) -> tuple[int, ...]:
+    """The counts that a partition routes by; none when nobody answers for it."""
     try:
-        await calls.caller.query("", body, partition=partition)
+        reply = await calls.caller.query("", QueryWorkflow("routing"), partition=partition)
     except errors.ReplyTimeout:
-        return False
-    return True
+        return ()
+    return tuple(json.loads(reply.result.data)["epochs"])

@@ -51,7 +51,7 @@ def open_transport(app: str, settings: Settings) -> Transport:
 async def connected(settings: Settings, timeout_s: float | None = None) -> AsyncIterator[Calls]:
     """Calls of the application, as the person at this terminal."""
     name = app_name(settings)
-    actor = Actor(kind="person", id=_person(), via="cli")
+    actor = Actor(kind="person", id=person(), via="cli")
     options = ClientOptions(actor=actor, timeout_s=timeout_s or settings.reply_timeout_s)
     codec = await asyncio.to_thread(codec_of, settings)
     caller = Caller(name, open_transport(name, settings), options, codec)
@@ -100,7 +100,8 @@ def request_of(options: dict[str, Any]) -> Request:
     )
 
 
-def _person() -> str:
+def person() -> str:
+    """Who sits at this terminal, as far as the machine knows."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

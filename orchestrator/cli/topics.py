@@ -1,4 +1,4 @@
-"""`orchestrator topics`: create the application's topics, and compare them with what they must be."""
+"""`orchestrator topics`: create the application's topics, compare them with what they must be, grow them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .session import app_name, settings_of
 
 @click.group()
 def topics() -> None:
-    """Create and check the application's topics."""
+    """Create, check and grow the application's topics."""
 
 
 def log_config(settings: Settings, name: str | None = None) -> LogConfig:
@@ -77,4 +77,34 @@ def check(context: click.Context, /, queues: tuple[str, ...], output: str) -> No
     rows = [{"verdict": "ok" if found.ok else "bad", "what": found.what, "remedy": found.remedy} for found in findings]
     print_rows(rows, ["verdict", "what", "remedy"], output)
     if not all(found.ok for found in findings):
+        raise exits.Exit(exits.FAILED)
+
+
+@topics.command("grow")
+@click.argument("partitions", type=click.IntRange(2, 4096))
+@click.option("--yes", is_flag=True, help="Do it; without it, it is only said what would be done.")
+@click.option("--reason", default="", help="Why; recorded in every partition's log.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, metavar="SECONDS",
+              help="How long a partition's owner may take to record it.")  # fmt: skip
+@output_option
+@click.pass_context
+def grow_command(context: click.Context, /, yes: bool, output: str, **options: Any) -> None:
+    """Give commands, events, replies and task queues PARTITIONS partitions. Engines must be running, and go on.
+
+    Runs that exist stay on their partitions; new workflow ids spread over all of them. It cannot be taken back. Killed
+    half way, or after somebody changed the topics behind our back: run it again. Exit code 1 if a partition has not
+    recorded it.
+    """
+    from . import grow as growing
+
+    settings = settings_of(context)
+    config = log_config(settings)
+    wanted = growing.Growth(**options)
+    if not yes:
+        print_rows(growing.plan(settings, config, wanted), ["what", "from", "to"], output)
+        say(f"nothing was changed: orchestrator topics grow {wanted.partitions} --yes")
+        return
+    rows = growing.grow(settings, config, wanted)
+    print_rows(rows, ["partition", "ok", "says"], output)
+    if not all(row["ok"] for row in rows):
         raise exits.Exit(exits.FAILED)

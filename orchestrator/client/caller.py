@@ -74,12 +74,14 @@ class Caller:
                 )
         await asyncio.to_thread(self._transport.close)
 
-    async def command(self, workflow_id: str, body: TopicCommand, request: Request = NO_REQUEST) -> Reply:
-        """Send a command; return the reply that accepts it.
+    async def command(
+        self, workflow_id: str, body: TopicCommand, request: Request = NO_REQUEST, partition: int = -1
+    ) -> Reply:
+        """Send a command; return the reply that accepts it. `partition` is given where no workflow id says it.
 
         Raises CommandRejected or a subclass, ReplyTimeout, KafkaUnavailable, LimitExceeded.
         """
-        call = self._call(workflow_id, body, request)
+        call = self._call(workflow_id, body, request, partition)
         reply = await self._ask(call, request.timeout_s or self.options.timeout_s, self.options.resend_s)
         if reply.outcome == "rejected":
             raise rejection(reply)

@@ -123,6 +123,9 @@ class Ground:
         self._follow()
         _, end = self.log.tail().bounds(self.number)
         self._restore_near(end)
+        # A partition whose count is not known yet: its first claim says it, if there is one.
+        while end and self.claim_row() is None and self.inbox.wait_tail(NEAR_WAIT_S):
+            self._fold_slice()
         claimed_for = self.found_with or count_to_claim(self.overlay, self.log, self.codec, ids)
         unclean = False
         while True:

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
 from .outbox import KafkaOutgoing
 from .ports import Out
-from .topics import admin
+from .topics import admin, unequal
 
 ASK_S = 15.0
 
@@ -36,6 +36,10 @@ class ClientIo:
         if commands is None or replies is None:
             raise ConfigurationError(f"the topics of {config.app} do not exist: orchestrator topics init")
         self.partitions = len(commands.partitions)
+        events = topics.get(config.topic("events"))
+        # Whoever may not see the events topic cannot compare.
+        if events is not None and events.error is None and len(events.partitions) < self.partitions:
+            raise ConfigurationError(unequal(config, self.partitions, len(events.partitions)))
         self.reply_topic = config.topic("replies")
         self.reply_partition = random.randrange(len(replies.partitions))
         self._config = config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ class FollowingReader:
         self._followed: dict[int, _Followed] = {}
         """What the consumer is assigned; the reader thread's own."""
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._known: dict[Consumer | AdminClient, int] = {}
+        """How many partitions each client has heard of."""
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -81,9 +84,17 @@ class FollowingReader:
         self._unfollow(partition)
         if self._wanted.get(partition) is followed:
             self._followed[partition] = followed
+            self._introduce(self._consumer, partition)
             self._consumer.incremental_assign([TopicPartition(self._topic, partition, followed.offset)])
             # A pause outlives its assignment.
             self._consumer.resume([TopicPartition(self._topic, partition)])
+
+    def _introduce(self, client: Consumer | AdminClient, partition: int) -> None:
+        """A client learns of new partitions only every few minutes, unless it asks."""
+        if partition >= self._known.get(client, 0):
+            with contextlib.suppress(KafkaException):
+                topics = client.list_topics(self._topic, timeout=ASK_S).topics
+                self._known[client] = len(topics[self._topic].partitions)
 
     def _unfollow(self, partition: int) -> None:
         if self._followed.pop(partition, None) is not None:
@@ -100,6 +111,7 @@ class FollowingReader:
         """
         # Not by the consumer's own query: two threads in it at once were seen to wait for its whole time-out.
         place = TopicPartition(self._topic, partition)
+        self._introduce(self._admin, partition)
         asked = {"isolation_level": IsolationLevel.READ_COMMITTED, "request_timeout": ASK_S}
         try:
             start, end = (self._admin.list_offsets({place: spec}, **asked)[place].result().offset for spec in _ENDS)

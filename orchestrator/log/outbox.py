@@ -28,6 +28,7 @@ NEVER = {
 POLL_S = 0.2
 FULL_S = 0.01
 PURGE_S = 5.0
+ASK_S = 5.0
 
 Done = Callable[[str], None]
 
@@ -71,8 +72,8 @@ class KafkaOutgoing:
                 del self._waiting[number]
             self._stopped.wait(FULL_S)
 
-    def _produce(self, number: int) -> bool:
-        """Hand one of the waiting to the producer. False: it has no room."""
+    def _produce(self, number: int, met: bool = False) -> bool:
+        """Hand one of the waiting to the producer. False: it has no room. `met`: its partition was just asked for."""
         record, _ = self._waiting[number]
         try:
             self._producer.produce(
@@ -88,9 +89,19 @@ class KafkaOutgoing:
         except KafkaException as error:
             if error.args[0].code() == KafkaError._FATAL:
                 self._broken = True
+            elif not met and error.args[0].code() == KafkaError._UNKNOWN_PARTITION and self._grew(record):
+                return self._produce(number, met=True)
             else:
                 self._finish(number, error.args[0].str())
         return True
+
+    def _grew(self, record: Out) -> bool:
+        """Whether the partition is there after all: the producer learns of new ones only every few minutes."""
+        try:
+            topics = self._producer.list_topics(record.topic, timeout=ASK_S).topics
+        except KafkaException:
+            return False
+        return record.partition in topics[record.topic].partitions
 
     def _finish(self, number: int, reason: str) -> None:
         waiting = self._waiting.pop(number, None)

@@ -156,6 +156,10 @@ def test_dead_letters_then_a_partition_that_is_looked_at(
     run("dead-letters", "resubmit", number, "--yes")
     until(lambda: len(run("dead-letters", "list", "-o", "json")) == before + 2)
 
+    assert "commands are routed by" in run("topics", "grow", "5")
+    assert "routes by" in run("topics", "grow", "5", "--yes", "--reason", "more load")
+    assert "bad" not in run("doctor")
+
     engine.send_signal(signal.SIGTERM)
     assert engine.wait(WAIT_S) == 0
     run("audit", "verify", "--partition", "3")
