@@ -163,8 +163,8 @@ def batch_footer(fold: Fold, body: BatchFooter, footer_hash: bytes, next_offset:
     fold.state.put(META, POSITION_KEY, row)
     if before is None or body.outbox_upto > before.outbox_upto:
         _forget_sent(fold, before.outbox_upto if before else BatchId(0, 0), body.outbox_upto)
-    # Once a minute of the log's clock: both scans would otherwise cost every batch.
-    if before is None or body.now_ms // 60_000 > before.now_ms // 60_000:
+    # Once a second of the log's clock: the scan would otherwise cost every batch.
+    if before is None or body.now_ms // 1_000 > before.now_ms // 1_000:
         _forget_expired(fold, body.now_ms)
 
 
