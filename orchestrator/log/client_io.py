@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
+from .connecting import connected
 from .outbox import KafkaOutgoing
 from .ports import Out
 from .topics import admin, unequal
@@ -46,7 +47,8 @@ class ClientIo:
         self._on_reply = on_reply
         self._stopped = False
         self._outgoing = KafkaOutgoing(config)
-        self._consumer = Consumer(config.consumer(group_id=f"{config.app}.client", fetch_wait_max_ms=200))
+        consumer = Consumer(config.consumer(group_id=f"{config.app}.client", fetch_wait_max_ms=200))
+        self._consumer = connected(consumer, self.reply_topic)
         self._thread = threading.Thread(target=self._serve, name="replies", daemon=True)
         self._seek_to_end()
         self._thread.start()

@@ -86,6 +86,8 @@ class LogConfig:
                 "auto_offset_reset": "error",
                 "fetch_queue_backoff_ms": 10,
                 "fetch_error_backoff_ms": 50,
+                # A partition that is followed anew waits for the fetch that is under way: half a second by default.
+                "fetch_wait_max_ms": 100,
                 "queued_max_messages_kbytes": 16_384,
                 **special,
             }

@@ -16,6 +16,7 @@ from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
 
 from ..errors import ConfigurationError
 from .config import LogConfig
+from .connecting import connected
 from .ports import Wire
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ class FollowingReader:
 
     def __init__(self, config: LogConfig, topic: str, name: str) -> None:
         self._topic = topic
-        self._consumer = Consumer(config.consumer())
-        self._admin = AdminClient(config.client())
+        self._consumer = connected(Consumer(config.consumer()), topic)
+        self._admin = connected(AdminClient(config.client()), topic)
         self._delivering = threading.RLock()
         self._wanted: dict[int, _Followed] = {}
         self._followed: dict[int, _Followed] = {}

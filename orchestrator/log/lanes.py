@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from .config import LogConfig
+from .connecting import connected
 from .ports import Fenced
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class KafkaLanes:
 
     def _initialised(self, name: str) -> Producer:
         deadline = time.monotonic() + INIT_S
-        producer = Producer(self._options(name))
+        producer = self._new(name)
         while True:
             try:
                 producer.init_transactions(TRANSACTION_S)
@@ -68,7 +69,10 @@ class KafkaLanes:
                 time.sleep(0.05)
                 if error.args[0].fatal():
                     # It would say the same for ever: another `init_transactions` of this id came in between.
-                    producer = Producer(self._options(name))
+                    producer = self._new(name)
+
+    def _new(self, name: str) -> Producer:
+        return connected(Producer(self._options(name)), self._topic)
 
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         producer = self._producer()

@@ -11,6 +11,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from .config import MAX_MESSAGE_BYTES, LogConfig
+from .connecting import connected
 from .ports import Out
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class KafkaOutgoing:
         self._again: list[int] = []
         self._broken = False
         self._stopped = threading.Event()
-        self._producer = self._new()
+        self._producer = connected(self._new(), config.topic("commands"))
         self._thread = threading.Thread(target=self._serve, name="outgoing", daemon=True)
         self._thread.start()
 

@@ -62,6 +62,9 @@ class ScriptedProducer:
         self._dead = False
         self.made.append(self)
 
+    def list_topics(self, topic: str, timeout: float) -> None:
+        """A broker answers."""
+
     def produce(self, topic: str, value: bytes, key: bytes, partition: int, **options: Any) -> None:
         """The first producer dies at the third record."""
         if self._dead:
