@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import heapq
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
 
 from orchestrator.client.transport import Transport
+from orchestrator.codec.records import Codec
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.tasks import DeadLetter
 from orchestrator.errors import ConfigurationError, KafkaUnavailable, UndecodableRecord, WorkflowNotFound
+from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.reader import read_partition
+from orchestrator.log.topics import partition_count
 
 from . import exits, session
 from .output import output_option, print_one, print_rows
@@ -24,9 +28,9 @@ from .topics import log_config
 
 
 class Letter(NamedTuple):
-    """A dead letter with its number: its offset in the topic."""
+    """A dead letter with its number: its offset in the topic, behind its partition (`2/17`) unless that is 0."""
 
-    number: int
+    number: str
     at_ms: int
     letter: DeadLetter
 
@@ -37,16 +41,23 @@ def dead_letters() -> None:
 
 
 def _letters(settings: Settings) -> Iterator[Letter]:
+    """Those of every partition, oldest first: `topics init` makes one, who made the topic otherwise may have more."""
     config, codec = log_config(settings), codec_of(settings)
-    for wires in read_partition(config, config.topic("dead-letters"), 0):
+    partitions = range(partition_count(config, "dead-letters"))
+    yield from heapq.merge(*(_of(config, codec, number) for number in partitions), key=lambda found: found.at_ms)
+
+
+def _of(config: LogConfig, codec: Codec, partition: int) -> Iterator[Letter]:
+    for wires in read_partition(config, config.topic("dead-letters"), partition):
         for wire in wires:
             decoded = codec.decode(wire.value)
             if not isinstance(decoded, DeadLetter):
-                raise UndecodableRecord(f"{wire.topic}/0 offset {wire.offset} is no dead letter")
-            yield Letter(wire.offset, wire.timestamp_ms, decoded)
+                raise UndecodableRecord(f"{wire.topic}/{partition} offset {wire.offset} is no dead letter")
+            number = f"{partition}/{wire.offset}" if partition else str(wire.offset)
+            yield Letter(number, wire.timestamp_ms, decoded)
 
 
-def _one(settings: Settings, number: int) -> DeadLetter:
+def _one(settings: Settings, number: str) -> DeadLetter:
     for found in _letters(settings):
         if found.number == number:
             return found.letter
@@ -75,10 +86,10 @@ def list_command(context: click.Context, /, output: str) -> None:
 
 
 @dead_letters.command("show")
-@click.argument("number", type=click.IntRange(min=0))
+@click.argument("number")
 @output_option
 @click.pass_context
-def show(context: click.Context, /, number: int, output: str) -> None:
+def show(context: click.Context, /, number: str, output: str) -> None:
     """Show dead letter NUMBER with its original bytes."""
     letter = _one(settings_of(context), number)
     value = letter.value
@@ -95,11 +106,11 @@ def _base64(data: bytes) -> str:
 
 
 @dead_letters.command("resubmit")
-@click.argument("number", type=click.IntRange(min=0))
+@click.argument("number")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output_option
 @click.pass_context
-def resubmit(context: click.Context, /, number: int, yes: bool, output: str) -> None:
+def resubmit(context: click.Context, /, number: str, yes: bool, output: str) -> None:
     """Send the original bytes of dead letter NUMBER to the commands topic again, after a fix.
 
     Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing.

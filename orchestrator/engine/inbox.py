@@ -35,6 +35,7 @@ class Inbox:
         self.acks: deque[tuple[int, str]] = deque()
         self.slot_freed = False
         self.lost_from = -1
+        self.down = ""
         self.request = Requests()
         self._pause, self._resume, self._high, self._low = pause, resume, high, low
         self._paused = False
@@ -83,6 +84,17 @@ class Inbox:
             self.lost_from = start
             self.changed.notify()
 
+    def take_down(self, problem: str) -> None:
+        """What the partition stands on is gone: it ends, parked, with this problem."""
+        with self.changed:
+            self.down = problem
+            self.changed.notify()
+
+    @property
+    def trouble(self) -> bool:
+        """Whether its log or its input is not what it was."""
+        return self.lost_from >= 0 or bool(self.down)
+
     def ask(self, request: Requests) -> None:
         """From the process: release the partition."""
         with self.changed:
@@ -120,7 +132,7 @@ class Inbox:
             or self.acks
             or self.slot_freed
             or self.request.release
-            or self.lost_from >= 0
+            or self.trouble
         )
 
     def took_command(self) -> None:

@@ -22,7 +22,7 @@ from ..core.events import (
 )
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
 from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, Payload
-from ..errors import LimitExceeded, UndecodableRecord
+from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .batch import Batch
@@ -58,12 +58,25 @@ class Intake:
 
     def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
+        self._routing.note()
         self.next_offset = next_offset
         self.queries.clear()
         self._barriers.clear()
         self._spent.clear()
         self._next_timer_ms = 0
         self._ground.overlay.earliest_timer_ms = 0
+
+    def check(self) -> None:
+        """The log and the input are what they were. Raises LogReplaced, LogGap."""
+        inbox, number = self._ground.inbox, self._ground.number
+        if inbox.down:
+            raise LogReplaced(inbox.down)
+        if inbox.lost_from >= 0:
+            raise LogGap(
+                f"{self._ground.log.app}.commands/{number}: the log begins at offset {inbox.lost_from}, the next"
+                f" command was {self.next_offset}: commands were deleted before they were read."
+                f" See `orchestrator partition repair {number}`."
+            )
 
     # -- outcomes of steps -------------------------------------------------------------------------------------------
 
@@ -249,6 +262,8 @@ class Intake:
             self._builder.take(batch, machine.decide(self._builder.overlay, command, context))
         except LimitExceeded as error:
             self._builder.take(batch, rejected(command, context, "limit", str(error)))
+        if context.partitions:
+            self._routing.note()
 
     def _dead_letter(self, batch: Batch, wire: Wire, reason: str) -> None:
         """Input that no run can take: its bytes and the reason are an event before the position moves on."""

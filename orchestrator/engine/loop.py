@@ -173,7 +173,7 @@ class PartitionLoop:
             or inbox.acks
             or inbox.request.release
             or inbox.slot_freed
-            or inbox.lost_from >= 0
+            or inbox.trouble
             or self.intake.queries
             or self.builder.later
             or self.builder.careful.waiting
@@ -201,13 +201,7 @@ class PartitionLoop:
 
     def _decode_decide_apply(self, batch: Batch) -> None:
         """Fill the batch, bounded in time and bytes: under load batches grow by themselves."""
-        if self.inbox.lost_from >= 0:
-            raise LogGap(
-                f"{self._shared.log.app}.commands/{self.ground.number}: the log begins at offset"
-                f" {self.inbox.lost_from}, the"
-                f" next command was {self.intake.next_offset}: commands were deleted before they were read."
-                " See `orchestrator partition repair`."
-            )
+        self.intake.check()
         self._settle(batch)
         if self._careful_turn(batch):
             return

@@ -53,6 +53,8 @@ class EngineOptions:
     careful_attempts: int = 2
     dedup_horizon_ms: int = 14 * 86_400_000
     retention_ms: int = 30 * 86_400_000
+    topics_every_s: float = 60.0
+    """How often the topics' identities are looked at while partitions are owned."""
     evict_after_turn: bool = False
     claims_back: bool = False
     """Whether a partition that another owner claimed is claimed again.

@@ -71,6 +71,10 @@ class Ground:
         """Seconds spent folding and writing, without waiting for the broker."""
         self.skip_below = 0
         """Sabotage only (`input_ignored`): commands below this offset are not read again after a failure."""
+        self.ids: TopicIds | None = None
+        """The topics that the last take-over began with."""
+        self.recorded = 0
+        """The partition count that commands are routed by, as this log has it; 0 before the first claim."""
         self.found_with = 0
         """`topics grow` only: the partition count to claim a new partition with."""
         self.where = f"{log_.app}.events/{number}"
@@ -112,7 +116,7 @@ class Ground:
 
         Raises LogReplaced, LogGap, HangingTransaction, Fenced, ClaimLost.
         """
-        ids = self.log.topic_ids()
+        ids = self.ids = self.log.topic_ids()
         self._check_directory(ids)
         if not self.claim_no:
             # Before anything is read: what was noted by now must be on the log that is read from here on.

@@ -8,7 +8,7 @@ import random
 import threading
 
 from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreError
-from ..log.ports import Fenced
+from ..log.ports import Fenced, TopicIds
 from ..sdk.turn import Overlong
 from ..store.rows import Store
 from .inbox import Inbox
@@ -62,6 +62,25 @@ class Partition:
     def awaited(self) -> bool:
         """Whether someone waits for the result of one of its runs."""
         return self._loop is not None and self._loop.queries.awaited
+
+    def compare(self, ids: TopicIds) -> int:
+        """From another thread: are the topics still those of the last claim? If not, the partition goes down.
+
+        Returns the partition count that its log records, 0 if it owns nothing now.
+        """
+        loop = self._loop
+        before = loop.ground.ids if loop is not None else None
+        if loop is None or before is None or self.state is not State.OWNED:
+            return 0
+        for name, was, found in (("events", before.events, ids.events), ("commands", before.commands, ids.commands)):
+            if was != found or before.cluster_id != ids.cluster_id:
+                self.inbox.take_down(
+                    f"{self._shared.log.app}.{name}: it was topic {was} of cluster {before.cluster_id} when this engine"
+                    f" claimed partition {self.number}, now it is {found} of {ids.cluster_id}: it was deleted and"
+                    " created again. Stop the engines; the same log, moved or mirrored: orchestrator topics adopt;"
+                    f" another one: orchestrator partition repair {self.number}"
+                )
+        return loop.ground.recorded
 
     # -- life --------------------------------------------------------------------------------------------------------
 

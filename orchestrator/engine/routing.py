@@ -44,6 +44,10 @@ class Routing:
         row: RoutingRow | None = self._builder.overlay.get(META, ROUTING_KEY)
         return row.epochs if row is not None else ()
 
+    def note(self) -> None:
+        """The count may have changed: tell those who ask from other threads."""
+        self._ground.recorded = self.epochs[-1]
+
     def is_here(self, batch: Batch, command: Command, wire: Wire) -> bool:
         """Whether this partition decides the command; else it is on its way to another one."""
         if not command.workflow_id:
@@ -117,6 +121,7 @@ class Routing:
             return
         changed = RoutingChanged(hop.epochs[-1], hop.epochs, Actor("engine"), GOSSIP)
         self._builder.take(batch, [Draft("", "", changed, Cause("", wire.topic, wire.partition, wire.offset))])
+        self.note()
 
     def partitions_now(self, command: Command) -> int:
         """What a change of routing is decided by: how many partitions the topics have; 0 for every other command."""

@@ -24,6 +24,7 @@ from .options import EngineOptions
 from .partition import Partition, State
 from .shared import Shared
 from .supervisor import Supervisor
+from .topic_watch import TopicWatch
 from .turns import TurnGuard
 
 log = logging.getLogger(__name__)
@@ -71,12 +72,14 @@ class Engine:
             self._anchors or NoAnchors(),
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
+        self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Join the application's engines."""
         self._supervisor.start()
+        self._topics.start()
         if self._anchors is not None:
             self._anchors.start()
         self.log.membership().start(self._assigned, self._revoked)
@@ -101,6 +104,7 @@ class Engine:
         left = self.executor.stop(max(0.0, deadline - time.monotonic()))
         if left:
             log.warning("%d steps were cut off at the end of the grace time", len(left))
+        self._topics.stop()
         self._supervisor.stop()
         self._guard.stop()
         if self._anchors is not None:

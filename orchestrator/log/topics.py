@@ -175,6 +175,17 @@ def unequal(config: LogConfig, commands: int, events: int) -> str:
     )
 
 
+def partition_count(config: LogConfig, name: str) -> int:
+    """How many partitions a topic has. Raises ConfigurationError naming `topics init` when it is missing."""
+    full = config.topic(name)
+    topic = admin(config).list_topics(full, timeout=ASK_S).topics[full]
+    if topic.error is not None or not topic.partitions:
+        raise ConfigurationError(
+            f"topic {full} does not exist. Create the application's topics: orchestrator topics init"
+        )
+    return len(topic.partitions)
+
+
 def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]:
     """Everything that the engine relies on, each with a verdict and a remedy."""
     client = admin(config)
