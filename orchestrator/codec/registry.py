@@ -12,6 +12,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -86,7 +87,7 @@ class Registry:
             with error:
                 self._refused(path, error)
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise RegistryUnavailable(
                 f"the schema registry {self.where} cannot be reached ({reason}): start it, or correct"

@@ -27,21 +27,30 @@ from tests.oracle.raw import RawRecord
 Run = Callable[..., Ran]
 WAIT_S = 30
 
-app = Orchestrator(f"anchored-{uuid.uuid4().hex[:8]}")
+
+class Application:
+    """One of its own for every test: anchors of another key are findings."""
+
+    def __init__(self) -> None:
+        app = self.app = Orchestrator(f"anchored-{uuid.uuid4().hex[:8]}")
+        self.name = app.name
+
+        @app.step
+        async def add(x: int) -> int:
+            return x + 1
+
+        @app.workflow
+        async def adds(x: int) -> int:
+            for _ in range(3):
+                x = await add(x)
+            return x
+
+        self.adds = adds
 
 
-@app.step
-async def add(x: int) -> int:
-    """One step."""
-    return x + 1
-
-
-@app.workflow
-async def adds(x: int) -> int:
-    """Three steps."""
-    for _ in range(3):
-        x = await add(x)
-    return x
+@pytest.fixture
+def anchored() -> Application:
+    return Application()
 
 
 @pytest.fixture
@@ -57,12 +66,12 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def rig(kafka: DevKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Rig]:
+def rig(anchored: Application, kafka: DevKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Rig]:
     """The application on a real broker, one partition, and the command line's environment."""
-    monkeypatch.setenv("ORCHESTRATOR_APP_NAME", app.name)
+    monkeypatch.setenv("ORCHESTRATOR_APP_NAME", anchored.name)
     monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", kafka.bootstrap)
     monkeypatch.setenv("ORCHESTRATOR_STATE_DIR", str(tmp_path / "state"))
-    made = Rig(app, KafkaSite(app.name, kafka.bootstrap, 1))
+    made = Rig(anchored.app, KafkaSite(anchored.name, kafka.bootstrap, 1))
     yield made
     made.close()
 
@@ -85,17 +94,19 @@ def test_an_engine_does_not_start_with_a_key_that_cannot_be_used(run: Run, tmp_p
     from orchestrator.errors import ConfigurationError
 
     with pytest.raises(ConfigurationError, match="orchestrator audit keygen"):
-        run_engine(Settings(anchor_key=tmp_path / "none.pem"), app, lambda report, freed: pytest.fail("started"))
+        run_engine(
+            Settings(anchor_key=tmp_path / "none.pem"), Application().app, lambda report, freed: pytest.fail("started")
+        )
 
 
 @pytest.mark.broker
-def test_a_tail_that_is_really_gone(rig: Rig, run: Run, tmp_path: Path, kafka: DevKafka) -> None:
+def test_a_tail_that_is_really_gone(rig: Rig, anchored: Application, run: Run, tmp_path: Path, kafka: DevKafka) -> None:
     """The topic is deleted and made again with a prefix of its records: its chains verify, its witnesses do not."""
     key = tmp_path / "engine.pem"
     assert run("audit", "keygen", str(key)).code == 0
     verify = ("audit", "verify", "--anchor-key", str(public_path(key)))
     engine = rig.engine(EngineOptions(anchors=AnchorOptions(Signer.load(key), tmp_path / "kept", every_s=0.2)))
-    rig.start("w", adds, 0)
+    rig.start("w", anchored.adds, 0)
     assert rig.result("w") == b"3"
     engine.stop(5.0)
 
@@ -112,7 +123,7 @@ def test_a_tail_that_is_really_gone(rig: Rig, run: Run, tmp_path: Path, kafka: D
 
     records = rig.records("events")[0]
     footers = [at for at, record in enumerate(records) if record.key == b"\x00footer"]
-    replace_events(kafka.bootstrap, records[: footers[-3] + 1])
+    replace_events(anchored.name, kafka.bootstrap, records[: footers[-3] + 1])
     cut = run(*verify)
     assert cut.code == 1
     assert "it was deleted and made again" in cut.out
@@ -133,16 +144,46 @@ def test_a_tail_that_is_really_gone(rig: Rig, run: Run, tmp_path: Path, kafka: D
     assert rig.result("w") == b"3"
 
 
-def replace_events(bootstrap: str, records: list[RawRecord]) -> None:
+@pytest.mark.broker
+def test_an_anchors_topic_that_is_gone_stops_nobody(
+    rig: Rig, anchored: Application, run: Run, tmp_path: Path, kafka: DevKafka
+) -> None:
+    key, topic = tmp_path / "engine.pem", f"{anchored.name}.anchors"
+    assert run("audit", "keygen", str(key)).code == 0
+    engine = rig.engine(EngineOptions(anchors=AnchorOptions(Signer.load(key), every_s=0.2)))
+    rig.start("before", anchored.adds, 0)
+    assert rig.result("before") == b"3"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.delete_topics([topic])[topic].result(WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    number = 0
+    while topic not in engine.health().anchors:
+        assert time.monotonic() < deadline, engine.health()
+        number += 1
+        rig.start(f"w{number}", anchored.adds, number)
+        assert rig.result(f"w{number}") == str(number + 3).encode()
+    assert engine.health().ready
+    missing = run("audit", "verify", "--anchor-key", str(public_path(key)))
+    assert missing.code == 2
+    assert f"{topic} does not exist" in missing.err
+    init_topics(LogConfig(anchored.name, kafka.bootstrap), 1)
+    while engine.health().anchors != "ok":
+        assert time.monotonic() < deadline, engine.health()
+        number += 1
+        rig.start(f"w{number}", anchored.adds, number)
+        assert rig.result(f"w{number}") == str(number + 3).encode()
+
+
+def replace_events(app: str, bootstrap: str, records: list[RawRecord]) -> None:
     """Delete the events topic, make it again, and put `records` on it."""
-    topic = f"{app.name}.events"
+    topic = f"{app}.events"
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.delete_topics([topic])[topic].result(WAIT_S)
     deadline = time.monotonic() + WAIT_S
     while topic in admin.list_topics(timeout=WAIT_S).topics:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    init_topics(LogConfig(app.name, bootstrap), 1)
+    init_topics(LogConfig(app, bootstrap), 1)
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
     for record in records:
         producer.produce(topic, record.value, record.key, 0)

@@ -27,7 +27,7 @@ from tests.oracle.raw import READ_COMMITTED, RawRecord, read_raw
 
 WAIT_S = 60
 Run = Callable[..., Ran]
-TOPICS = ("commands", "events", "replies", "tasks.elsewhere")
+TOPICS = ("commands", "events", "replies", "tasks.elsewhere", "anchors")
 
 
 @pytest.fixture
@@ -47,6 +47,8 @@ def environment(kafka: DevKafka, registry: RegistryServer, tmp_path: Path, monke
         "ORCHESTRATOR_PARTITIONS": "2",
         "ORCHESTRATOR_ISOLATION": "thread",
         "ORCHESTRATOR_WIRE": "confluent",
+        "ORCHESTRATOR_ANCHOR_KEY": str(tmp_path / "anchor.pem"),
+        "ORCHESTRATOR_ANCHOR_PUBLIC": str(tmp_path / "anchor.pem.pub"),
         "ORCHESTRATOR_REGISTRY_URL": registry.url.replace("://", "://me:secret@"),
         "PYTHONPATH": str(ROOT),
     }.items():
@@ -80,6 +82,7 @@ def records(settings: Settings, topic: str) -> list[RawRecord]:
 def test_every_topic_speaks_the_registry_s_format(
     environment: Settings, registry: RegistryServer, run: Run, tmp_path: Path
 ) -> None:
+    assert run("audit", "keygen", str(tmp_path / "anchor.pem")).code == 0
     before = run("engine", "run")
     assert before.code == 2
     assert "topics init" in before.err
@@ -113,6 +116,7 @@ def test_every_topic_speaks_the_registry_s_format(
     verified = run("audit", "verify", "--state")
     assert verified.code == 0, verified.out
     assert verified.out.count("state equal") == 2
+    assert "complete up to every partition's signed head" in verified.out
     assert "secret" not in "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log"))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +163,22 @@ class TestTheRegistryItself:
         server.failing = 409
         with pytest.raises(ConfigurationError, match=r"refuses .*409"):
             register_schemas(settings(server))
+
+    def test_what_does_not_speak_http_is_no_registry(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+            def answer() -> None:
+                peer, _ = listening.accept()
+                with peer:
+                    peer.recv(10_000)
+                    peer.sendall(b"SSH-2.0-nonsense\r\n\r\n")
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            with pytest.raises(RegistryUnavailable, match=f"{url} cannot be reached"):
+                Registry(url).schema(1)
+            thread.join()
 
     def test_credentials_are_used_and_never_shown(self, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
         server = RegistryServer(auth="me:se@cret")
