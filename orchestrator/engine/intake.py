@@ -38,6 +38,8 @@ from .steps import Begin, LocalSteps, Stop, Watch
 log = logging.getLogger(__name__)
 
 TIMERS_PER_BATCH = 500
+LOOK_AGAIN_MS = 5
+"""How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
 
 
 class Intake:
@@ -55,6 +57,7 @@ class Intake:
         self._barriers: dict[str, int] = {}
         self._spent: set[tuple[int, str, str, str]] = set()
         self._next_timer_ms = 0
+        self._again_ms = 0
 
     def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
@@ -63,7 +66,7 @@ class Intake:
         self.queries.clear()
         self._barriers.clear()
         self._spent.clear()
-        self._next_timer_ms = 0
+        self._next_timer_ms = self._again_ms = 0
         self._ground.overlay.earliest_timer_ms = 0
 
     def check(self) -> None:
@@ -114,8 +117,9 @@ class Intake:
         overlay = self._builder.overlay
         now_ms = batch.now_ms + (60_000 if sabotaged("timer_early") else 0)
         start = min(self._next_timer_ms, overlay.earliest_timer_ms)
-        if start > now_ms:
+        if start > now_ms or batch.now_ms < self._again_ms:
             return
+        self._again_ms = 0
         overlay.earliest_timer_ms = 1 << 62
         due = list(itertools.islice(overlay.scan(TIMERS, (1,), after=(1, start)), TIMERS_PER_BATCH))
         held = 1 << 62
@@ -130,6 +134,7 @@ class Intake:
                 continue
             if row.kind in machine.SILENCE and self._silence_unproven("|".join(map(str, name)), batch):
                 held = min(held, due_ms)
+                self._again_ms = batch.now_ms + LOOK_AGAIN_MS
                 continue
             fire = FireTimer(row.run_id, row.kind, row.ref, due_ms)
             drafts = machine.fire(overlay, row.workflow_id, fire, self._builder.context(batch))
@@ -147,21 +152,27 @@ class Intake:
         self._next_timer_ms = held if len(due) < TIMERS_PER_BATCH else min(int(due[-1][0][1]), held)
 
     def _silence_unproven(self, name: str, batch: Batch) -> bool:
-        """Whether commands that arrived before the timer's due time may still wait: a result among them wins."""
+        """Whether commands that arrived before the timer's due time may still wait: a result among them wins.
+
+        What was read and what was decided differ by what waits in the inbox, and by offsets that hold no command.
+        """
         if sabotaged("timer_before_report"):
             return False
+        inputs, number = self._ground.log.inputs(), self._ground.number
         barrier = self._barriers.get(name)
         if barrier is None:
-            _, barrier = self._ground.log.inputs().bounds(self._ground.number)
+            _, barrier = inputs.bounds(number)
             self._barriers[name] = barrier
-        if batch.next_offset < barrier:
+        # In this order: whatever lies below what was reached is in the inbox by then.
+        read = inputs.reached(number) >= barrier and not self._ground.inbox.commands
+        if batch.next_offset < barrier and not read:
             return True
         del self._barriers[name]
         return False
 
     def next_due_ms(self) -> int:
         """When the next durable timer is due, by the log's clock."""
-        return min(self._next_timer_ms, self._builder.overlay.earliest_timer_ms)
+        return max(self._again_ms, min(self._next_timer_ms, self._builder.overlay.earliest_timer_ms))
 
     def watch(self, batch: Batch, watch: Watch) -> None:
         """A deadline of this owner's own."""

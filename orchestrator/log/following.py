@@ -45,12 +45,13 @@ class FollowingReader:
     `follow` or `unfollow` returns, no earlier sink is called any more. A sink may not wait for a caller of these two.
     """
 
-    def __init__(self, config: LogConfig, topic: str, name: str) -> None:
+    def __init__(self, config: LogConfig, topic: str, name: str, **special: Any) -> None:
         self._topic = topic
-        self._consumer = connected(Consumer(config.consumer()), topic)
+        self._consumer = connected(Consumer(config.consumer(**special)), topic)
         self._admin = connected(AdminClient(config.client()), topic)
         self._delivering = threading.RLock()
         self._wanted: dict[int, _Followed] = {}
+        self._reached: dict[int, int] = {}
         self._followed: dict[int, _Followed] = {}
         """What the consumer is assigned; the reader thread's own."""
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -65,13 +66,19 @@ class FollowingReader:
         followed = _Followed(sink, lost, offset)
         with self._delivering:
             self._wanted[partition] = followed
+            self._reached[partition] = offset
         self._requests.put(partial(self._follow, partition, followed))
 
     def unfollow(self, partition: int) -> None:
         """Deliver no more of a partition."""
         with self._delivering:
             self._wanted.pop(partition, None)
+            self._reached.pop(partition, None)
         self._requests.put(partial(self._unfollow, partition))
+
+    def reached(self, partition: int) -> int:
+        """Below this offset all was delivered; past what is never delivered only if the partition's end is told."""
+        return self._reached.get(partition, 0)
 
     def pause(self, partition: int) -> None:
         """Its sink is full."""
@@ -142,18 +149,28 @@ class FollowingReader:
 
     def _deliver(self, messages: list[Message]) -> None:
         by_partition: dict[int, list[Wire]] = {}
+        ends: list[tuple[int, int]] = []
         for message in messages:
-            error = message.error()
-            if error is not None:
+            error, partition = message.error(), message.partition()
+            if error is None:
+                assert partition is not None
+                by_partition.setdefault(partition, []).append(wire(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends.append((partition or 0, message.offset() or 0))
+            else:
                 self._problem(message, error)
-                continue
-            partition = message.partition()
-            assert partition is not None
-            by_partition.setdefault(partition, []).append(wire(message))
         for partition, wires in by_partition.items():
             followed = self._followed.get(partition)
             if followed is not None:
                 self._tell(partition, followed, partial(followed.sink, wires))
+                ends.append((partition, wires[-1].offset + 1))
+        for partition, offset in ends:
+            followed = self._followed.get(partition)
+            if followed is not None:
+                self._tell(partition, followed, partial(self._came_to, partition, offset))
+
+    def _came_to(self, partition: int, offset: int) -> None:
+        self._reached[partition] = max(self._reached[partition], offset)
 
     def _tell(self, partition: int, followed: _Followed, tell: Callable[[], None]) -> None:
         with self._delivering:

@@ -13,4 +13,5 @@ class KafkaInputs(FollowingReader):
     """Commands of owned partitions."""
 
     def __init__(self, config: LogConfig) -> None:
-        super().__init__(config, config.topic("commands"), "inputs")
+        # The end of the partition is told: an offset of a marker is never delivered, and yet it was read.
+        super().__init__(config, config.topic("commands"), "inputs", enable_partition_eof=True)

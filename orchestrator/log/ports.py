@@ -99,7 +99,13 @@ class Inputs(Protocol):
     def resume(self, partition: int) -> None: ...
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """(start, end) of commands[partition], asked from the broker now."""
+        """(start, end) of commands[partition], asked from the broker now. Behind `end` read_committed sees nothing."""
+
+    def reached(self, partition: int) -> int:
+        """Every record of the followed partition below this offset is in its sink; 0 if it is not followed.
+
+        It passes offsets that hold nothing to deliver (markers, aborted records), so that it comes to `bounds`' end.
+        """
 
 
 class Outgoing(Protocol):

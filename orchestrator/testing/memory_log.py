@@ -58,6 +58,7 @@ class Reader:
         self._cluster = cluster
         self._topic = topic
         self._followed: dict[int, tuple[int, Callable[[Sequence[Wire]], None]]] = {}
+        self._reached: dict[int, int] = {}
         self._generation: dict[int, int] = {}
         self._paused: set[int] = set()
         self._delivering = threading.RLock()
@@ -79,6 +80,7 @@ class Reader:
                 return
             self._generation[partition] = self._generation.get(partition, 0) + 1
             self._followed[partition] = (offset, sink)
+            self._reached[partition] = offset
             self._paused.discard(partition)
             self._cluster.changed.notify_all()
 
@@ -86,7 +88,11 @@ class Reader:
         with self._delivering, self._cluster.changed:
             self._generation[partition] = self._generation.get(partition, 0) + 1
             self._followed.pop(partition, None)
+            self._reached.pop(partition, None)
             self._paused.discard(partition)
+
+    def reached(self, partition: int) -> int:
+        return self._reached.get(partition, 0)
 
     def pause(self, partition: int) -> None:
         self._paused.add(partition)
@@ -117,11 +123,13 @@ class Reader:
                     offset, sink = self._followed[partition]
                     wires, after = self._cluster.partition(self._topic, partition).read(offset, SLICE)
                     self._followed[partition] = (after, sink)
-                    found.append((partition, self._generation[partition], sink, wires))
-            for partition, generation, sink, wires in found:
+                    found.append((partition, self._generation[partition], sink, wires, after))
+            for partition, generation, sink, wires, after in found:
                 with self._delivering:
-                    if wires and self._generation.get(partition) == generation:
-                        sink(wires)
+                    if self._generation.get(partition) == generation:
+                        if wires:
+                            sink(wires)
+                        self._reached[partition] = after
 
     def _ready(self) -> list[int]:
         return [
@@ -146,7 +154,7 @@ class MemoryInputs(Reader):
     def bounds(self, partition: int) -> tuple[int, int]:
         with self._cluster.changed:
             log = self._cluster.partition(self._topic, partition)
-            return log.start, log.end
+            return log.start, log.stable
 
 
 class MemoryOutgoing:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from confluent_kafka import Producer
+
 from orchestrator import Orchestrator
 from orchestrator.client.kafka import KafkaTransport
 from orchestrator.codec.records import Codec
@@ -43,6 +45,7 @@ class Site(Protocol):
 
     def log(self, app: str) -> Log: ...
     def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None: ...
+    def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None: ...
     def replies(self) -> Iterable[bytes]: ...
     def wait(self, timeout_s: float) -> None: ...
     def records(self, topic: str, committed: bool = True) -> dict[int, list[RawRecord]]: ...
@@ -66,6 +69,12 @@ class MemorySite:
 
     def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
         assert self.cluster.send(Out(topic, partition, key, value)) == ""
+
+    def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+        """What a caller's transactional producer sends: a marker follows."""
+        epoch = self.cluster.init("caller")
+        self.cluster.produce("caller", epoch, topic, partition, [(key, value)])
+        self.cluster.commit("caller", epoch)
 
     def replies(self) -> Iterable[bytes]:
         with self.cluster.changed:
@@ -110,6 +119,14 @@ class KafkaSite:
         assert topic.endswith(".commands"), topic
         number = partition if partition >= 0 else partition_of(key, self.partitions)
         self._transport.send(number, key, value, lambda problem: None)
+
+    def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+        """What a caller's transactional producer sends: a marker follows."""
+        producer = Producer({"bootstrap.servers": self._bootstrap, "transactional.id": f"{topic}.caller"})
+        producer.init_transactions(PATIENCE_S)
+        producer.begin_transaction()
+        producer.produce(topic, value, key, partition)
+        producer.commit_transaction(PATIENCE_S)
 
     def replies(self) -> Iterable[bytes]:
         heard, self._heard[:] = list(self._heard), []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from orchestrator.log.ports import Log, Out
-from tests.log.world import Sink, World, send
+from tests.log.world import WAIT_S, Sink, World, send
 
 
 def commands(log: Log, *values: bytes, partition: int = 0) -> None:
@@ -110,6 +112,46 @@ def test_bounds_of_inputs_are_asked_now(world: World) -> None:
     assert log.inputs().bounds(0) == (0, 3)
     world.cut("commands", 0, 1)
     assert log.inputs().bounds(0) == (1, 3)
+
+
+def until_reached(log: Log, offset: int) -> None:
+    """Wait until the reader of commands says that it came so far."""
+    deadline = time.monotonic() + WAIT_S
+    while log.inputs().reached(0) != offset:
+        assert time.monotonic() < deadline, log.inputs().reached(0)
+        time.sleep(0.005)
+
+
+def test_inputs_are_read_to_the_end_over_the_markers_of_transactions(world: World) -> None:
+    log = world.log()
+    world.transact("commands", 0, b"0", b"1")
+    sink = follow(log)
+    sink.wait_values(b"0", b"1")
+    # The marker has the offset 2: it is never delivered, and there is nothing more to wait for.
+    until_reached(log, 3)
+    world.transact("commands", 0, b"2")
+    sink.wait_values(b"0", b"1", b"2")
+    until_reached(log, 5)
+    assert log.inputs().bounds(0) == (0, 5)
+
+
+def test_a_pause_and_a_new_beginning_do_not_lose_the_end(world: World) -> None:
+    log = world.log()
+    world.transact("commands", 0, b"0")
+    follow(log).wait_values(b"0")
+    until_reached(log, 2)
+    log.inputs().pause(0)
+    world.transact("commands", 0, b"1")
+    log.inputs().resume(0)
+    until_reached(log, 4)
+    log.inputs().pause(0)
+    log.inputs().resume(0)
+    again = follow(log, 3)
+    assert log.inputs().reached(0) <= 4
+    until_reached(log, 4)
+    assert again.values() == []
+    log.inputs().unfollow(0)
+    assert log.inputs().reached(0) == 0
 
 
 def test_the_tail_sees_a_batch_when_it_is_committed_and_not_before(world: World) -> None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from orchestrator.log.config import LogConfig
@@ -33,6 +33,9 @@ class World(Protocol):
     def visible(self, name: str, partition: int) -> list[Wire]:
         """What a read_committed reader finds in a topic of the application."""
 
+    def transact(self, name: str, partition: int, *values: bytes) -> None:
+        """Append records in a transaction of some other producer: its marker takes an offset behind them."""
+
     def cut(self, name: str, partition: int, start: int) -> None:
         """Delete what lies before `start`."""
 
@@ -57,6 +60,11 @@ class MemoryWorld:
     def visible(self, name: str, partition: int) -> list[Wire]:
         with self._cluster.changed:
             return self._cluster.partition(f"{self.app}.{name}", partition).read(0, 10_000)[0]
+
+    def transact(self, name: str, partition: int, *values: bytes) -> None:
+        epoch = self._cluster.init("foreign")
+        self._cluster.produce("foreign", epoch, f"{self.app}.{name}", partition, [(b"k", value) for value in values])
+        self._cluster.commit("foreign", epoch)
 
     def cut(self, name: str, partition: int, start: int) -> None:
         with self._cluster.changed:
@@ -90,6 +98,14 @@ class KafkaWorld:
     def visible(self, name: str, partition: int) -> list[Wire]:
         slices = read_partition(self.config(), f"{self.app}.{name}", partition)
         return [wire for found in slices for wire in found]
+
+    def transact(self, name: str, partition: int, *values: bytes) -> None:
+        producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": f"{self.app}.foreign"})
+        producer.init_transactions(WAIT_S)
+        producer.begin_transaction()
+        for value in values:
+            producer.produce(f"{self.app}.{name}", value, b"k", partition)
+        producer.commit_transaction(WAIT_S)
 
     def cut(self, name: str, partition: int, start: int) -> None:
         place = TopicPartition(f"{self.app}.{name}", partition, start)
