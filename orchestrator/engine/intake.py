@@ -58,6 +58,7 @@ class Intake:
         self._spent: set[tuple[int, str, str, str]] = set()
         self._next_timer_ms = 0
         self._again_ms = 0
+        self._held_at = 0
 
     def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
@@ -117,7 +118,7 @@ class Intake:
         overlay = self._builder.overlay
         now_ms = batch.now_ms + (60_000 if sabotaged("timer_early") else 0)
         start = min(self._next_timer_ms, overlay.earliest_timer_ms)
-        if start > now_ms or batch.now_ms < self._again_ms:
+        if start > now_ms or (batch.now_ms < self._again_ms and batch.next_offset == self._held_at):
             return
         self._again_ms = 0
         overlay.earliest_timer_ms = 1 << 62
@@ -134,7 +135,7 @@ class Intake:
                 continue
             if row.kind in machine.SILENCE and self._silence_unproven("|".join(map(str, name)), batch):
                 held = min(held, due_ms)
-                self._again_ms = batch.now_ms + LOOK_AGAIN_MS
+                self._again_ms, self._held_at = batch.now_ms + LOOK_AGAIN_MS, batch.next_offset
                 continue
             fire = FireTimer(row.run_id, row.kind, row.ref, due_ms)
             drafts = machine.fire(overlay, row.workflow_id, fire, self._builder.context(batch))
