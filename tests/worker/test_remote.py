@@ -16,7 +16,7 @@ import pytest
 from orchestrator.client.requests import NO_REQUEST, Request
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
-from orchestrator.core.tasks import Reply, TaskOffer
+from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.errors import CommandRejected, LimitExceeded, ReplyTimeout
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.executor import Executor
@@ -58,6 +58,8 @@ class Engine:
         self.decide = decide
         self.commands: list[TopicCommand] = []
         self.ids: list[str] = []
+        self.slow: dict[type[Any], asyncio.Event] = {}
+        """Commands whose first answer waits for an event."""
         self.changed = asyncio.Condition()
 
     async def command(self, workflow_id: str, body: TopicCommand, request: Request = NO_REQUEST) -> Reply:
@@ -67,6 +69,9 @@ class Engine:
             self.ids.append(request.command_id)
             self.changed.notify_all()
         self.decide(body, request)
+        slow = self.slow.pop(type(body), None)
+        if slow is not None:
+            await slow.wait()
         return Reply("id", workflow_id, "run", "accepted")
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -274,6 +279,82 @@ def test_a_lost_lease_ends_the_step(tmp_path: Path, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         work(test, decide=refuse(HeartbeatStep), renew_s=0.1)
     assert caplog.text.count("no longer this worker's") == 1
+
+
+def stop(token: str, over: bool) -> StopStep:
+    """Word from the engine that an attempt is to end."""
+    run_id, step, attempt = token.split("/")
+    return StopStep("flow", run_id, step, int(attempt), token, over, "why not")
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_an_attempt_that_is_to_end_ends_and_is_reported_only_if_that_counts(tmp_path: Path, over: bool) -> None:
+    async def test(bench: Bench) -> None:
+        token = bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        bench.worker.stop(stop("run/0:9/1", over))
+        bench.worker.stop(stop(token, over))
+        bench.offer("echo", value="the slot is free again")
+        reports = await bench.engine.wait_for(ReportStep, 1 if over else 2)
+        assert (
+            [report.failure and report.failure.type for report in reports] == [None]
+            if over
+            else [
+                "CancelledError",
+                None,
+            ]
+        )
+
+    work(test, slots=1)
+
+
+@pytest.mark.parametrize("over", [True, False])
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_an_end_that_overtakes_its_grant(tmp_path: Path, over: bool, unsafe: bool) -> None:
+    async def test(bench: Bench) -> None:
+        granted = bench.engine.slow[StartStep] = asyncio.Event()
+        token = bench.offer("hold", file=str(tmp_path / "gate"))
+        await bench.engine.wait_for(StartStep)
+        bench.worker.stop(stop(token, over))
+        granted.set()
+        bench.offer("echo", value="the slot is free again")
+        reports = await bench.engine.wait_for(ReportStep, 1 if over else 2)
+        assert len([report for report in reports if report.failure is None]) == 1
+        assert {report.failure.type for report in reports if report.failure} == (set() if over else {"CancelledError"})
+        assert not (tmp_path / "gate").exists()
+
+    work(test, slots=1, unsafe=unsafe)
+
+
+def test_an_offer_is_asked_for_once_while_the_answer_is_awaited() -> None:
+    async def test(bench: Bench) -> None:
+        granted = bench.engine.slow[StartStep] = asyncio.Event()
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(StartStep)
+        bench._count -= 1
+        bench.offer("echo", value="x")
+        bench.source.idle.clear()
+        assert await asyncio.to_thread(bench.source.idle.wait, LONG_S)
+        granted.set()
+        await bench.engine.wait_for(ReportStep)
+        assert len(bench.engine.of(StartStep)) == 1
+
+    work(test)
+
+
+def test_the_newest_details_go_before_the_failure(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        answered = bench.engine.slow[HeartbeatStep] = asyncio.Event()
+        bench.offer("beat_hold_and_fail", file=str(tmp_path / "gate"))
+        await bench.engine.wait_for(HeartbeatStep)
+        (tmp_path / "gate.go").touch()
+        await bench.engine.wait_for(ReportStep)
+        answered.set()
+        beats, [report] = bench.engine.of(HeartbeatStep), bench.engine.of(ReportStep)
+        assert [beat.details.data for beat in beats] == [b'"first"', b'"last"']
+        assert bench.engine.commands[-1] is report
+
+    work(test)
 
 
 def test_leases_are_renewed_with_the_last_details(tmp_path: Path) -> None:

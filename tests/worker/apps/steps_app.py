@@ -159,6 +159,14 @@ async def beat_and_hold(file: str) -> None:
     await hold(file)
 
 
+@app.step
+async def beat_hold_and_fail(file: str) -> None:
+    step_info().heartbeat("first")
+    await hold(file)
+    step_info().heartbeat("last")
+    raise ValueError("after the last heartbeat")
+
+
 @app.step(on_crash="park")
 async def charge(cents: int) -> str:
     return f"paid {cents}"
