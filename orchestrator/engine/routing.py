@@ -46,8 +46,7 @@ class Routing:
 
     def note(self) -> None:
         """The count may have changed: tell those who ask from other threads."""
-        if self.epochs:  # None without a claim that was read back, which only sabotage does.
-            self._ground.recorded = self.epochs[-1]
+        self._ground.recorded = self.epochs[-1]
 
     def is_here(self, batch: Batch, command: Command, wire: Wire) -> bool:
         """Whether this partition decides the command; else it is on its way to another one."""
