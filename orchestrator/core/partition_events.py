@@ -45,10 +45,12 @@ class PartitionReleased(NamedTuple):
 class TurnAttempted(NamedTuple):
     """Careful mode: turn attempt number `attempt` of the run that its header names begins; it may kill its process.
 
-    0: the attempted turn came to its end and issued nothing.
+    0: turns came to their end and issued nothing; `seen` is the `seq` of the newest delivery among them. A run that
+    waits is known by it: its code has seen everything, and an owner need not replay it to find that out.
     """
 
     attempt: int
+    seen: int = 0
 
 
 class SendFailed(NamedTuple):

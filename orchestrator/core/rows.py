@@ -42,7 +42,8 @@ Key = tuple[Part, ...]
 class RunRow(NamedTuple):
     """The head of a run. `status`: running, parked, waiting_for_code, delayed, or a closed one.
 
-    `turn` is the `seq` of the newest delivery whose turn issued commands; `delivered` the newest deliverable event;
+    `turn` is the `seq` of the newest delivery whose turn is on the log, by the commands that it issued or by a record
+    that it issued none; `delivered` the newest deliverable event;
     `attempts` counts careful-mode turn attempts since the last committed turn.
     """
 

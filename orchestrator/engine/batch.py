@@ -28,6 +28,8 @@ class Batch:
         self.footer: Record | None = None
         self.bytes = 0
         self.woken: deque[RunKey] = deque()
+        self.silent: dict[RunKey, int] = {}
+        """Runs whose newest turn issued nothing, and the `seq` of its delivery: recorded at the batch's end."""
         self.on_commit: list[Effect] = []
         self.on_proof: list[Effect] = []
         self.answers: list[tuple[ReplyTo, Reply]] = []
@@ -43,7 +45,7 @@ class Batch:
     @property
     def empty(self) -> bool:
         """Nothing for the log."""
-        return not self.records and self.footer is None
+        return not self.records and not self.silent and self.footer is None
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """Keys and values as they are produced, footer last."""

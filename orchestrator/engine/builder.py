@@ -162,9 +162,27 @@ class Builder:
                 self._record(batch, Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site)))
                 return
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
+            self._note_silence(batch, key, taken.seq)
             if time.perf_counter() > batch.no_turn_after:
                 self.later[key] = None
                 return
+
+    def _note_silence(self, batch: Batch, key: RunKey, seq: int) -> None:
+        """Remember a turn that left nothing on the log, if its run may wait for long.
+
+        While steps are under way the next outcome wakes the run anyway: a `gather` of a thousand records nothing more.
+        """
+        run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
+        if run is not None and run.status == "running" and run.turn < seq and (run.attempts or not run.pending_steps):
+            batch.silent[key] = seq
+        else:
+            batch.silent.pop(key, None)
+
+    def _record_silence(self, batch: Batch) -> None:
+        for key, seq in batch.silent.items():
+            run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
+            if run is not None and run.status == "running" and run.turn < seq:
+                self._record(batch, Draft(*key, TurnAttempted(0, seq)))
 
     def careful_turn(self, batch: Batch) -> bool:
         """The one turn, or the record of its attempt, that careful mode lets into this batch; whether there is one."""
@@ -174,7 +192,7 @@ class Builder:
             self.wake(batch, key)
             careful.taken()
             run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
-            if run is not None and run.attempts:
+            if run is not None and run.attempts and key not in batch.silent:
                 # The turn came to its end and issued nothing: without this record it would count as one that did not.
                 self.take(batch, [Draft(*key, TurnAttempted(0))])
             return True
@@ -221,6 +239,7 @@ class Builder:
 
     def close(self, batch: Batch, prev_footer_hash: bytes, position: InputPosition, outbox_upto: BatchId) -> None:
         """Seal the footer: it covers the batch by its root and carries the input position."""
+        self._record_silence(batch)
         body = BatchFooter(
             prev_footer_hash=prev_footer_hash,
             root=root_of(record.hash for record in batch.records),

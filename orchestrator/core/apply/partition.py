@@ -96,7 +96,8 @@ def command_rejected(fold: Fold, body: CommandRejected) -> None:
 def turn_attempted(fold: Fold, body: TurnAttempted) -> None:
     event = fold.event
     key = run_key(event.workflow_id, event.run_id)
-    fold.state.put(RUNS, key, fold.state.get(RUNS, key)._replace(attempts=body.attempt))
+    run: RunRow = fold.state.get(RUNS, key)
+    fold.state.put(RUNS, key, run._replace(attempts=body.attempt, turn=max(run.turn, body.seen)))
 
 
 def dead_lettered(fold: Fold, body: DeadLettered) -> None:
