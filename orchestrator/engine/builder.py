@@ -190,6 +190,10 @@ class Builder:
         if careful.attempted is not None:
             key = careful.attempted
             self.wake(batch, key)
+            if self._turns.replaying(key):
+                # The turn in doubt is still to come: others go on until the replay is through.
+                self.later.pop(key, None)
+                return False
             careful.taken()
             run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
             if run is not None and run.attempts and key not in batch.silent:

@@ -53,6 +53,18 @@ async def harmless(x: int) -> int:
     return x
 
 
+strike = app.signal("strike", int)
+
+
+@app.workflow
+async def deadly_late() -> int:
+    """Harmless steps, then a turn that a test makes deadly."""
+    x = 0
+    for _ in range(6):
+        x = await works(x)
+    return x + await strike.wait()
+
+
 @app.workflow
 async def deadly_turn() -> int:
     os.kill(os.getpid(), signal.SIGKILL)

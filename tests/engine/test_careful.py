@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,14 @@ import pytest
 
 from orchestrator import Orchestrator
 from orchestrator.core import events as e
+from orchestrator.core.commands import SignalWorkflow, StartWorkflow
+from orchestrator.core.values import Payload
+from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.sdk.turn import LiveRun, Turn
 from orchestrator.worker.executor import Executor
-from tests.engine.deadly_app import app, deadly_once, deadly_step, deadly_turn, harmless
+from tests.engine.deadly_app import app, deadly_late, deadly_once, deadly_step, deadly_turn, harmless
 from tests.engine.rig import KafkaSite, Rig
 
 if TYPE_CHECKING:
@@ -33,13 +37,23 @@ class Died(BaseException):
     """The process is gone, as far as one thread can say so."""
 
 
-def mortal(monkeypatch: pytest.MonkeyPatch, owner: Callable[[], Engine]) -> list[str]:
-    """From now on a turn of `deadly_turn` ends its owner; the list says whose instances died."""
+def until(holds: Callable[[], bool], seen: object) -> None:
+    """Wait for something; fails, showing what is there, when it never holds."""
+    deadline = time.monotonic() + 15
+    while not holds():
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.005)
+
+
+def mortal(
+    monkeypatch: pytest.MonkeyPatch, owner: Callable[[], Engine], workflow_type: str = "deadly_turn"
+) -> list[str]:
+    """From now on a turn of that workflow ends its owner; the list says whose instances died."""
     died: list[str] = []
     deliver = LiveRun.deliver
 
     def deliver_or_die(run: LiveRun, event: e.Event) -> Turn:
-        if run.code.workflow_type != "deadly_turn":
+        if run.code.workflow_type != workflow_type:
             return deliver(run, event)
         owner().log.membership().stop()
         died.append(owner().options.instance)
@@ -60,10 +74,7 @@ def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
     sent = one.send("deadly", _start(deadly_turn))
     others = [one.send(f"w{number}", _start(harmless, number)) for number in range(4)]
     for take_over in range(1, 4):
-        deadline = time.monotonic() + 15
-        while len(died) < take_over:
-            assert time.monotonic() < deadline, died
-            time.sleep(0.005)
+        until(lambda take_over=take_over: len(died) >= take_over, died)
         partition = one.engines[-1].partitions.get(0)
         assert partition is None or partition.join(5.0)
         one.engine()
@@ -80,9 +91,26 @@ def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
     assert one.result("after") == b"13"
 
 
-def _start(code: Any, *args: Any) -> Any:
-    from orchestrator.core.commands import StartWorkflow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_turn_behind_a_long_replay_is_parked_all_the_same(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its replay takes several batches: the attempt is over when the turn is, not when the first slice is."""
+    options = EngineOptions(replay_slice=2)
+    one = rig(app, 1)
+    one.engine(options)
+    one.start("deadly", deadly_late)
+    one.wait_for(e.StepCompleted, "deadly", 6)
+    died = mortal(monkeypatch, lambda: one.engines[-1], "deadly_late")
+    one.send("deadly", SignalWorkflow("strike", Payload(data=b"1")))
+    for take_over in range(1, 4):
+        until(lambda take_over=take_over: len(died) >= take_over, died)
+        partition = one.engines[-1].partitions.get(0)
+        assert partition is None or partition.join(5.0)
+        one.engine(replace(options, instance=f"owner-{take_over}"))
+    assert "2 attempts" in one.parked("deadly")
+    assert len(died) == 3
 
+
+def _start(code: Any, *args: Any) -> Any:
     return StartWorkflow(code.code.workflow_type, code.code.signature.bind(args, {}))
 
 
