@@ -1,4 +1,4 @@
-"""`orchestrator step`: end or retry a step from outside."""
+"""`orchestrator step`: end or retry a step from outside, or say that it is alive."""
 
 from __future__ import annotations
 
@@ -77,6 +77,26 @@ def fail(context: click.Context, /, workflow_id: str, step_id: str, message: str
         options["output"],
         options,
         lambda calls, request: calls.fail_step(workflow_id, run_id, step_id, failure, request),
+    )
+
+
+@step.command()
+@click.argument("workflow_id", metavar="ID")
+@click.argument("step_id", metavar="STEP")
+@click.argument("details", default="null")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@request_options
+@output_option
+@click.pass_context
+def heartbeat(context: click.Context, /, workflow_id: str, step_id: str, details: str, **options: Any) -> None:
+    """Say that STEP is alive; its next attempt gets DETAILS (JSON, else text)."""
+    run_id, payload = str(options["run_id"]), json_payload(value_of(details))
+    _resolve(
+        context,
+        step_id,
+        options["output"],
+        options,
+        lambda calls, request: calls.beat_step(workflow_id, run_id, step_id, payload, request),
     )
 
 

@@ -19,6 +19,7 @@ from orchestrator.sdk.workflow import Workflow
 from .client import Client
 from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions
+from .steps import StepHandle
 from .transport import Transport
 from .views import HistoryEvent, RunDescription, RunSummary
 
@@ -138,6 +139,26 @@ class BlockingHandle(Generic[R_co]):
         return self._thread.run(gather())
 
 
+class BlockingStep:
+    """`StepHandle` without `await`."""
+
+    def __init__(self, thread: LoopThread, handle: StepHandle) -> None:
+        self._thread = thread
+        self._handle = handle
+
+    def complete(self, result: Any = None) -> Reply:
+        """See `StepHandle.complete`."""
+        return self._thread.run(self._handle.complete(result))
+
+    def fail(self, message: str, error_type: str = "StepFailed") -> Reply:
+        """See `StepHandle.fail`."""
+        return self._thread.run(self._handle.fail(message, error_type))
+
+    def heartbeat(self, details: Any = None) -> Reply:
+        """See `StepHandle.heartbeat`."""
+        return self._thread.run(self._handle.heartbeat(details))
+
+
 class BlockingClient:
     """`Client` without `await`. Refuses to work on a thread whose event loop runs (BlockingInLoop)."""
 
@@ -185,6 +206,10 @@ class BlockingClient:
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> BlockingHandle[R]:
         """See `Client.handle`."""
         return BlockingHandle(self._thread, self._client.handle(workflow, workflow_id, run_id))
+
+    def step(self, key: str) -> BlockingStep:
+        """See `Client.step`."""
+        return BlockingStep(self._thread, self._client.step(key))
 
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> list[RunSummary]:
         """See `Client.runs`; all at once."""

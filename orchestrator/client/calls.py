@@ -87,6 +87,12 @@ class Calls:
         """Let a parked step be attempted again."""
         return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "retry"), request)
 
+    async def beat_step(
+        self, workflow_id: str, run_id: str, step: str, details: Payload, request: Request = NO_REQUEST
+    ) -> Reply:
+        """Say for a step that it is alive; its next attempt gets the details."""
+        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "heartbeat", details), request)
+
     # -- questions
 
     async def ask(self, workflow_id: str, kind: str, arguments: Any = None, run_id: str = "", name: str = "") -> Reply:

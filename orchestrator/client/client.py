@@ -19,6 +19,7 @@ from .code import Code, start_of
 from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions, Request
 from .results import seconds
+from .steps import StepHandle
 from .transport import Transport
 from .views import RunSummary
 
@@ -84,6 +85,10 @@ class Client:
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> Handle[R]:
         """A handle of a run that was started before, by anyone. Asks nobody whether it exists."""
         return Handle(self.calls, Code(workflow), workflow_id, run_id)
+
+    def step(self, key: str) -> StepHandle:
+        """A step to speak for, by the idempotency key that it handed on. Raises ConfigurationError."""
+        return StepHandle(self.calls, key, self._request)
 
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> AsyncIterator[RunSummary]:
         """The application's runs, asking every partition."""

@@ -100,7 +100,7 @@ class ReportStep(NamedTuple):
 
 
 class ResolveStep(NamedTuple):
-    """A person or another process ends a step from outside: `action` is complete, fail or retry."""
+    """A person or another process speaks for a step: `action` is complete, fail, retry or heartbeat (with `result`)."""
 
     run_id: str
     step: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 MAX_WORKFLOW_ID = 256
 
@@ -42,6 +42,12 @@ def step_token(run: str, step: str, attempt: int) -> str:
 def idempotency_key(workflow_id: str, run: str, step: str) -> str:
     """Stable over attempts: for a step to hand on to whoever it calls."""
     return f"{_quoted(workflow_id)}/{run}/{_quoted(step)}"
+
+
+def of_idempotency_key(key: str) -> tuple[str, str, str]:
+    """Workflow id, run id and step of an idempotency key. Raises ValueError when it is none."""
+    workflow_id, run, step = key.split("/")
+    return unquote(workflow_id), run, unquote(step)
 
 
 @lru_cache(maxsize=8_192)

@@ -180,6 +180,7 @@ class Intake:
         overlay = self._builder.overlay
         row = overlay.get(STEPS, step_key(*watch.ref))
         if not isinstance(row, StepRow) or row.token != watch.token:
+            self._steps.unwatched(watch)
             return
         if watch.kind == "again" and row.cancelled:
             cancelled = Draft(*watch.ref[:2], StepCancelled(watch.ref.step, row.attempt))
@@ -191,7 +192,10 @@ class Intake:
             self._interrupted(batch, watch, row)
         elif watch.kind == "offer":
             self._offer(batch, watch, row)
-        elif row.state in UNDER_WAY and not self._steps.postponed(watch):
+        elif row.state not in UNDER_WAY:
+            self._steps.unwatched(watch)
+        elif not self._steps.postponed(watch):
+            self._steps.unwatched(watch)
             failure = Failure("StepTimeout", f"{watch.kind} of step {row.name} is over")
             ended = Ended(*watch.ref, row, NO_CAUSE)
             batch.on_proof.append(Stop(watch.token))

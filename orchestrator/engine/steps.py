@@ -13,6 +13,7 @@ from ..core.events import (
     StepCancelRequested,
     StepCompleted,
     StepFailed,
+    StepHeartbeat,
     StepRetried,
     StepScheduled,
     StepStarted,
@@ -89,6 +90,8 @@ class LocalSteps:
         self.began: Callable[[str], None] = lambda token: None
         """Told of every attempt's token before it begins."""
         self._beats: dict[str, float] = {}
+        self._listened: set[str] = set()
+        """Attempts whose silence is watched."""
         self._options = options
         self._clock = clock
 
@@ -111,6 +114,9 @@ class LocalSteps:
             return [Begin(call, safe=False)] if call else []
         if isinstance(body, StepCancelRequested):
             return [StopAll(event.run_id, body.step)]
+        if isinstance(body, StepHeartbeat):
+            self.beat(ids.step_token(event.run_id, body.step, body.attempt))
+            return []
         if isinstance(body, StepFailed) or (isinstance(body, StepCompleted) and body.actor is not None):
             return [Stop(ids.step_token(event.run_id, body.step, body.attempt))]
         return []
@@ -185,6 +191,7 @@ class LocalSteps:
             self.watches.add(now + wait, Watch("start_to_close", ref, call.token, wait))
         if call.heartbeat_ms and not call.guarded:
             wait = call.heartbeat_ms / 1000
+            self._listened.add(call.token)
             self.watches.add(now + wait, Watch("heartbeat", ref, call.token, wait))
 
     # -- after a claim -----------------------------------------------------------------------------------------------
@@ -196,6 +203,7 @@ class LocalSteps:
         """
         self.watches.clear()
         self.wanting.clear()
+        self._listened.clear()
         # In this order: an attempt is running until its outcome was handed over.
         running = set(self.executor.running())
         running |= reported()
@@ -236,7 +244,13 @@ class LocalSteps:
 
     def beat(self, token: str) -> None:
         """A local attempt is alive."""
-        self._beats[token] = self._clock.monotonic()
+        if token in self._listened:
+            self._beats[token] = self._clock.monotonic()
+
+    def unwatched(self, watch: Watch) -> None:
+        """The attempt is over, or it was just found silent."""
+        self._listened.discard(watch.token)
+        self._beats.pop(watch.token, None)
 
     def postponed(self, watch: Watch) -> bool:
         """Whether a local time-out is not over after all: the attempt waits for a slot, or sent a heartbeat."""

@@ -193,6 +193,7 @@ def test_steering(engine: FakeEngine, run: Run, words: list[str], body: object) 
     [
         (["complete", "order-7", "0:1", '"p1"'], c.ResolveStep("", "0:1", "complete", payload("p1"))),
         (["retry", "order-7", "0:1"], c.ResolveStep("", "0:1", "retry")),
+        (["heartbeat", "order-7", "0:1", "half"], c.ResolveStep("", "0:1", "heartbeat", payload("half"))),
         (
             ["fail", "order-7", "0:1", "bank said no", "--type", "CardDeclined"],
             c.ResolveStep("", "0:1", "fail", failure=Failure("CardDeclined", "bank said no", retryable=False)),

@@ -10,7 +10,8 @@ import pytest
 from orchestrator.client.blocking import BlockingClient
 from orchestrator.client.requests import ClientOptions
 from orchestrator.core import commands as c
-from orchestrator.errors import BlockingInLoop, WorkflowNotFound
+from orchestrator.core.values import Failure
+from orchestrator.errors import BlockingInLoop, ConfigurationError, WorkflowNotFound
 from tests.client.fake_engine import FakeEngine, FakeTransport, payload
 from tests.client.shop import Approval, app, approved, greet, order
 
@@ -37,14 +38,29 @@ def test_the_same_calls() -> None:
         assert handle.history() == []
         assert handle.query(Approval.asked, "all") == {"asked": "asked", "with": {"of": "all"}}
         assert len(client.runs()) == 2
+        step = client.step("order-7/run-order-7-0/0%3A1")
+        step.complete({"paid": 9})
+        step.fail("no", "CardDeclined")
+        step.heartbeat("half way")
+        client.using(reason="because").step("order-7/run-order-7-0/0%3A1").complete()
         handle.retry()
         handle.terminate()
         assert client.handle(greet, "order-7").describe().status == "terminated"
         client.using(command_id="k").start(greet, "eva")
         with pytest.raises(WorkflowNotFound):
             client.handle(greet, "nobody").cancel()
+        with pytest.raises(ConfigurationError, match="no idempotency key"):
+            client.step("0:1")
     assert [command.reason for command in engine.handled if isinstance(command.body, c.SignalWorkflow)] == ["desk"]
-    assert engine.handled[-2].id == "k"
+    said = [command for command in engine.handled if isinstance(command.body, c.ResolveStep)]
+    assert [command.body for command in said] == [
+        c.ResolveStep("run-order-7-0", "0:1", "complete", payload({"paid": 9})),
+        c.ResolveStep("run-order-7-0", "0:1", "fail", failure=Failure("CardDeclined", "no", retryable=False)),
+        c.ResolveStep("run-order-7-0", "0:1", "heartbeat", payload("half way")),
+        c.ResolveStep("run-order-7-0", "0:1", "complete"),
+    ]
+    assert [command.reason for command in said] == ["", "", "", "because"]
+    assert "k" in [command.id for command in engine.handled]
     assert threading.active_count() == before
 
 

@@ -200,6 +200,20 @@ def test_silence_ends_an_attempt_and_its_details_reach_the_next(bench: Bench) ->
     assert script.began == [("a", 1, None), ("a", 2, {"page": 2})]
 
 
+def test_a_silent_step_for_which_somebody_else_beats(bench: Bench) -> None:
+    one = bench.rig
+    one.start("w", silent)
+    script.wait(1)
+    step = one.bodies(e.StepScheduled, "w")[0]
+    for _ in range(3):
+        bench.skip(20)
+        one.accepted("w", c.ResolveStep("", f"{step.path}:{step.n}", "heartbeat", Payload(data=b"5")))
+    assert bench.failures() == []
+    bench.skip(31)
+    assert bench.failures() == ["heartbeat of step works is over"]
+    script.gate(1).set()
+
+
 def test_a_guarded_step_that_beats_without_details_is_alive(bench: Bench) -> None:
     one = bench.rig
     one.start("w", guarded)

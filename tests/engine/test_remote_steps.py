@@ -331,6 +331,24 @@ def test_a_process_that_is_no_worker_keeps_and_ends_a_step_by_its_token(bench: B
     assert one.bodies(e.StepCompleted, "w")[0].actor is None
 
 
+def test_a_heartbeat_by_hand_is_one_and_only_of_what_may_run(bench: Bench) -> None:
+    one, worker = bench.rig, bench.worker
+    one.start("w", beating)
+    offer = worker.take()
+
+    def beat(details: bytes) -> str:
+        return one.ask("w", c.ResolveStep("", offer.step, "heartbeat", Payload(data=details))).outcome
+
+    for at in (b"1", b"2"):
+        bench.skip(6)
+        assert beat(at) == "accepted"
+    bench.skip(11)
+    assert failures(one) == ["StepTimeout"]
+    assert beat(b"3") == "rejected"
+    bench.skip(11)
+    assert worker.offer(2).details.data == b"2"
+
+
 def test_who_ended_a_step_by_hand_is_on_record(bench: Bench) -> None:
     one, worker = bench.rig, bench.worker
     one.start("w", plain)

@@ -132,7 +132,7 @@ def interrupted(ended: Ended, failure: Failure) -> list[Draft]:
 
 
 def resolve_step(view: View, command: Command, body: ResolveStep, context: Context) -> list[Draft]:
-    """A person (or another process) ends a step: complete, fail or retry it."""
+    """A person (or another process) speaks for a step: completes, fails or retries it, or says that it is alive."""
     run_id, run = current_run(view, command.workflow_id, body.run_id)
     row = _pending(view, command, run_id, body.step) if run is not None else None
     if row is None:
@@ -147,5 +147,7 @@ def resolve_step(view: View, command: Command, body: ResolveStep, context: Conte
         return [Draft(command.workflow_id, run_id, failed, cause)]
     if body.action == "retry" and row.state in ("parked", "backoff", "interrupted"):
         return [Draft(command.workflow_id, run_id, StepRetried(body.step, row.attempt + 1), cause)]
+    if body.action == "heartbeat" and row.state in UNDER_WAY:
+        return [Draft(command.workflow_id, run_id, StepHeartbeat(body.step, row.attempt, body.result), cause)]
     message = f"cannot {body.action} step {body.step}: it is {row.state}; parked steps take complete, fail or retry"
     return rejected(command, context, "bad_request", message, run_id)
