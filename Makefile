@@ -10,7 +10,7 @@ BIN := .venv/bin
 LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --quiet
 
-.PHONY: help demo test check bench lock clean environment-demo environment-dev
+.PHONY: help demo test check modes bench lock clean environment-demo environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ check: environment-dev ## format, lint, types, and the tests that are neither br
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not broker and not slow"
+
+modes: environment-dev ## the contract's suite in every engine mode; its last line is one JSON object (ARGS=--ci: CI's)
+	@$(BIN)/python -m tests.contract.run_modes $(ARGS)
 
 bench: environment-dev ## the benchmark; its last line is one JSON object
 	@$(BIN)/python -m benchmarks

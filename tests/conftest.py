@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.modes import MODES
+
 if TYPE_CHECKING:
     from orchestrator.devkafka import DevKafka
 
@@ -18,6 +20,7 @@ SEED = pytest.StashKey[int]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--seed N` repeats a run that printed N."""
     parser.addoption("--seed", type=int, default=None, help="seed of every random choice of the tests")
+    parser.addoption("--mode", default="default", choices=sorted(MODES), help="how engines run in tests/contract")
 
 
 def pytest_configure(config: pytest.Config) -> None:

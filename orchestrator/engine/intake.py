@@ -37,7 +37,6 @@ from .steps import Begin, LocalSteps, Stop, Watch
 
 log = logging.getLogger(__name__)
 
-TIMERS_PER_BATCH = 500
 LOOK_AGAIN_MS = 5
 """How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
 
@@ -122,7 +121,7 @@ class Intake:
             return
         self._again_ms = 0
         overlay.earliest_timer_ms = 1 << 62
-        due = list(itertools.islice(overlay.scan(TIMERS, (1,), after=(1, start)), TIMERS_PER_BATCH))
+        due = list(itertools.islice(overlay.scan(TIMERS, (1,), after=(1, start)), self._options.timers_per_batch))
         held = 1 << 62
         for key, row in due:
             due_ms = int(key[1])
@@ -150,7 +149,7 @@ class Intake:
             if time.perf_counter() > batch.no_turn_after:
                 self._next_timer_ms = min(due_ms, held)
                 return
-        self._next_timer_ms = held if len(due) < TIMERS_PER_BATCH else min(int(due[-1][0][1]), held)
+        self._next_timer_ms = held if len(due) < self._options.timers_per_batch else min(int(due[-1][0][1]), held)
 
     def _silence_unproven(self, name: str, batch: Batch) -> bool:
         """Whether commands that arrived before the timer's due time may still wait: a result among them wins.

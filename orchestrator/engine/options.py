@@ -42,6 +42,7 @@ class EngineOptions:
     inline_bytes: int = 64 * 1024
     cached_runs: int = 5_000
     replay_slice: int = 2_000
+    timers_per_batch: int = 500
     turn_s: float = 1.0
     prove_s: float = 2.0
     hang_s: float = 20.0

@@ -19,6 +19,8 @@ check:
 \t@echo checked; exit {check}
 test:
 \t@echo "========= {closing} in 1.00s ========="; exit {test}
+modes:
+\t@echo modes
 """
 
 
@@ -40,7 +42,8 @@ def test_success_ends_with_the_table_and_the_closing_line(tmp_path: Path) -> Non
     done = toy(tmp_path, check=0, test=0, closing="7 passed")
     assert done.returncode == 0, done.stdout + done.stderr
     table = done.stdout[done.stdout.index("stage ") :]
-    assert [line.split()[0] for line in table.splitlines()[1:6]] == ["environment", "check", "tests", "wheel", "total"]
+    stages = [line.split()[0] for line in table.splitlines()[1:7]]
+    assert stages == ["environment", "check", "tests", "modes", "wheel", "total"]
     assert "7 passed in 1.00s" in table
 
 

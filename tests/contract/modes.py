@@ -1,0 +1,36 @@
+"""The ways an engine can run that no workflow may be able to tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+
+class Mode(NamedTuple):
+    """How an application under test runs. `options` are EngineOptions; `in_ci` modes run in every CI.
+
+    `remote`: every step goes through a task queue to a worker. `deal_s` > 0: the partitions are dealt out anew so
+    often.
+    """
+
+    what: str
+    engines: int = 1
+    partitions: int = 2
+    options: Mapping[str, Any] = MappingProxyType({})
+    remote: bool = False
+    deal_s: float = 0.0
+    in_ci: bool = False
+
+
+MODES: Mapping[str, Mode] = MappingProxyType(
+    {
+        "default": Mode("as an engine runs", in_ci=True),
+        "cache0": Mode("every await evicts the run and replays it", options={"cached_runs": 0}, in_ci=True),
+        "engines3": Mode("many partitions, three engines", engines=3, partitions=6, in_ci=True),
+        "timers1": Mode("one due timer a batch", options={"timers_per_batch": 1}),
+        "single": Mode("a single partition", partitions=1),
+        "remote": Mode("every step through a task queue", remote=True),
+        "moving": Mode("the partitions are dealt out anew every two seconds", engines=2, partitions=4, deal_s=2.0),
+    }
+)

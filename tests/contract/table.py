@@ -1,0 +1,114 @@
+"""docs/semantics.md: every line of the contract of behaviour, the tests that prove it, and on which logs.
+
+Generated from `lines.toml` and from the marks of the tests, read from their source: `python -m tests.contract.table
+--write`. A test compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.contract.modes import MODES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LINES = Path(__file__).parent / "lines.toml"
+PAGE = ROOT / "docs" / "semantics.md"
+
+
+class Proof(NamedTuple):
+    """A test that names a line. `logs`: memory, broker or both; `modes`: whether it runs in every mode."""
+
+    line: str
+    path: str
+    test: str
+    logs: str
+    modes: bool
+
+
+def sections() -> list[dict[str, Any]]:
+    """The contract as `lines.toml` has it."""
+    found: list[dict[str, Any]] = tomllib.loads(LINES.read_text("utf-8"))["section"]
+    return found
+
+
+def proofs() -> list[Proof]:
+    """Every test with a mark, by path and place."""
+    return [proof for path in sorted((ROOT / "tests").rglob("test_*.py")) for proof in _proofs_of(path)]
+
+
+def _proofs_of(path: Path) -> Iterator[Proof]:
+    text = path.read_text("utf-8")
+    if "mark.contract" not in text:
+        return
+    tree = ast.parse(text)
+    of_module = [mark for node in tree.body if isinstance(node, ast.Assign) for mark in _marks_in(node.value)]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            marks = [*of_module, *(mark for one in node.decorator_list for mark in _marks_in(one))]
+            arguments = {argument.arg for argument in node.args.args}
+            both = "world" in arguments or "load" in arguments
+            broker = any(name == "broker" for name, _ in marks)
+            logs = "both" if both else "broker" if broker else "memory"
+            for line in (line for name, lines in marks if name == "contract" for line in lines):
+                where = path.relative_to(ROOT).as_posix()
+                yield Proof(line, where, node.name, logs, bool(arguments & {"world", "memory"}))
+
+
+def _marks_in(node: ast.expr) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """pytest.mark.NAME and pytest.mark.NAME("line", ...), alone or in a list."""
+    for part in node.elts if isinstance(node, ast.List | ast.Tuple) else [node]:
+        call = part if isinstance(part, ast.Call) else None
+        named = call.func if call else part
+        if isinstance(named, ast.Attribute) and ast.unparse(named.value) == "pytest.mark":
+            arguments = call.args if call else []
+            yield named.attr, tuple(str(one.value) for one in arguments if isinstance(one, ast.Constant))
+
+
+def page() -> str:
+    """The text of docs/semantics.md."""
+    by_line: dict[str, list[Proof]] = {}
+    for proof in proofs():
+        by_line.setdefault(proof.line, []).append(proof)
+    out = [
+        "# The contract of behaviour",
+        "",
+        "What you may rely on, line by line, with the tests that prove it. Generated from the tests by",
+        "`python -m tests.contract.table --write`; a test compares. *both*: on the log in memory and on a real broker.",
+        "Tests of `tests/contract` also run in every engine mode (`make modes`):",
+        "",
+        *(f"- `{name}`: {mode.what}{' (in CI)' if mode.in_ci else ''}" for name, mode in MODES.items()),
+        "",
+    ]
+    for section in sections():
+        out += [f"## {section['title']}", "", "| line | proved by | manual |", "|---|---|---|"]
+        for line in section["lines"]:
+            out.append(f"| {line['text']} | {_cell(line, by_line.get(line['id'], []))} | {_manual(line)} |")
+        out.append("")
+    return "\n".join(out)
+
+
+def _cell(line: dict[str, Any], found: list[Proof]) -> str:
+    tests = [
+        f"[{proof.test.removeprefix('test_').replace('_', ' ')}](../{proof.path}) "
+        f"({proof.logs}{', modes' if proof.modes else ''})"
+        for proof in found
+    ]
+    missing = line.get("missing")
+    return "<br>".join([*tests, *([f"**missing**: {missing}"] if missing else [])])
+
+
+def _manual(line: dict[str, Any]) -> str:
+    target = line.get("manual", "")
+    return f"[{target.partition('#')[0]}]({target})" if target else ""
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        PAGE.write_text(page(), "utf-8")
+    else:
+        print(page())

@@ -1,0 +1,253 @@
+"""An application under test: on the log in memory or on a real broker, in one of the modes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+from unittest import mock
+
+from orchestrator import Client, Orchestrator
+from orchestrator.client.caller import Caller
+from orchestrator.client.kafka import KafkaTransport
+from orchestrator.client.requests import ClientOptions
+from orchestrator.client.transport import Transport
+from orchestrator.config import Settings
+from orchestrator.core.values import Actor, StepOptions
+from orchestrator.engine.options import EngineOptions
+from orchestrator.engine.run import Engine
+from orchestrator.log.client_io import TaskConsumer
+from orchestrator.log.config import LogConfig
+from orchestrator.log.kafka_log import KafkaLog
+from orchestrator.log.ports import Log
+from orchestrator.log.topics import init_topics
+from orchestrator.sdk.calls import StepCalled
+from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.store.memory_store import MemoryStore
+from orchestrator.testing.memory_cluster import MemoryCluster
+from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
+from orchestrator.testing.transport import MemoryTransport
+from orchestrator.worker.remote import RemoteWorker, TaskSource, WorkerOptions
+from orchestrator.worker.threads import ThreadExecutor
+from tests.contract.modes import Mode
+
+QUEUE = "contract"
+Scenario = Callable[[Client], Awaitable[None]]
+
+
+class Ground(Protocol):
+    """Where the application's log lies."""
+
+    def log(self) -> Log: ...
+    def transport(self) -> Transport: ...
+    def source(self) -> TaskSource: ...
+
+
+class MemoryGround:
+    """A cluster in memory, of this test alone."""
+
+    def __init__(self, app: str, partitions: int) -> None:
+        self._app = app
+        self._partitions = partitions
+        self._cluster = MemoryCluster()
+        self._group = MemoryGroup(partitions)
+        create_topics(self._cluster, app, partitions)
+        self._cluster.create(f"{app}.tasks.{QUEUE}", partitions)
+
+    def log(self) -> Log:
+        return MemoryLog(self._cluster, self._app, self._group)
+
+    def transport(self) -> Transport:
+        return MemoryTransport(self._cluster, self._app, self._partitions)
+
+    def source(self) -> TaskSource:
+        return MemorySource(self._cluster, f"{self._app}.tasks.{QUEUE}")
+
+
+class MemorySource:
+    """The only worker of a task queue in memory."""
+
+    def __init__(self, cluster: MemoryCluster, topic: str) -> None:
+        self._cluster = cluster
+        self._logs = cluster.topics[topic].partitions
+        self._read = [0] * len(self._logs)
+
+    def poll(self, timeout_s: float, take: bool) -> bytes | None:
+        """The next offer, if there is one within `timeout_s` seconds and one may be taken."""
+        with self._cluster.changed:
+            for _ in range(2):
+                for number, log in enumerate(self._logs) if take else ():
+                    wires, after = log.read(self._read[number], 1)
+                    self._read[number] = after
+                    if wires:
+                        return wires[0].value
+                self._cluster.changed.wait(timeout_s)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class KafkaGround:
+    """A real broker; the application's name is of this test alone. Partitions are dealt out by the group."""
+
+    def __init__(self, app: str, partitions: int, bootstrap: str) -> None:
+        self._app = app
+        self._settings = Settings(app_name=app, bootstrap=bootstrap, queues=(QUEUE,))
+        self._config = LogConfig(app, bootstrap)
+        init_topics(self._config, partitions, [QUEUE])
+
+    def log(self) -> Log:
+        return KafkaLog(self._config)
+
+    def transport(self) -> Transport:
+        return KafkaTransport(self._app, self._settings)
+
+    def source(self) -> TaskSource:
+        return TaskConsumer(self._app, self._settings)
+
+
+class World:
+    """Runs a scenario against an application. Every scenario gets a log and a name of its own."""
+
+    def __init__(self, mode: Mode, bootstrap: str = "") -> None:
+        self.mode = mode
+        self._bootstrap = bootstrap
+        self.ground: Ground | None = None
+        self.engines: list[Engine] = []
+        self._app: Orchestrator | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no broker."""
+        return not self._bootstrap
+
+    def run(self, app: Orchestrator, scenario: Scenario, **options: Any) -> None:
+        """Run engines (and a worker, if the mode wants one) and the scenario; `options` are more EngineOptions."""
+        with self._named(app), self._routed():
+            asyncio.run(self._run(app, scenario, EngineOptions(**{"prove_s": 5.0, **self.mode.options, **options})))
+
+    @contextlib.contextmanager
+    def _named(self, app: Orchestrator) -> Iterator[None]:
+        name, app.name = app.name, f"{app.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            yield
+        finally:
+            app.name = name
+
+    @contextlib.contextmanager
+    def _routed(self) -> Iterator[None]:
+        """In the mode of remote steps every step has a queue."""
+        if not self.mode.remote:
+            yield
+            return
+        make = StepCalled.__init__
+
+        def with_queue(call: Any, loop: Any, code: Any, arguments: Any, options: StepOptions) -> None:
+            make(call, loop, code, arguments, options if options.queue else options._replace(queue=QUEUE))
+
+        with mock.patch.object(StepCalled, "__init__", with_queue):
+            yield
+
+    async def _run(self, app: Orchestrator, scenario: Scenario, options: EngineOptions) -> None:
+        app.registry.check()
+        self._app, partitions = app, self.mode.partitions
+        if self._bootstrap:
+            self.ground = await asyncio.to_thread(KafkaGround, app.name, partitions, self._bootstrap)
+        else:
+            self.ground = MemoryGround(app.name, partitions)
+        self._options = options
+        try:
+            await asyncio.to_thread(self.start)
+            transport, client_options = self.ground.transport(), ClientOptions(parked="raise")
+            async with (
+                Client.connect(app, transport=transport, options=client_options) as client,
+                self._worker(app),
+                self._dealing(),
+            ):
+                await scenario(client)
+        finally:
+            await asyncio.to_thread(self.stop)
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start as many engines as the mode wants, with empty stores."""
+        for _ in range(self.mode.engines - len(self.engines)):
+            self.add()
+
+    def add(self) -> Engine:
+        """One more engine, as another process would be."""
+        assert self.ground is not None
+        assert self._app is not None
+        app, stores = self._app, dict[int, MemoryStore]()
+        engine = Engine(
+            self.ground.log(),
+            app.registry,
+            lambda report, freed: ThreadExecutor(app, ExecutorOptions(freed=freed), report),
+            lambda number, codec: stores.setdefault(number, MemoryStore(codec)),
+            replace(self._options, instance=uuid.uuid4().hex, claims_back=True),
+        )
+        engine.start()
+        self.engines.append(engine)
+        return engine
+
+    def stop(self, grace_s: float = 1.0) -> None:
+        """End every engine, oldest first."""
+        while self.engines:
+            self.engines.pop(0).stop(grace_s)
+
+    async def restart(self) -> None:
+        """End every engine and start new ones with empty stores: all that remains is the log."""
+        await asyncio.to_thread(self.stop)
+        await asyncio.to_thread(self.start)
+
+    # -- what a mode adds --------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _worker(self, app: Orchestrator) -> AsyncIterator[None]:
+        if not self.mode.remote:
+            yield
+            return
+        assert self.ground is not None
+        drain = asyncio.Event()
+        caller = Caller(app.name, self.ground.transport(), ClientOptions(actor=Actor(kind="worker", id="worker")))
+        worker = RemoteWorker(
+            WorkerOptions("worker", lease_s=5.0, renew_s=1.0, grace_s=1.0),
+            caller,
+            self.ground.source(),
+            lambda report, freed: ThreadExecutor(app, ExecutorOptions(freed=freed), report),
+        )
+        caller.on_stop = worker.stop
+        await caller.open()
+        working = asyncio.create_task(worker.run(drain))
+        try:
+            yield
+        finally:
+            drain.set()
+            await working
+            await caller.close()
+
+    @contextlib.asynccontextmanager
+    async def _dealing(self) -> AsyncIterator[None]:
+        """A rebalance every few seconds: an engine comes, another goes."""
+        if not self.mode.deal_s:
+            yield
+            return
+
+        async def deal() -> None:
+            while True:
+                await asyncio.sleep(self.mode.deal_s)
+                await asyncio.to_thread(self.add)
+                await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
+
+        dealing = asyncio.create_task(deal())
+        try:
+            yield
+        finally:
+            dealing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await dealing
