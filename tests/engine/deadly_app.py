@@ -69,3 +69,14 @@ async def deadly_late() -> int:
 async def deadly_turn() -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 1
+
+
+@app.workflow
+async def stubborn_turn() -> int:
+    """A turn that nothing within its process can end."""
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            continue

@@ -253,13 +253,13 @@ def test_a_bug_in_a_step_stops_nobody(rig: Make) -> None:
 def test_a_poisoned_message_delays_no_other(rig: Make) -> None:
     one = rig(BROKEN)
     one.engine()
-    began = time.monotonic()
     for number in range(20):
         one.send_raw(f"w{number}".encode(), b"poison", 0)
     one.start("v", workflow("fine"), 4)
     assert one.result("v") == b"8"
     assert len(one.wait_for(e.DeadLettered, None, 20)) == 20
-    assert time.monotonic() - began < 10, "twenty poisoned messages took the partition's time"
+    claims = [batch for batch in one.batches() if batch.is_claim]
+    assert len(claims) == one.site.partitions, "a poisoned message cost a claim"
 
 
 def test_asyncio_primitives_that_block_are_forbidden(rig: Make) -> None:

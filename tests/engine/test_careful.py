@@ -23,7 +23,7 @@ from orchestrator.engine.run import Engine
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.sdk.turn import LiveRun, Turn
 from orchestrator.worker.executor import Executor
-from tests.engine.deadly_app import app, deadly_late, deadly_once, deadly_step, deadly_turn, harmless
+from tests.engine.deadly_app import app, deadly_late, deadly_once, deadly_step, deadly_turn, harmless, stubborn_turn
 from tests.engine.rig import KafkaSite, Rig
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 Make = Callable[..., Rig]
 ROOT = Path(__file__).parent.parent.parent
+IMPATIENT = """
+from orchestrator.cli.main import main
+from orchestrator.engine import loop, supervisor
+loop.BUSY_S, supervisor.HUNG_S = 2.0, 3.0
+raise SystemExit(main())
+"""
+"""The command line, with a supervisor that waits for seconds instead of a minute."""
 
 
 class Died(BaseException):
@@ -136,7 +143,11 @@ def test_a_step_that_kills_its_process_stops_nobody(rig: Make) -> None:
 
 @pytest.mark.broker
 @pytest.mark.slow
-def test_a_turn_that_kills_its_engine_process_costs_three_and_its_own_run(kafka: DevKafka, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("deadly", "code"), [(deadly_turn, -9), (stubborn_turn, 1)], ids=["killed", "stubborn"])
+def test_a_turn_that_ends_its_engine_process_costs_three_and_its_own_run(
+    kafka: DevKafka, tmp_path: Path, deadly: Any, code: int
+) -> None:
+    """By a signal, or by the supervisor because the turn swallows the exception that is to end it."""
     site = KafkaSite(f"deadly-{uuid.uuid4().hex[:8]}", kafka.bootstrap, partitions=1)
     renamed = Orchestrator(site.reply_to.topic.removesuffix(".replies"))
     one = Rig(renamed, site)
@@ -151,8 +162,8 @@ def test_a_turn_that_kills_its_engine_process_costs_three_and_its_own_run(kafka:
         "ORCHESTRATOR_ASSIGNMENT": "0",
         "ORCHESTRATOR_ISOLATION": "thread",
     }
-    command = [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"]
-    one.send("deadly", _start(deadly_turn))
+    command = [sys.executable, "-c", IMPATIENT, "engine", "run"]
+    one.send("deadly", _start(deadly))
     for number in range(3):
         one.send(f"w{number}", _start(harmless, number))
     codes = []
@@ -161,7 +172,7 @@ def test_a_turn_that_kills_its_engine_process_costs_three_and_its_own_run(kafka:
         for _ in range(3):
             codes.append(engine.wait(60))
             engine = subprocess.Popen(command, env=environment, cwd=tmp_path)
-        assert codes == [-9, -9, -9]
+        assert codes == [code] * 3
         assert "2 attempts" in one.parked("deadly")
         assert [one.result(f"w{number}") for number in range(3)] == [b"3", b"4", b"5"]
         assert engine.poll() is None
