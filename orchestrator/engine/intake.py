@@ -100,10 +100,7 @@ class Intake:
         try:
             self._builder.take(batch, drafts)
         except LimitExceeded as error:
-            assert isinstance(body, ReportStep)
-            failure = Failure("LimitExceeded", str(error), retryable=False)
-            failed = StepFailed(body.step, body.attempt, failure)
-            self._builder.take(batch, [Draft(report.workflow_id, body.run_id, failed)])
+            self._builder.take(batch, _too_large(command, body, error, NO_CAUSE))
 
     def _has_timer(self, workflow_id: str, body: HeartbeatStep) -> bool:
         """Whether the attempt's silence is measured by a durable timer: then every heartbeat is an event."""
@@ -182,8 +179,7 @@ class Intake:
             self._steps.unwatched(watch)
             return
         if watch.kind == "again" and row.cancelled:
-            cancelled = Draft(*watch.ref[:2], StepCancelled(watch.ref.step, row.attempt))
-            self._builder.take(batch, [cancelled])
+            self._cancelled(batch, watch, row)
         elif watch.kind == "again":
             call = self._steps.call_of(overlay, watch.ref)
             batch.on_proof += [Begin(call, safe=True)] if call else []
@@ -200,8 +196,16 @@ class Intake:
             batch.on_proof.append(Stop(watch.token))
             self._builder.take(batch, attempt_failed(ended, failure, batch.now_ms, watch.kind))
 
+    def _cancelled(self, batch: Batch, watch: Watch, row: StepRow) -> None:
+        """A cancelled attempt that nobody carries out any more is not begun again."""
+        draft = Draft(watch.ref.workflow_id, watch.ref.run_id, StepCancelled(watch.ref.step, row.attempt))
+        self._builder.take(batch, [draft])
+
     def _interrupted(self, batch: Batch, watch: Watch, row: StepRow) -> None:
         if row.state not in ("started", "handed_over"):
+            return
+        if row.options.on_crash == "retry" and row.cancelled:
+            self._cancelled(batch, watch, row)
             return
         if row.options.on_crash == "retry":
             call = self._steps.call_of(self._builder.overlay, watch.ref)
@@ -273,10 +277,16 @@ class Intake:
         if not command.id or len(command.id) > ids.MAX_WORKFLOW_ID * 4:
             self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
             return
+        drafts = machine.decide(self._builder.overlay, command, context)
         try:
-            self._builder.take(batch, machine.decide(self._builder.overlay, command, context))
+            self._builder.take(batch, drafts)
         except LimitExceeded as error:
-            self._builder.take(batch, rejected(command, context, "limit", str(error)))
+            if isinstance(command.body, ReportStep | HeartbeatStep):
+                # Refused, it would come again with every attempt.
+                drafts = _too_large(command, command.body, error, drafts[0].cause)
+            else:
+                drafts = rejected(command, context, "limit", str(error))
+            self._builder.take(batch, drafts)
         if context.partitions:
             self._routing.note()
 
@@ -306,6 +316,14 @@ class Intake:
         elif isinstance(pending, ChildRow):
             drafts.append(Draft(row.workflow_id, row.run_id, ChildFailed(row.step, "rejected", failure)))
         self._builder.take(batch, drafts)
+
+
+def _too_large(command: Command, body: ReportStep | HeartbeatStep, error: LimitExceeded, cause: Cause) -> list[Draft]:
+    """What a step said does not fit into an event: the step fails, once and for all."""
+    failure = Failure("LimitExceeded", str(error), retryable=False)
+    # Who only beats does not know that it is over.
+    actor = command.actor if isinstance(body, HeartbeatStep) else None
+    return [Draft(command.workflow_id, body.run_id, StepFailed(body.step, body.attempt, failure, actor=actor), cause)]
 
 
 def _cause(command_id: str, wire: Wire) -> Cause:

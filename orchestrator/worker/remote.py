@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,13 +80,14 @@ class WorkerOptions:
 class Held:
     """A granted attempt: its newest details, those that were sent, and whether the engine still wants it.
 
-    `lost`: it is another's. `over`: it has its outcome, and its end was asked for.
+    `ended`: its outcome is being told. `lost`: it is another's. `over`: it has its outcome, and its end was asked for.
     """
 
     call: StepCall
     details: Payload
     said: Payload
     beating: bool = False
+    ended: bool = False
     lost: bool = False
     over: bool = False
 
@@ -262,12 +264,13 @@ class RemoteWorker:
 
     def _reported(self, report: StepReport) -> None:
         held = self._held.get(report.body.token)
-        if held is None:
+        if held is None or held.ended:
             return
         if isinstance(report.body, HeartbeatStep):
             held.details = report.body.details
             self._task(self._telling, self._beat(held))
         else:
+            held.ended = True
             self._task(self._telling, self._tell(held, report.body))
 
     async def _tell(self, held: Held, body: ReportStep) -> None:
@@ -275,7 +278,9 @@ class RemoteWorker:
         request = Request(command_id=new_command_id())
         try:
             if body.failure is not None and held.details is not held.said:
-                await self._say_alive(held)  # the next attempt gets the newest details
+                # The next attempt gets the newest details, unless they are too large for anybody.
+                with suppress(LimitExceeded):
+                    await self._say_alive(held)
             # An end that was asked for because the step has its outcome is no news.
             while not (held.over and body.failure is not None and body.failure.type == CANCELLED):
                 try:
@@ -300,6 +305,11 @@ class RemoteWorker:
         held.beating = True
         try:
             await self._say_alive(held)
+        except LimitExceeded as error:
+            held.over = True
+            self._executor.cancel(held.call.token)
+            failure = Failure("LimitExceeded", f"heartbeat of {held.call.where()}: {error}", retryable=False)
+            self._reported(outcome(held.call, NOTHING, failure))
         finally:
             held.beating = False
 
@@ -311,6 +321,8 @@ class RemoteWorker:
         except CommandRejected as error:
             self._lose(held, error)
             self._executor.cancel(call.token)
+        except LimitExceeded:
+            raise
         except OrchestratorError as error:
             log.warning("a heartbeat of %s was not taken: %s", call.where(), error)
 

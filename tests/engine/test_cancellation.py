@@ -289,6 +289,22 @@ def test_a_step_cancelled_in_the_batch_of_its_start_does_not_go_on(rig: Make) ->
     assert engine.executor.running() == set()
 
 
+def test_a_cancelled_step_that_was_handed_over_is_not_begun_again(rig: Make) -> None:
+    global script
+    script = Script()
+    one = rig(app)
+    first = one.engine()
+    one.start("w", awaits)
+    one.until("w", lambda reply: script.began == ["a"])
+    first.stop(0.5)
+    one.wait_for(e.StepHandedOver, "w")
+    one.send("w", c.CancelWorkflow())
+    one.engine()
+    assert one.outcome("w").code == "cancelled"
+    assert script.began == ["a", "clean nothing"]
+    script.end.set()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_cancelled_step_of_a_dead_engine_is_not_begun_again(rig: Make) -> None:
     global script

@@ -214,6 +214,17 @@ def test_a_silent_step_for_which_somebody_else_beats(bench: Bench) -> None:
     script.gate(1).set()
 
 
+def test_details_that_are_too_large_fail_the_step_alone(bench: Bench) -> None:
+    one = bench.rig
+    script.say = ["x" * 1_200_000]
+    one.start("w", silent)
+    assert b"LimitExceeded" in one.result("w")
+    script.gate(1).set()
+    script.say = []
+    one.start("v", slow)
+    assert one.result("v") == b'"a 1"'
+
+
 def test_a_guarded_step_that_beats_without_details_is_alive(bench: Bench) -> None:
     one = bench.rig
     one.start("w", guarded)

@@ -259,6 +259,18 @@ def test_a_queue_that_nobody_serves_in_time(bench: Bench) -> None:
     assert worker.report(taken, 1).outcome == "accepted"
 
 
+@pytest.mark.parametrize("what", ["report", "beat"])
+def test_what_fits_into_no_event_fails_the_step_once(bench: Bench, what: str) -> None:
+    one, worker = bench.rig, bench.worker
+    one.start("w", plain)
+    offer = worker.take()
+    reply = getattr(worker, what)(offer, "x" * 999_900)
+    assert (reply.outcome, reply.code) == ("accepted", "StepFailed")
+    assert b"LimitExceeded" in one.result("w")
+    assert failures(one) == []
+    assert len(one.stops) == (what == "beat"), "who only beats does not know that it is over"
+
+
 # -- ends that the worker does not make ------------------------------------------------------------------------------
 
 

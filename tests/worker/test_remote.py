@@ -260,6 +260,21 @@ def test_a_result_that_is_too_large_fails_the_step() -> None:
     work(test, decide=decide)
 
 
+def test_details_that_are_too_large_fail_the_step(tmp_path: Path) -> None:
+    def decide(body: TopicCommand, request: Request) -> None:
+        if isinstance(body, HeartbeatStep):
+            raise LimitExceeded("2,000,000 bytes")
+
+    async def test(bench: Bench) -> None:
+        bench.offer("beat_and_hold", file=str(tmp_path / "gate"))
+        bench.offer("echo", value="the slot is free again")
+        reports = await bench.engine.wait_for(ReportStep, 2)
+        assert [report.failure and report.failure.type for report in reports] == ["LimitExceeded", None]
+        assert "beat_and_hold" in reports[0].failure.message
+
+    work(test, decide=decide, slots=1)
+
+
 def test_a_zombies_result_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     async def test(bench: Bench) -> None:
         bench.offer("echo", value="x")
