@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import confluent_kafka
 import fastavro.schema
 
 schema = json.loads((Path(__file__).parents[2] / "schemas/commands/StartWorkflow.v1.avsc").read_text(encoding="utf-8"))
-arguments = json.dumps({"order_id": "7", "items": ["pen"], "cents": 9}).encode()
-command = {"id": str(uuid.uuid4()), "workflow_id": sys.argv[2], "time_ms": time.time_ns() // 1_000_000}
-command |= {"workflow_type": "order", "arguments": {"data": arguments}, "memo": {"data": b"null"}}
+command = {"id": str(uuid.uuid4()), "workflow_id": sys.argv[2], "workflow_type": "order"}
+command["arguments"] = {"data": json.dumps({"order_id": "7", "items": ["pen"], "cents": 9}).encode()}
 fingerprint = fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO")
 value = io.BytesIO(b"\xc3\x01" + bytes.fromhex(fingerprint))
 value.seek(10)

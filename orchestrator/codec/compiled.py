@@ -109,11 +109,20 @@ def is_named_tuple(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
 
 
+def _optional(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
 def _inner(hint: Any) -> Any:
     """The hint without `| None`."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next(part for part in typing.get_args(hint) if part is not types.NoneType)
-    return hint
+    return next(part for part in typing.get_args(hint) if part is not types.NoneType) if _optional(hint) else hint
+
+
+def _absent(cls: Any, name: str) -> Any:
+    """What a null stands for: None, or the default of a field that cannot be None."""
+    if name not in cls._fields or _optional(_hints(cls)[name]):
+        return None
+    return cls._field_defaults.get(name)
 
 
 @cache
@@ -209,7 +218,8 @@ class Compiler:
             lines.append(f"    {_unpack(cls)} = value")
         parts: list[str] = []
         for field in schema["fields"]:
-            self._write(lines, parts, f"f_{field['name']}", field["type"], fields[field["name"]])
+            name = field["name"]
+            self._write(lines, parts, f"f_{name}", field["type"], fields[name], _absent(cls, name))
         lines.append(f"    return join(({', '.join(parts)},))" if parts else "    return b''")
         name = self._define("write", key, lines)
         if cls in self._cached:
@@ -222,13 +232,17 @@ class Compiler:
             exec(compile(text, f"<avro write of {key}>", "exec"), self._names)
         return name
 
-    def _write(self, lines: list[str], parts: list[str], var: str, schema: Any, hint: Any) -> None:
-        """Append what computes a value's bytes to `lines`, and the expressions that name them to `parts`."""
+    def _write(self, lines: list[str], parts: list[str], var: str, schema: Any, hint: Any, absent: Any = None) -> None:
+        """Append what computes a value's bytes to `lines`, and the expressions that name them to `parts`.
+
+        `absent` is written as null where the schema allows one.
+        """
         if isinstance(schema, list):
             inner_lines: list[str] = []
             inner: list[str] = []
             self._write(inner_lines, inner, var, schema[1], _inner(hint))
-            lines.append(f"    if {var} is None: {var}_o = b'\\0'")
+            missing = f"{var} is None" if absent is None else f"{var} == {self._constant(absent)}"
+            lines.append(f"    if {missing}: {var}_o = b'\\0'")
             lines.append("    else:")
             lines += [f"    {line}" for line in inner_lines]
             lines.append(f"        {var}_o = join((b'\\2', {', '.join(inner)}))")
@@ -282,7 +296,8 @@ class Compiler:
         there = {field["name"] for field in schema["fields"]}
         fields = {**(_hints(head[0]) if head else {}), **_hints(cls)}
         for field in schema["fields"]:
-            self._read(lines, f"f_{field['name']}", field["type"], fields[field["name"]], "    ")
+            name = field["name"]
+            self._read(lines, f"f_{name}", field["type"], fields[name], "    ", _absent(cls, name))
         value = self._make(cls, there)
         if head is not None:
             outer, at = head
@@ -300,12 +315,12 @@ class Compiler:
                 parts.append(f"f_{name}" if name in there else self._constant(cls._field_defaults.get(name)))
         return f"new({self._constant(cls)}, ({', '.join(parts)}{',' if parts else ''}))"
 
-    def _read(self, lines: list[str], var: str, schema: Any, hint: Any, pad: str) -> None:
+    def _read(self, lines: list[str], var: str, schema: Any, hint: Any, pad: str, absent: Any = None) -> None:
         if isinstance(schema, list):
             lines.append(f"{pad}at += 1")
             lines.append(f"{pad}if branch(buffer[at - 1]):")
             self._read(lines, var, schema[1], _inner(hint), pad + "    ")
-            lines.append(f"{pad}else: {var} = None")
+            lines.append(f"{pad}else: {var} = {'None' if absent is None else self._constant(absent)}")
             return
         kind = schema["type"] if isinstance(schema, dict) else schema
         if kind == "long":

@@ -19,6 +19,7 @@ from orchestrator.core import rows
 from orchestrator.core.commands import Command
 from orchestrator.core.events import BatchFooter, Event
 from orchestrator.core.tasks import Reply
+from orchestrator.core.values import NOTHING
 from orchestrator.errors import UndecodableRecord
 
 ROUNDS = 40
@@ -69,9 +70,13 @@ def record_of(schema: schemas.Schema, rng: random.Random) -> Any:
 
 
 def datum_of(value: Any) -> Any:
-    """What fastavro makes of a value: dictionaries and lists."""
+    """What fastavro makes of a value: dictionaries and lists. A payload field that holds its default is null."""
     if is_named_tuple(type(value)):
-        return {name: datum_of(part) for name, part in value._asdict().items()}
+        optional = {name for name, default in type(value)._field_defaults.items() if default == NOTHING}
+        return {
+            name: None if name in optional and part == NOTHING else datum_of(part)
+            for name, part in value._asdict().items()
+        }
     return [datum_of(part) for part in value] if isinstance(value, tuple) else value
 
 

@@ -40,23 +40,9 @@ def _by_fingerprint() -> dict[bytes, tuple[str, str, Any]]:
         found[mark] = (
             path.parent.name,
             path.name.split(".")[0],
-            _with_bytes(fastavro.parse_schema(source, _force=True)),
+            fastavro.parse_schema(source, _force=True),
         )
     return found
-
-
-def _with_bytes(schema: Any) -> Any:
-    """Defaults of bytes are text in a schema (Avro: code points 0-255), which fastavro writes as it stands."""
-    if isinstance(schema, list):
-        return [_with_bytes(item) for item in schema]
-    if isinstance(schema, dict):
-        schema = {name: _with_bytes(item) for name, item in schema.items()}
-        default = schema.get("default")
-        if schema.get("type") == "bytes" and isinstance(default, str):
-            schema["default"] = default.encode("latin-1")
-        elif isinstance(default, dict) and isinstance(default.get("data"), str):
-            default["data"] = default["data"].encode("latin-1")
-    return schema
 
 
 @cache
