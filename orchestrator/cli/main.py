@@ -22,7 +22,7 @@ class Root(LazyGroup):
     later: ClassVar[Mapping[str, Later]] = {
         "workflow": Later("orchestrator.cli.workflow:workflow", "Start, watch and steer runs."),
         "step": Later("orchestrator.cli.step:step", "End or retry a step from outside."),
-        "topics": Later("orchestrator.cli.topics:topics", "Create, check and grow the application's topics."),
+        "topics": Later("orchestrator.cli.topics:topics", "Create, check, grow and adopt the application's topics."),
         "partition": Later("orchestrator.cli.partition:partition", "Repair a parked partition."),
         "audit": Later("orchestrator.cli.audit:audit", "Verify what is on the log."),
         "dead-letters": Later("orchestrator.cli.dead_letters:dead_letters", "Input that no run could take."),

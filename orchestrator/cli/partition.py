@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
 import click
 
 from orchestrator.codec.registry import codec_of
-from orchestrator.engine.repair import Lost, accept_cut_log, accept_lost_input, lost_input
+from orchestrator.core.values import Actor
+from orchestrator.engine.repair import Acceptance, Damage, Repairer
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.store.partition_store import PartitionStore
 
 from . import exits
 from .output import dumps, output_option
-from .session import settings_of
+from .session import person, settings_of
 from .topics import log_config
+
+NAMES_SHOWN = 10
 
 
 @click.group()
@@ -22,60 +30,92 @@ def partition() -> None:
 
 @partition.command("repair")
 @click.argument("number", type=click.IntRange(min=0))
-@click.option("--accept-lost-input", "accept", is_flag=True, help="Record the missing commands as lost and go on.")
-@click.option("--accept-cut-log", "accept_cut", is_flag=True, help="Go on from where the log ends now.")
+@click.option("--yes", is_flag=True, help="Accept what was found; without it, it is only said.")
+@click.option("--skip-input", is_flag=True, help="Record commands that would be read again as lost instead.")
+@click.option("--reason", default="", help="Why; recorded in the partition's log.")
 @output_option
 @click.pass_context
-def repair_command(context: click.Context, /, number: int, accept: bool, accept_cut: bool, output: str) -> None:
-    """Look at partition NUMBER's input, with its state directory here and its engine stopped.
+def repair_command(context: click.Context, /, number: int, yes: bool, output: str, **options: Any) -> None:
+    """Look at partition NUMBER's log, state and input, with its state directory here and its engine stopped.
 
-    Commands that the broker deleted before they were read park a partition. `--accept-lost-input` records that they are
-    gone (`InputLost`) and lets the partition go on behind them; without it nothing is changed. Exit code 1 if something
-    is lost and was not accepted.
-
-    A log that ends before what a group offset noted parks a partition too. `--accept-cut-log` lets it go on from where
-    the log ends now: what was recorded behind that never happened, and steps may run again. A state directory that is
-    ahead of the log is the better witness; move it away first.
+    What parks a partition: a gap in the log or a record that cannot be read, a log that was cut, written again or
+    replaced, commands that were deleted before they were read. `--yes` accepts the log as it is: what lies behind a gap
+    is set aside for every reader, a state that reflects something else is kept beside and rebuilt, the runs concerned
+    are parked, and commands are read again from the last good footer on. All of it is recorded. Exit code 1 if
+    something was found and not accepted.
     """
     settings = settings_of(context)
     config = log_config(settings)
     codec = codec_of(settings)
+    directory = settings.state_dir / config.app / str(number)
+    fresh = directory.with_name(f"{number}.rebuilt")
+    shutil.rmtree(fresh, ignore_errors=True)
+    opened: list[PartitionStore] = []
+
+    def opening(path: Path) -> PartitionStore:
+        opened.append(PartitionStore(path, codec))
+        return opened[-1]
+
     log = KafkaLog(config)
-    store = PartitionStore(settings.state_dir / config.app / str(number), codec)
     try:
-        if accept_cut:
-            was = accept_cut_log(log, store, codec, number)
-            _show_cut(number, was, output)
-            return
-        found = accept_lost_input(log, store, codec, number) if accept else lost_input(log, store, codec, number)
+        repairer = Repairer(log, opening(directory), codec, number, lambda: opening(fresh))
+        if yes:
+            actor = Actor("person", person(), via="cli")
+            found = repairer.accept(Acceptance(actor, options["reason"], options["skip_input"]))
+        else:
+            found = repairer.examine()
     finally:
-        store.close()
+        for store in opened:
+            store.close()
         log.close()
-    _show(number, found, accept, output)
-    if found is not None and not accept:
+    kept = _keep(directory, fresh, yes and found.state_dropped)
+    _show(number, found, yes, kept, output)
+    if not found.is_none and not yes:
         raise exits.Exit(exits.FAILED)
 
 
-def _show_cut(number: int, was: str, output: str) -> None:
-    if output != "table":
-        click.echo(dumps({"partition": number, "was": was, "accepted": bool(was)}))
-    elif was:
-        click.echo(f"partition {number}: {was} The log is accepted as it is; start the engine")
-    else:
-        click.echo(f"partition {number}: the log ends where the group offset says")
+def _keep(directory: Path, fresh: Path, accepted: bool) -> str:
+    """The rebuilt state takes the place of the one that cannot go on, which is kept: it may be the better witness."""
+    if not accepted:
+        shutil.rmtree(fresh, ignore_errors=True)
+        return ""
+    kept = directory.with_name(f"{directory.name}.before-{time.strftime('%Y%m%dT%H%M%S')}")
+    directory.rename(kept)
+    fresh.rename(directory)
+    return str(kept)
 
 
-def _show(number: int, lost: Lost | None, accepted: bool, output: str) -> None:
+def _show(number: int, damage: Damage, accepted: bool, kept: str, output: str) -> None:
     if output != "table":
-        click.echo(dumps({"partition": number, "lost": lost._asdict() if lost else None, "accepted": accepted}))
-    elif lost is None:
-        click.echo(f"partition {number}: no command is missing")
+        runs = {name: ["/".join(key) for key in getattr(damage, name)] for name in ("parked", "gone")}
+        lost = damage.lost._asdict() if damage.lost else None
+        row = {"partition": number, **damage._asdict(), **runs, "lost": lost, "accepted": accepted, "kept": kept}
+        click.echo(dumps(row))
+        return
+    for line in _lines(damage):
+        click.echo(f"partition {number}: {line}")
+    if kept:
+        click.echo(f"partition {number}: the state of before is kept in {kept}")
+    if damage.is_none:
+        click.echo(f"partition {number}: the log is whole, no command is missing")
     elif accepted:
-        click.echo(
-            f"partition {number}: commands {lost.start} to {lost.end - 1} are recorded as lost; start the engine"
-        )
+        click.echo(f"partition {number}: accepted and recorded; start the engine")
     else:
-        click.echo(
-            f"partition {number}: commands {lost.start} to {lost.end - 1} were deleted before they were read."
-            f" If they may be lost: orchestrator partition repair {number} --accept-lost-input"
-        )
+        click.echo(f"partition {number}: to accept it: orchestrator partition repair {number} --yes --reason TEXT")
+
+
+def _lines(damage: Damage) -> list[str]:
+    found = [damage.wrong] if damage.wrong else []
+    if damage.wrong and damage.from_offset < damage.to_offset:
+        found.append(f"records from offset {damage.from_offset} to {damage.to_offset - 1} are set aside")
+    if damage.state_dropped:
+        found.append("the state directory reflects something else: it is rebuilt from the log")
+    for what, keys in (("open runs are parked", damage.parked), ("runs are not on the log", damage.gone)):
+        if keys:
+            more = ", …" if len(keys) > NAMES_SHOWN else ""
+            found.append(f"{len(keys)} {what}: {', '.join('/'.join(key) for key in keys[:NAMES_SHOWN])}{more}")
+    if damage.lost is not None:
+        found.append(f"commands {damage.lost.start} to {damage.lost.end - 1} were deleted before they were read")
+    if damage.wrong and damage.reads_from < damage.reads_to:
+        found.append(f"commands {damage.reads_from} to {damage.reads_to - 1} are read again, unless --skip-input")
+    return found

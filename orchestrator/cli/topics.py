@@ -1,4 +1,4 @@
-"""`orchestrator topics`: create the application's topics, compare them with what they must be, grow them."""
+"""`orchestrator topics`: create the application's topics, compare them with what they must be, grow, adopt them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .session import app_name, settings_of
 
 @click.group()
 def topics() -> None:
-    """Create, check and grow the application's topics."""
+    """Create, check, grow and adopt the application's topics."""
 
 
 def log_config(settings: Settings, name: str | None = None) -> LogConfig:
@@ -106,5 +106,30 @@ def grow_command(context: click.Context, /, yes: bool, output: str, **options: A
         return
     rows = growing.grow(settings, config, wanted)
     print_rows(rows, ["partition", "ok", "says"], output)
+    if not all(row["ok"] for row in rows):
+        raise exits.Exit(exits.FAILED)
+
+
+@topics.command("adopt")
+@click.option("--partition", "numbers", type=click.IntRange(min=0), multiple=True,
+              help="Only these; repeat for more. Else all with a state directory here.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Record the new topic ids; without it, they are only compared.")
+@click.option("--skip-input", is_flag=True, help="Read commands from the topic's end on: what it has is not ours.")
+@click.option("--reason", default="", help="Why; recorded in each partition's log.")
+@output_option
+@click.pass_context
+def adopt_command(context: click.Context, /, output: str, **options: Any) -> None:
+    """Go on with the same log under other topic ids: a cluster that moved, topics that were mirrored or restored.
+
+    Engines must be stopped, their state directories here. The footer at each state's position must be on the log, with
+    the same hash: another log is refused (`orchestrator partition repair`). Exit code 1 if something is left to do.
+    """
+    from . import adopt as adopting
+
+    settings = settings_of(context)
+    rows = list(adopting.adoptions(settings, log_config(settings), adopting.Wish(**options)))
+    print_rows(rows, ["partition", "ok", "says"], output)
+    if not rows:
+        say(f"no state directory in {settings.state_dir}: name partitions with --partition")
     if not all(row["ok"] for row in rows):
         raise exits.Exit(exits.FAILED)

@@ -16,11 +16,13 @@ from .partition_events import (
     DeadLettered as DeadLettered,
     InputLost as InputLost,
     LevelChanged as LevelChanged,
+    LogAccepted as LogAccepted,
     PartitionClaimed as PartitionClaimed,
     PartitionReleased as PartitionReleased,
     RoutingChanged as RoutingChanged,
     RunPurged as RunPurged,
     SendFailed as SendFailed,
+    TopicsAdopted as TopicsAdopted,
     TurnAttempted as TurnAttempted,
 )
 from .run_events import (
@@ -109,6 +111,8 @@ PartitionBody = (
     | RoutingChanged
     | LevelChanged
     | InputLost
+    | LogAccepted
+    | TopicsAdopted
     | BatchFooter
 )
 Body = RunBody | PartitionBody

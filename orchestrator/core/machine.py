@@ -77,6 +77,8 @@ APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
     e.CommandRejected: partition.command_rejected,
     e.CommandAccepted: partition.recorded,
     e.InputLost: partition.recorded,
+    e.LogAccepted: partition.recorded,
+    e.TopicsAdopted: partition.recorded,
     e.LevelChanged: partition.recorded,
     e.SendFailed: partition.recorded,
     e.PartitionClaimed: partition.partition_claimed,

@@ -20,7 +20,11 @@ class CommandRejected(NamedTuple):
 
 
 class PartitionClaimed(NamedTuple):
-    """An owner takes the partition over (design.md §4). One record, without footer."""
+    """An owner takes the partition over (design.md §4). One record, without footer.
+
+    `accepts_from` is an offset when a person repairs the partition: from there up to this claim every record is set
+    aside, for every reader. Else -1.
+    """
 
     nonce: str
     instance: str
@@ -34,6 +38,7 @@ class PartitionClaimed(NamedTuple):
     events_topic_id: str
     partitions: int
     generation: int
+    accepts_from: int = -1
 
 
 class PartitionReleased(NamedTuple):
@@ -122,10 +127,42 @@ class LevelChanged(NamedTuple):
 
 
 class InputLost(NamedTuple):
-    """`partition repair` accepted that commands of these offsets are gone."""
+    """A person accepted that commands of these offsets are gone."""
 
     from_offset: int
     to_offset: int
+    actor: Actor = Actor()
+    reason: str = ""
+
+
+class LogAccepted(NamedTuple):
+    """A person accepted the log as it is: what was `wrong` with it, and the offsets that are set aside.
+
+    `state_dropped`: a state that reflected more, or something else, was rebuilt from the log. `parked` and `gone` name
+    the runs concerned (`workflow/run`), the first of so many: those that the log still has, and those it does not.
+    """
+
+    wrong: str
+    from_offset: int
+    to_offset: int
+    state_dropped: bool
+    runs_parked: int
+    runs_gone: int
+    parked: tuple[str, ...]
+    gone: tuple[str, ...]
+    actor: Actor
+    reason: str
+
+
+class TopicsAdopted(NamedTuple):
+    """A person vouched that these topics carry on the same log; `input_offset` is where commands are read from."""
+
+    cluster_id: str
+    commands_topic_id: str
+    events_topic_id: str
+    input_offset: int
+    actor: Actor
+    reason: str
 
 
 class BatchFooter(NamedTuple):

@@ -119,6 +119,73 @@ class BatchAssembler:
         return LogGap(f"{self._where} offset {offset}: {what}")
 
 
+class AcceptingAssembler(BatchAssembler):
+    """A reader that knows of repairs: what breaks the rule is a gap unless a later claim sets it aside.
+
+    While a gap is open nothing is shown; whoever reaches the end of what is visible must look at `gap`.
+    """
+
+    def __init__(
+        self, where: str, footer_hash: bytes = NO_FOOTER, last: BatchId | None = None, *, shown: int = -1
+    ) -> None:
+        """`shown`: offset of the last record that was shown before."""
+        super().__init__(where, footer_hash, last)
+        self.gap: LogGap | None = None
+        self.gap_at = -1
+        self.shown = shown
+        self.aside: set[tuple[str, str]] = set()
+        """Runs with events behind the gap, or set aside since this reader began."""
+
+    def feed(self, record: Record, offset: int) -> Batch | None:
+        """As before, but a gap is kept in `gap`. Raises LogGap for a higher level, and for what cannot be undone."""
+        body = record.event.body
+        if isinstance(body, PartitionClaimed):
+            self._may_accept(body, offset)
+        if self.gap is not None:
+            self._skip(record)
+            return None
+        try:
+            batch = super().feed(record, offset)
+        except LogGap as error:
+            if isinstance(body, BatchFooter) and body.level > LEVEL:
+                raise
+            self._open(offset, error)
+            self._skip(record)
+            return None
+        if batch is not None:
+            self.shown = offset
+        return batch
+
+    def broken(self, offset: int, what: str) -> None:
+        """A record that cannot be read at all."""
+        if self.gap is None:
+            self._open(offset, self._gap(offset, what))
+
+    def _open(self, offset: int, gap: LogGap) -> None:
+        self.gap, self.gap_at = gap, offset
+        for pending in self._pending:
+            self._skip(pending)
+        self._pending = []
+
+    def _skip(self, record: Record) -> None:
+        event = record.event
+        self.claim_no = max(self.claim_no, event.claim_no)
+        if event.seq:
+            self.aside.add((event.workflow_id, event.run_id))
+
+    def _may_accept(self, body: PartitionClaimed, offset: int) -> None:
+        if body.accepts_from < 0:
+            return
+        if body.accepts_from <= self.shown:
+            raise self._gap(
+                offset,
+                f"a repair set aside everything from offset {body.accepts_from} on, this state reflects offset"
+                f" {self.shown}: delete the state directory, it is folded anew",
+            )
+        if self.gap is not None and body.accepts_from <= self.gap_at:
+            self.gap, self.gap_at = None, -1
+
+
 def turns_of(history: Sequence[Event]) -> Iterator[tuple[Event, list[Event]]]:
     """Each event that code saw, with the events that its turn issued: what a replay delivers and compares."""
     issued: dict[int, list[Event]] = {}

@@ -176,7 +176,7 @@ class PositionRow(NamedTuple):
 
 
 class ClaimRow(NamedTuple):
-    """The last claim found, and whether its owner released cleanly."""
+    """The last claim found, and whether its owner released cleanly. `accepts_from` not -1: a repair's."""
 
     claim_no: int
     nonce: str
@@ -185,6 +185,7 @@ class ClaimRow(NamedTuple):
     lanes: tuple[str, ...]
     released: bool
     partitions: int
+    accepts_from: int = -1
 
 
 class RoutingRow(NamedTuple):

@@ -367,11 +367,14 @@ class PartitionLoop:
             self.ground.skip_below = self.intake.next_offset
         self.ground.renew_lanes()
 
-    def hand_over(self, also: Sequence[Draft] = (), next_offset: int = 0) -> None:
-        """Release cleanly: running steps are handed over. A repair records `also` and moves on to `next_offset`."""
+    def hand_over(self, also: Sequence[Draft] = (), next_offset: int = 0, exact: bool = False) -> None:
+        """Release cleanly: running steps are handed over.
+
+        A repair records `also` and moves on to `next_offset`; back to it only if `exact`, for another commands topic.
+        """
         self._shared.log.inputs().unfollow(self.ground.number)
         self._prove_and_materialise()
-        self.intake.next_offset = max(self.intake.next_offset, next_offset)
+        self.intake.next_offset = next_offset if exact else max(self.intake.next_offset, next_offset)
         batch = self._open = self._new_batch()
         self.builder.take(batch, also)
         while self.inbox.reports:

@@ -18,11 +18,11 @@ from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY, Codec, event_hash
 from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import Event, PartitionClaimed
-from ..core.replay import LEVEL, NO_FOOTER, Batch, BatchAssembler
+from ..core.replay import LEVEL, NO_FOOTER, AcceptingAssembler
 from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
-from ..core.values import InputPosition
+from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
-from ..errors import LogReplaced, OrchestratorError
+from ..errors import LogReplaced, OrchestratorError, UndecodableRecord
 from ..log.ports import Log, TopicIds, Wire
 from ..store.rows import Store
 from .failpoints import failpoint
@@ -31,6 +31,7 @@ from .inbox import Inbox
 from .options import EngineOptions
 from .overlay import Overlay
 from .sabotage import sabotaged
+from .soundness import Repair, check_input, check_whole, cut_off, rewritten
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,13 @@ class Ground:
         self.found_with = 0
         """`topics grow` only: the partition count to claim a new partition with."""
         self.where = f"{log_.app}.events/{number}"
-        self._witness: Note | None = None
-        self.accepts_cut = False
-        """A person said that the log counts as it is: claims go on above those that were cut off."""
-        self._above = 0
-        self._assembler = BatchAssembler(self.where)
+        self.noted: Note | None = None
+        """The newest proven footer, as a group offset noted it before the log was read."""
+        self.repair: Repair | None = None
+        """`partition repair` only: the log is accepted as it is."""
+        self.adopts = False
+        """`topics adopt` only: the same log under other topic ids is accepted."""
+        self.assembler = AcceptingAssembler(self.where)
 
     # -- what the log says so far ------------------------------------------------------------------------------------
 
@@ -101,11 +104,25 @@ class Ground:
         position = self.position()
         return position.footer_hash if position else NO_FOOTER
 
+    def noted_batch(self) -> BatchId:
+        """The newest batch that a group offset notes now; (0, 0) if none."""
+        note = read_note(self.log.noted(self.number))
+        return note.batch if note is not None else BatchId(0, 0)
+
+    def noted_topics(self) -> str:
+        """The events topic that the state was folded from, as the directory notes it; "" if it does not."""
+        noted = self.store.hint("identity")
+        if noted is None:
+            return ""
+        found = json.loads(noted)
+        return f"{found['events']} of {found['cluster']}"
+
     def input_position(self, ids: TopicIds) -> InputPosition:
         """Where to go on reading commands; the log's start when no footer says otherwise."""
         position = self.position()
         if position is not None:
-            return position.position._replace(offset=max(position.position.offset, self.skip_below))
+            at = position.position._replace(offset=max(position.position.offset, self.skip_below))
+            return at._replace(cluster_id=ids.cluster_id, topic_id=ids.commands) if self.adopts else at
         start, _ = self.log.inputs().bounds(self.number)
         return InputPosition(ids.cluster_id, ids.commands, self.number, start)
 
@@ -116,21 +133,16 @@ class Ground:
 
         Raises LogReplaced, LogGap, HangingTransaction, Fenced, ClaimLost.
         """
-        ids = self.ids = self.log.topic_ids()
-        self._check_directory(ids)
-        if not self.claim_no:
-            # Before anything is read: what was noted by now must be on the log that is read from here on.
-            self._witness = read_note(self.log.noted(self.number))
-            if self.accepts_cut and self._witness is not None:
-                # Numbers are never reused: what was cut off may be witnessed elsewhere too.
-                self._above, self._witness = self._witness.batch.claim_no, None
-        self._follow()
-        _, end = self.log.tail().bounds(self.number)
-        self._restore_near(end)
-        # A partition whose count is not known yet: its first claim says it, if there is one.
-        while end and self.claim_row() is None and self.inbox.wait_tail(NEAR_WAIT_S):
-            self._fold_slice()
+        ids = self.restore()
+        if self.repair is None:
+            check_whole(self.log.app, self.number, self.assembler.gap, self.claim_row())
+        if self.adopts:
+            # The footer at the state's position is the same: so is the log.
+            self._note_directory(ids)
+        else:
+            check_input(self.log.app, self.position(), ids)
         claimed_for = self.found_with or count_to_claim(self.overlay, self.log, self.codec, ids)
+        self.recorded = claimed_for
         unclean = False
         while True:
             before = self.claim_row()
@@ -146,10 +158,27 @@ class Ground:
             failpoint("K21")
             claim = self._claim(ids, before, claimed_for)
             if self._read_back(claim):
-                self._check_witness()
+                problem = "" if self.repair is not None else cut_off(self.where, self.noted, self.position())
+                if problem:
+                    raise LogReplaced(f"{problem} See `orchestrator partition repair {self.number}`.")
                 self.unclean = unclean
                 return
             log.info("%s: another claim came first, claiming again", self.where)
+
+    def restore(self) -> TopicIds:
+        """Fold what is visible now; nothing is claimed. Raises LogReplaced, LogGap, HangingTransaction."""
+        ids = self.ids = self.log.topic_ids()
+        self._check_directory(ids)
+        if not self.claim_no:
+            # Before anything is read: what was noted by now must be on the log that is read from here on.
+            self.noted = read_note(self.log.noted(self.number))
+        self._follow()
+        _, end = self.log.tail().bounds(self.number)
+        self._restore_near(end)
+        # A partition whose count is not known yet: its first claim says it, if there is one. A gap may be set aside.
+        while end and (self.claim_row() is None or self.assembler.gap) and self.inbox.wait_tail(NEAR_WAIT_S):
+            self._fold_slice()
+        return ids
 
     def _check_directory(self, ids: TopicIds) -> None:
         """A directory of another partition is left alone; of another log, it is never continued."""
@@ -161,35 +190,18 @@ class Ground:
                 log.warning("%s: the directory holds %s/%s: rebuilding", self.where, found["app"], found["partition"])
                 self.store.clear()
             elif found != mine and self.store.get(META, POSITION_KEY) is not None:
+                if self.adopts:
+                    return
                 raise LogReplaced(
-                    f"{self.where}: this state was folded from topic {found['events']} of cluster"
-                    f" {found['cluster']}, the"
-                    f" topic is now {ids.events} of {ids.cluster_id}. If the topic was re-created on purpose,"
-                    f" delete the"
-                    " state directory: it is folded anew."
+                    f"{self.where}: this state was folded from topic {found['events']} of cluster {found['cluster']},"
+                    f" the topic is now {ids.events} of {ids.cluster_id}. The same log, moved or mirrored:"
+                    f" orchestrator topics adopt. Another one: orchestrator partition repair {self.number}"
                 )
+        self._note_directory(ids)
+
+    def _note_directory(self, ids: TopicIds) -> None:
+        mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
         self.store.set_hint("identity", json.dumps(mine).encode())
-
-    def _check_witness(self) -> None:
-        """The log was read to its end: it must reach what a group offset noted. RocksDB's footer was compared before.
-
-        Raises LogReplaced.
-        """
-        noted, position = self._witness, self.position()
-        if noted is not None and (position is None or position.batch < noted.batch):
-            raise LogReplaced(
-                f"{self.where}: the log was cut: footer {noted.batch.claim_no}/{noted.batch.batch_no} was proven, as"
-                " the group offset notes, and the log ends before it. See `orchestrator partition repair`."
-            )
-
-    def _rewritten(self, batch: Batch) -> bool:
-        """Whether this is the footer that a group offset noted, with another hash."""
-        noted, event = self._witness, batch.footer.event
-        return (
-            noted is not None
-            and noted.batch == (event.claim_no, event.batch_no)
-            and noted.footer_hash != batch.footer.hash
-        )
 
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""
@@ -207,12 +219,13 @@ class Ground:
         if position is not None and (start > at or end <= at) and not sabotaged("store_trusted"):
             raise LogReplaced(
                 f"{self.where}: state reflects offset {at}, the log has {start}..{end}: it was cut or replaced."
-                " See `orchestrator partition repair`."
+                f" See `orchestrator partition repair {self.number}`."
             )
-        self._assembler = BatchAssembler(self.where, self.footer_hash(), position.batch if position else None)
+        last = position.batch if position else None
+        self.assembler = AcceptingAssembler(self.where, self.footer_hash(), last, shown=at if position else -1)
         claim = self.claim_row()
         if claim is not None:
-            self._assembler.claim_no = max(self._assembler.claim_no, claim.claim_no)
+            self.assembler.claim_no = max(self.assembler.claim_no, claim.claim_no)
         self.log.tail().unfollow(self.number)
         with self.inbox.changed:
             self.inbox.tail.clear()
@@ -223,7 +236,7 @@ class Ground:
             if first.offset != at or event_hash(first.key, first.value) != position.footer_hash:
                 raise LogReplaced(
                     f"{self.where} offset {at}: not the footer that the state was folded from: the log was cut and"
-                    " written again. See `orchestrator partition repair`."
+                    f" written again. See `orchestrator partition repair {self.number}`."
                 )
 
     def _restore_near(self, end: int) -> None:
@@ -264,8 +277,12 @@ class Ground:
     def _fold(self, wire: Wire) -> Event | None:
         """Fold one record; returns its event if it is a claim."""
         failpoint("K16")
-        record = self.codec.decode_event(wire.key, wire.value)
-        batch = self._assembler.feed(record, wire.offset)
+        try:
+            record = self.codec.decode_event(wire.key, wire.value)
+        except UndecodableRecord as error:
+            self.assembler.broken(wire.offset, str(error))
+            return None
+        batch = self.assembler.feed(record, wire.offset)
         if batch is None:
             return None
         if batch.is_claim:
@@ -273,11 +290,10 @@ class Ground:
             return batch.footer.event
         for event in batch.records:
             machine.apply(self.overlay, event, self.settings)
-        if self._rewritten(batch):
-            raise LogReplaced(
-                f"{self.where} offset {wire.offset}: not the footer that a group offset noted: the log was rewritten."
-                " See `orchestrator partition repair`."
-            )
+        if problem := rewritten(self.where, wire.offset, self.noted, batch):
+            if self.repair is None:
+                raise LogReplaced(f"{problem} See `orchestrator partition repair {self.number}`.")
+            self.repair.rewritten = problem
         machine.apply_footer(self.overlay, batch.footer, wire.offset + 1, self.settings)
         self.restored_events += len(batch.records)
         return None
@@ -296,7 +312,9 @@ class Ground:
         return self.inbox.tail.popleft()
 
     def _claim(self, ids: TopicIds, before: ClaimRow | None, partitions: int) -> PartitionClaimed:
-        self.claim_no = max(self._assembler.claim_no, before.claim_no if before else 0, self._above) + 1
+        # Numbers are never reused: what was cut off may be witnessed elsewhere too.
+        above = self.repair.above if self.repair is not None else 0
+        self.claim_no = max(self.assembler.claim_no, before.claim_no if before else 0, above) + 1
         claim = PartitionClaimed(
             nonce=secrets.token_hex(16),
             instance=self.options.instance,
@@ -310,6 +328,7 @@ class Ground:
             events_topic_id=ids.events,
             partitions=partitions,
             generation=self.options.generation,
+            accepts_from=self.assembler.shown + 1 if self.repair is not None else -1,
         )
         record = self.codec.seal(Event("", "", 0, claim, claim_no=self.claim_no))
         assert record.key == CLAIM_RECORD_KEY
@@ -336,6 +355,7 @@ class Ground:
                 assert isinstance(body, PartitionClaimed)
                 if body.nonce == claim.nonce:
                     self._write_restored()
+                    check_whole(self.log.app, self.number, self.assembler.gap, None)
                     return valid
                 unknown = set(body.lanes) - set(self.lanes.names)
                 valid = valid and found.claim_no < self.claim_no and not unknown

@@ -42,7 +42,7 @@ class Routing:
     def epochs(self) -> tuple[int, ...]:
         """Every partition count there was, oldest first, as this partition's log has them."""
         row: RoutingRow | None = self._builder.overlay.get(META, ROUTING_KEY)
-        return row.epochs if row is not None else ()
+        return row.epochs if row is not None else (self._ground.recorded,)
 
     def note(self) -> None:
         """The count may have changed: tell those who ask from other threads."""

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.events import BatchFooter, PartitionClaimed, Record
-from ..core.replay import NO_FOOTER, Batch, BatchAssembler
+from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
+from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
 from ..core.values import BatchId
 from ..core.witness import read_note
 from ..engine.overlay import Overlay
@@ -21,6 +21,7 @@ from ..errors import LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store, state_hash
+from .acceptances import accepted_words
 from .audit_laws import Laws
 
 FINDINGS_KEPT = 200
@@ -112,6 +113,8 @@ class PartitionAudit:
     complete_to: Witness | None = None
     state: Literal["not compared", "equal", "different"] = "not compared"
     findings: int = 0
+    accepted: list[str] = field(default_factory=list)
+    """What a person accepted, by whom and why: it is recorded, and no finding any more."""
 
 
 @dataclass
@@ -156,8 +159,13 @@ class _PartitionAudit:
         self._codec = codec
         self._options = options
         self._audit = audit
-        self._assembler: BatchAssembler | None = None
+        self._assembler: AcceptingAssembler | None = None
         self._offsets: list[int] = []
+        self._suspects: list[tuple[BatchId, int, str]] = []
+        """Witnesses that disagree, unless a repair that came later accepted the log."""
+        self._broken: tuple[Kind, str] | None = None
+        self._forgiven = 0
+        """Claims below this number were made before the last repair."""
         # The first record seen says nothing: aborted ones may lie before it.
         self._start = options.starts.get(number, 0)
         self._laws = Laws(self._law, whole=self._start == 0, full=options.level == "full")
@@ -177,6 +185,10 @@ class _PartitionAudit:
             kind: Kind = "gap" if isinstance(error, LogGap) else "undecodable"
             self._found(self.part.next_offset, kind, f"{error}; nothing behind it was checked")
             return
+        if self._broken is not None and self._assembler is not None:
+            kind, what = self._broken
+            self._found(self._assembler.gap_at, kind, f"{what}; nothing behind it was checked")
+            return
         self._end()
 
     def _found(self, offset: int, kind: Kind, detail: str) -> None:
@@ -194,9 +206,9 @@ class _PartitionAudit:
             part.first_offset = wire.offset
         event = record.event
         if self._start == 0:
-            self._assembler = BatchAssembler(where)
+            self._assembler = AcceptingAssembler(where)
         elif isinstance(event.body, BatchFooter):
-            self._assembler = BatchAssembler(where, record.hash, BatchId(event.claim_no, event.batch_no))
+            self._assembler = AcceptingAssembler(where, record.hash, BatchId(event.claim_no, event.batch_no))
         hook = self._options.state_hash
         self._expected_state = hook(part.partition) if hook else None
         if self._expected_state is not None:
@@ -212,7 +224,14 @@ class _PartitionAudit:
     def _one(self, wire: Wire) -> None:
         part = self.part
         part.next_offset = wire.offset
-        record = self._codec.decode_event(wire.key, wire.value)
+        try:
+            record = self._codec.decode_event(wire.key, wire.value)
+        except UndecodableRecord as error:
+            if self._assembler is None:
+                raise
+            self._assembler.broken(wire.offset, str(error))
+            self._broken = self._broken or ("undecodable", str(error))
+            return
         if self._assembler is None:
             self._begin(wire, record)
             if self._start or self._assembler is None:
@@ -222,6 +241,10 @@ class _PartitionAudit:
             batch = self._assembler.feed(record, wire.offset)
         except LogGap as error:
             raise self._located(error) from None
+        if self._assembler.gap is not None:
+            self._broken = self._broken or ("gap", str(self._located(self._assembler.gap)))
+            return
+        self._broken = None
         part.records += 1
         part.next_offset = wire.offset + 1
         if batch is None:
@@ -249,6 +272,7 @@ class _PartitionAudit:
             return
         for record, offset in zip(batch.records, self._offsets, strict=True):
             self._laws.event(record, offset)
+            self._note_accepted(record, offset)
         self._laws.footer(batch.footer, wire.offset)
         if wire.timestamp_ms > 0:
             skew = wire.timestamp_ms - batch.footer.event.recorded_at_ms
@@ -265,15 +289,22 @@ class _PartitionAudit:
         for witness in self._witnesses.pop(part.head, ()):
             self._witnessed(witness, wire.offset)
 
+    def _note_accepted(self, record: Record, offset: int) -> None:
+        body = record.event.body
+        if isinstance(body, LogAccepted):
+            self._forgiven = record.event.claim_no
+        if isinstance(body, LogAccepted | TopicsAdopted | InputLost):
+            self.part.accepted.append(accepted_words(body, offset))
+
     def _witnessed(self, witness: Witness, offset: int) -> None:
         part = self.part
         if witness.footer_hash != part.head_hash:
             detail = f"{witness.source} noted another hash of footer {_name(witness.batch)}: the log was rewritten"
-            self._found(offset, "witness", detail)
+            self._suspects.append((witness.batch, offset, detail))
         elif witness.offset not in (-1, offset):
             seen = f"{witness.source} saw footer {_name(witness.batch)} at offset {witness.offset}"
             detail = f"{seen}: the log was written again"
-            self._found(offset, "witness", detail)
+            self._suspects.append((witness.batch, offset, detail))
         elif witness.signed_at_ms:
             part.complete_to = witness
 
@@ -286,9 +317,13 @@ class _PartitionAudit:
             for witness in self._witnesses[batch]:
                 if batch > part.head:
                     end = f"the log ends at {_name(part.head)}: its tail was cut"
-                    self._found(-1, "witness", f"{witness.source} saw footer {_name(batch)}, {end}")
+                    self._suspects.append((batch, -1, f"{witness.source} saw footer {_name(batch)}, {end}"))
                 elif self._laws.whole:
-                    self._found(-1, "witness", f"{witness.source} saw footer {_name(batch)}, which is not on the log")
+                    missing = f"{witness.source} saw footer {_name(batch)}, which is not on the log"
+                    self._suspects.append((batch, -1, missing))
+        for batch, offset, detail in self._suspects:
+            if batch.claim_no >= self._forgiven:
+                self._found(offset, "witness", detail)
         part.runs, part.closed_runs, part.step_results = self._laws.runs, self._laws.closed, self._laws.results
         if self._fold is not None:
             same = self._fold.hash() == self._expected_state

@@ -39,6 +39,8 @@ def verdict(audit: Audit) -> str:
         how_far = "prefix only, no anchor"
     if others:
         how_far += f"; {others} anchors are forged or of another log"
+    if accepted := sum(len(part.accepted) for part in parts):
+        how_far += f"; {accepted} times a person accepted it as it was (see there)"
     return f"whole: {events} events of {batches} batches verify; {how_far}"
 
 
@@ -53,6 +55,8 @@ def lines(audit: Audit) -> Iterator[str]:
             f" head {head} at offset {part.head_offset}, clock skew {part.max_skew_ms} ms, state {part.state}:"
             f" {verdict_of(part)}"
         )
+        for accepted in part.accepted:
+            yield f"partition {number}: accepted: {accepted}"
     for finding in audit.findings:
         where = f" offset {finding.offset}" if finding.offset >= 0 else ""
         what = f"partition {finding.partition}{where}" if finding.partition >= 0 else "anchors"
@@ -81,6 +85,7 @@ def as_json(audit: Audit) -> dict[str, object]:
                 "max_skew_ms": part.max_skew_ms,
                 "state": part.state,
                 "verdict": verdict_of(part),
+                "accepted": part.accepted,
             }
             for number, part in sorted(audit.partitions.items())
         ],

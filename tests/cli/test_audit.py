@@ -138,8 +138,8 @@ def test_a_tail_that_is_really_gone(rig: Rig, anchored: Application, run: Run, t
         time.sleep(0.05)
     assert "the log was cut" in late.partitions[0].problem
     late.stop(1.0)
-    accepted = run("partition", "repair", "0", "--accept-cut-log")
-    assert "The log is accepted as it is" in accepted.out, accepted.err
+    accepted = run("partition", "repair", "0", "--yes", "--reason", "a restored backup")
+    assert "accepted and recorded" in accepted.out, accepted.err
     rig.engine(stores={})
     assert rig.result("w") == b"3"
 

@@ -164,3 +164,12 @@ def test_dead_letters_then_a_partition_that_is_looked_at(
     assert engine.wait(WAIT_S) == 0
     run("audit", "verify", "--partition", "3")
     assert "no command is missing" in run("partition", "repair", "3")
+    assert "nothing to adopt" in run("topics", "adopt")
+
+    producer.produce("runbook.events", key=b"x", value=b"by hand", partition=3)
+    assert producer.flush(30) == 0
+    run("audit", "verify", "--partition", "3", code=1)
+    assert "--yes" in run("partition", "repair", "3", code=1)
+    assert "accepted and recorded" in run("partition", "repair", "3", "--yes", "--reason", "somebody wrote to it")
+    assert "somebody wrote to it" in run("audit", "verify", "--partition", "3")
+    assert "no command is missing" in run("partition", "repair", "3")

@@ -7,10 +7,11 @@ import time
 
 from orchestrator.core import commands as c
 from orchestrator.core.events import InputLost
-from orchestrator.core.values import Payload
+from orchestrator.core.values import Actor, Payload
 from orchestrator.engine.partition import State
-from orchestrator.engine.repair import accept_lost_input, lost_input
+from orchestrator.engine.repair import Acceptance, Repairer
 from orchestrator.log.partitioner import partition_of
+from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog
 from tests.projections.test_audit_engine import Load, app, work
 
@@ -47,13 +48,17 @@ def test_lost_input_parks_until_it_is_accepted() -> None:
     engine.stop()
 
     log = MemoryLog(load.cluster, app.name, MemoryGroup(load.PARTITIONS))
-    expected = lost_input(log, load.stores[number], load.codec, number)
-    assert expected is not None
-    assert expected.end == gone
-    assert accept_lost_input(log, load.stores[number], load.codec, number) == expected
+    repairer = Repairer(log, load.stores[number], load.codec, number, lambda: MemoryStore(load.codec))
+    found = repairer.examine()
+    assert found.lost is not None
+    assert found.lost.end == gone
+    assert not found.wrong
+    actor = Actor("person", "p")
+    assert repairer.accept(Acceptance(actor, "they are gone")) == found
+    assert repairer.examine().is_none
     log.close()
     events = [load.codec.decode_event(one.key, one.value).event for one in load.records("events")[number]]
-    assert InputLost(*expected) in [event.body for event in events]
+    assert InputLost(*found.lost, actor, "they are gone") in [event.body for event in events]
 
     engine = load.engine()
     engine.start()

@@ -12,10 +12,11 @@ import pytest
 from orchestrator import Orchestrator
 from orchestrator.codec.signing import PublicKeys, Signer, generate, public_path
 from orchestrator.core.tasks import Anchor
+from orchestrator.core.values import Actor
 from orchestrator.core.witness import read_note
 from orchestrator.engine.options import AnchorOptions, EngineOptions
 from orchestrator.engine.partition import State
-from orchestrator.engine.repair import accept_cut_log
+from orchestrator.engine.repair import Acceptance, Repairer
 from orchestrator.engine.run import Engine
 from orchestrator.log.partitioner import partition_of
 from orchestrator.store.memory_store import MemoryStore
@@ -126,8 +127,9 @@ class TestAStartBehindAWitness:
         assert noted is not None
         port = one.site.log(app.name)
         stores = {NUMBER: MemoryStore(one.codec)}
-        assert "the log was cut" in accept_cut_log(port, stores[NUMBER], one.codec, NUMBER)
-        assert accept_cut_log(port, stores[NUMBER], one.codec, NUMBER) == ""
+        repairer = Repairer(port, stores[NUMBER], one.codec, NUMBER, lambda: MemoryStore(one.codec))
+        assert "the log was cut" in repairer.accept(Acceptance(Actor("person", "p"), "why")).wrong
+        assert repairer.examine().is_none
         port.close()
         one.engine(stores=stores)
         assert one.result(WORKFLOW) == b"4"

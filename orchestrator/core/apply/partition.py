@@ -16,11 +16,13 @@ from ..events import (
     DeadLettered,
     InputLost,
     LevelChanged,
+    LogAccepted,
     PartitionClaimed,
     PartitionReleased,
     RoutingChanged,
     RunPurged,
     SendFailed,
+    TopicsAdopted,
     TurnAttempted,
 )
 from ..rows import (
@@ -69,6 +71,7 @@ def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
         lanes,
         released=False,
         partitions=body.partitions,
+        accepts_from=body.accepts_from,
     )
     fold.state.put(META, CLAIM_KEY, row)
     if fold.state.get(META, ROUTING_KEY) is None:
@@ -79,7 +82,9 @@ def partition_released(fold: Fold, body: PartitionReleased) -> None:
     fold.state.put(META, CLAIM_KEY, fold.state.get(META, CLAIM_KEY)._replace(released=True))
 
 
-def recorded(fold: Fold, body: CommandAccepted | InputLost | LevelChanged | SendFailed) -> None:
+def recorded(
+    fold: Fold, body: CommandAccepted | InputLost | LevelChanged | LogAccepted | SendFailed | TopicsAdopted
+) -> None:
     """Nothing but the record itself; an answer, if one is due, is stored for every event alike."""
 
 

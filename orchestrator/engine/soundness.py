@@ -1,0 +1,63 @@
+"""Whether what was restored can be gone on with: the log whole and uncut, the topics the same. If not, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..core.replay import Batch
+from ..core.rows import ClaimRow, PositionRow
+from ..core.witness import Note
+from ..errors import LogGap, LogReplaced
+from ..log.ports import TopicIds
+
+
+@dataclass
+class Repair:
+    """A person accepts the log as it is.
+
+    `above`: claims go on above this number, which was given before the log was cut. `rewritten`: a footer that differs
+    from what was noted, if one was met.
+    """
+
+    above: int = 0
+    rewritten: str = ""
+
+
+def check_whole(app: str, number: int, gap: LogGap | None, claim: ClaimRow | None) -> None:
+    """No gap, and no repair that was begun and not finished. Raises LogGap."""
+    if gap is not None:
+        raise LogGap(f"{gap}. See `orchestrator partition repair {number}`.")
+    if claim is not None and claim.accepts_from >= 0 and not claim.released:
+        raise LogGap(
+            f"{app}.events/{number}: a repair was begun and not finished: orchestrator partition repair {number} --yes"
+        )
+
+
+def check_input(app: str, position: PositionRow | None, ids: TopicIds) -> None:
+    """Commands are read from the topic that the last footer's position is of. Raises LogReplaced."""
+    if position is None:
+        return
+    known = position.position
+    if (known.cluster_id, known.topic_id) != (ids.cluster_id, ids.commands):
+        raise LogReplaced(
+            f"{app}.commands: commands were read from topic {known.topic_id} of cluster {known.cluster_id}, it is now"
+            f" {ids.commands} of {ids.cluster_id}. Moved, mirrored, or lost: orchestrator topics adopt"
+        )
+
+
+def cut_off(where: str, noted: Note | None, position: PositionRow | None) -> str:
+    """What to say when the log, as restored, ends before what a group offset noted; "" when it does not."""
+    if noted is None or (position is not None and position.batch >= noted.batch):
+        return ""
+    return (
+        f"{where}: the log was cut: footer {noted.batch.claim_no}/{noted.batch.batch_no} was proven, as the group"
+        " offset notes, and the log ends before it."
+    )
+
+
+def rewritten(where: str, offset: int, noted: Note | None, batch: Batch) -> str:
+    """What to say when this is the footer that a group offset noted, with another hash; "" when it is not."""
+    event = batch.footer.event
+    if noted is None or noted.batch != (event.claim_no, event.batch_no) or noted.footer_hash == batch.footer.hash:
+        return ""
+    return f"{where} offset {offset}: not the footer that a group offset noted: the log was rewritten."
