@@ -23,11 +23,11 @@ from ..core.events import (
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
 from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, Payload
 from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
+from ..failpoints import failpoint
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .batch import Batch
 from .builder import Builder
-from .failpoints import failpoint
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground

@@ -17,12 +17,12 @@ from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
 from ..core.witness import write_note
 from ..errors import LogGap
+from ..failpoints import failpoint
 from ..log.ports import Fenced, Wire
 from .answers import Answers
 from .batch import Batch
 from .builder import Builder
 from .clock import LogClock
-from .failpoints import failpoint
 from .intake import Intake
 from .outbox import Outbox
 from .overlay import FooterView

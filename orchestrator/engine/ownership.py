@@ -23,9 +23,9 @@ from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
 from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
 from ..errors import LogReplaced, OrchestratorError, UndecodableRecord
+from ..failpoints import failpoint
 from ..log.ports import Log, TopicIds, Wire
 from ..store.rows import Store
-from .failpoints import failpoint
 from .growth import count_to_claim
 from .inbox import Inbox
 from .options import EngineOptions
@@ -155,7 +155,6 @@ class Ground:
                 self.lanes.init_last()  # type: ignore[attr-defined]
                 return
             self.lanes.init([name for name in (before.lanes if before else ()) if name not in self.lanes.names])
-            failpoint("K21")
             claim = self._claim(ids, before, claimed_for)
             if self._read_back(claim):
                 problem = "" if self.repair is not None else cut_off(self.where, self.noted, self.position())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from ..codec.records import Codec
 from ..core.commands import Command, HeartbeatStep
 from ..core.values import Actor
+from ..failpoints import failpoint
 from ..log.partitioner import partition_of
 from ..log.ports import Log, Out
 from ..sdk.execution import Report, StepExecutor, StepReport
@@ -17,7 +18,6 @@ from ..sdk.registry import Registry
 from ..store.rows import Store
 from .anchors import OFF, AnchorWriter, NoAnchors
 from .clock import Clock, SystemClock
-from .failpoints import failpoint
 from .health import Health
 from .inbox import Requests
 from .options import EngineOptions

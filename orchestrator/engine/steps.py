@@ -20,10 +20,10 @@ from ..core.events import (
 )
 from ..core.rows import HISTORY, STEPS, StepRow, history_key, step_key
 from ..core.tasks import TaskOffer
+from ..failpoints import failpoint
 from ..sdk.execution import StepCall, StepExecutor
 from .clock import Clock
 from .deadlines import Deadlines
-from .failpoints import failpoint
 from .options import EngineOptions
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from ..failpoints import failpoint, failpoint_beside
 from .config import LogConfig
 from .connecting import connected
 from .ports import Fenced
@@ -40,6 +41,8 @@ class KafkaLanes:
         self._turn = 0
         for name in (*self.names, *extra):
             self._producers[name] = self._initialised(name)
+            if name == self.names[0]:
+                failpoint("K21")
         for name in extra:
             self._producers.pop(name, None)
 
@@ -78,9 +81,12 @@ class KafkaLanes:
         producer = self._producer()
         try:
             producer.begin_transaction()
+            failpoint("K3")
             produce, topic, partition = producer.produce, self._topic, self._partition
-            for key, value in records:
+            for at, (key, value) in enumerate(records):
                 produce(topic, value, key, partition)
+                if not at:
+                    failpoint("K6")
             left = producer.flush(TRANSACTION_S)
         except (KafkaException, BufferError) as error:
             raise Fenced(f"lane {self._name()}: {_say(error)}") from error
@@ -89,6 +95,7 @@ class KafkaLanes:
 
     def commit(self) -> None:
         producer = self._producer()
+        failpoint_beside("K10")
         try:
             producer.commit_transaction(TRANSACTION_S)
         except KafkaException as error:

@@ -27,6 +27,7 @@ from rocksdict import (
 from ..codec.records import Codec
 from ..core.rows import FAMILIES, HISTORY, Key
 from ..errors import StoreError
+from ..failpoints import failpoint
 from . import keys
 from .rows import Changes, RowCodec
 
@@ -148,6 +149,7 @@ class PartitionStore:
         self._open()
 
     def close(self) -> None:
+        failpoint("K14")
         self._handles.clear()
         for family in self._families.values():
             family.close()

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 
+from ..failpoints import failpoint, failpoint_beside
 from ..log.ports import Fenced, Out, TopicIds, Wire
 from .memory_cluster import MemoryCluster
 
@@ -27,6 +28,8 @@ class MemoryLanes:
     def init(self, extra: Sequence[str] = ()) -> None:
         for name in (*self.names, *extra):
             self._epochs[name] = self._cluster.init(name)
+            if name == self.names[0]:
+                failpoint("K21")
         self._next = itertools.cycle(self.names)
 
     def init_last(self) -> None:
@@ -35,9 +38,13 @@ class MemoryLanes:
 
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         self._lane = next(self._next)
-        self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records))
+        failpoint("K3")
+        self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records[:1]))
+        failpoint("K6")
+        self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records[1:]))
 
     def commit(self) -> None:
+        failpoint_beside("K10")
         self._cluster.commit(self._lane, self._epoch())
 
     def _epoch(self) -> int:

@@ -27,6 +27,7 @@ from orchestrator.errors import (
     ReplyTimeout,
     UndecodableRecord,
 )
+from orchestrator.failpoints import failpoint
 from orchestrator.sdk.execution import (
     CANCELLED,
     NOT_STARTED,
@@ -275,6 +276,7 @@ class RemoteWorker:
 
     async def _tell(self, held: Held, body: ReportStep) -> None:
         """Report until somebody decided: a result may have been expensive."""
+        failpoint("K20")
         request = Request(command_id=new_command_id())
         try:
             if body.failure is not None and held.details is not held.said:

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.codec.payloads import encode_failure
 from orchestrator.core.values import NOTHING, Failure, Payload
+from orchestrator.failpoints import failpoint
 from orchestrator.sdk.execution import NOT_STARTED, UNKNOWN, StepCall, cancelled
 from orchestrator.sdk.step import StepInfo, run_step
 
@@ -79,6 +80,7 @@ class Attempt:
         if failure is None:
             try:
                 result = await run_step(self.code, self.call.arguments, self._info)
+                failpoint("K5")
             except BaseException as error:  # a step's sys.exit() or KeyboardInterrupt ends the step, not its neighbours
                 failure = self._failure(error)
         self._stop = None

@@ -6,7 +6,7 @@ import pytest
 
 from tests.architecture.source import PACKAGE, imports, module_of, name_of, python_files
 
-BASE = {"errors", "config", "core"}
+BASE = {"errors", "config", "core", "failpoints"}
 PORTS = BASE | {"codec", "log", "store", "telemetry"}
 ENGINE = PORTS | {"sdk"}
 TOP = ENGINE | {"engine", "client"}
@@ -15,6 +15,7 @@ TOP = ENGINE | {"engine", "client"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
+    "failpoints": {"errors"},
     "core": {"errors"},
     "codec": BASE,
     "log": BASE | {"codec", "telemetry"},

@@ -35,13 +35,15 @@ ROOT = Path(__file__).parents[2]
 PARTITIONS = 2
 FIRES_WITHIN_S = 40.0
 FINISHES_WITHIN_S = 120.0
+DRAINING = {"K14", "K24"}
 ENDINGS = (e.RunCompleted, e.RunFailed, e.RunCancelled, e.RunTerminated)
 
 
 class Kill(NamedTuple):
     """One death: at the `hit`-th time that `point` is reached; point "" after `hit` milliseconds.
 
-    K24 is reached by draining. `isolation` is where steps run meanwhile; `empty` begins the life with no state on disk.
+    `DRAINING` are reached by draining. `isolation` is where steps run meanwhile; `empty` begins the life with no state
+    on disk.
     """
 
     point: str
@@ -136,7 +138,7 @@ class Campaign:
         plan = f"{kill.point}:{kill.hit}:kill" if kill.point else ""
         engine = self._engine(number, plan, kill.isolation)
         try:
-            if kill.point == "K24":
+            if kill.point in DRAINING:
                 self._drain(engine, number)
             if kill.point:
                 self._until_fired(engine, kill)

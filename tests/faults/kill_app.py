@@ -11,6 +11,7 @@ import os
 import time
 
 from orchestrator import Orchestrator, RetryPolicy, StepFailed, step_info
+from orchestrator.failpoints import failpoint
 
 app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "kills")
 go = app.signal("go", int)
@@ -24,6 +25,7 @@ def _receive() -> None:
     if RECEIPTS:
         with open(RECEIPTS, "a", encoding="utf-8") as out:
             out.write(f"{step_info().idempotency_key} {time.time_ns() // 1_000_000}\n")
+    failpoint("K4")
 
 
 @app.step

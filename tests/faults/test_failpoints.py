@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.engine import failpoints
+from orchestrator import failpoints
 
 THREADS = 4
 HITS = 2_000

@@ -162,6 +162,17 @@ def test_a_killed_worker_s_steps_are_what_on_crash_says(bench: Bench) -> None:
     assert len(notes(bench.folder, "fail")) == len(notes(bench.folder, "park")) == 1
 
 
+def test_a_worker_that_dies_with_a_result_in_its_hands(bench: Bench) -> None:
+    first = bench.worker(ORCHESTRATOR_FAILPOINTS="K20:1:kill")
+    bench.go("lost")
+    run = bench.start("lost")
+    assert first.wait() == -signal.SIGKILL
+    second = bench.worker()
+    assert bench.rig.result(run) == b'"lost by attempt 2"'
+    assert [note.pid for note in began(bench.folder, "lost", 2)] == [first.pid, second.pid]
+    assert len(bench.rig.bodies(e.StepCompleted, run)) == 1
+
+
 def test_a_drained_worker_finishes_what_it_holds_and_takes_nothing_new(bench: Bench) -> None:
     first = bench.worker()
     held = bench.start("held")

@@ -1,6 +1,14 @@
 """Fail points: `failpoint("K7")` marks a place where tests kill, stop or fail the process. Without a plan it does
 nothing.
 
+The names are the fault table's kill points: K0 before `init_transactions`, K21 after one lane's; K22 the claim
+committed, K16 restoring; K1 after poll, K2 before begin, K3 after it, K6 after the first of several produces, K7 all
+produced, K8 before commit, K10 while commit waits for its answer, K9 after it, K11 footer read back, K12 before the
+batch is written to RocksDB, K13 after, K14 before RocksDB is closed, which flushes it; K23 the outbox sent, K24 the
+release committed; K5 a step returned, K25 its begin, K20 a worker's result computed and not sent; K17 and K18 in the
+callbacks of membership, K19 a timer due. K4, a step within its effect, is marked by the step that a test runs. There is
+no K15: this release uploads no snapshots.
+
 A plan is `ORCHESTRATOR_FAILPOINTS`, e.g. `K8:3:kill` or `K10:1:sleep=2,K4:2:raise`: at the third hit of K8 the
 process is SIGKILLed. With `ORCHESTRATOR_FAILPOINT_LOG` each point that fires is appended to that file first, so that
 a campaign can count what really happened.
@@ -13,8 +21,9 @@ import signal
 import threading
 import time
 from collections import Counter
+from typing import NamedTuple
 
-from ..errors import OrchestratorError
+from .errors import OrchestratorError
 
 
 class InjectedFault(OrchestratorError):
@@ -37,13 +46,27 @@ _counting = threading.Lock()
 """Partitions reach the same point at the same time: each hit has its own number, and none is passed over."""
 
 
-def _fire(point: str) -> None:
+BESIDE_S = 0.001
+
+
+class _Due(NamedTuple):
+    """An action whose hit has come."""
+
+    point: str
+    hit: int
+    action: str
+
+
+def _reach(point: str) -> _Due | None:
     with _counting:
         _hits[point] += 1
         hit = _hits[point]
     action = _plan.get(point, {}).get(hit)
-    if action is None:
-        return
+    return None if action is None else _Due(point, hit, action)
+
+
+def _act(due: _Due) -> None:
+    point, hit, action = due
     if _log:
         with open(_log, "a", encoding="utf-8") as out:
             out.write(f"{point}:{hit}:{action}:{os.getpid()}\n")
@@ -58,9 +81,22 @@ def _fire(point: str) -> None:
 
 
 def failpoint(point: str) -> None:
-    """A named place of the commit path (design.md §4, the fault table's kill points)."""
-    if _plan:
-        _fire(point)
+    """A named place of the commit path."""
+    if _plan and (due := _reach(point)):
+        _act(due)
+
+
+def failpoint_beside(point: str) -> None:
+    """The next call blocks, and the action comes while it does: a millisecond later, from a thread of its own.
+
+    `raise` has nobody to raise to there: it is raised here.
+    """
+    if _plan and (due := _reach(point)):
+        if due.action == "raise":
+            _act(due)
+        timer = threading.Timer(BESIDE_S, _act, (due,))
+        timer.daemon = True
+        timer.start()
 
 
 def install(plan: str) -> None:
