@@ -10,6 +10,7 @@ Source: Apache Avro 1.12 specification, "Binary encoding".
 from __future__ import annotations
 
 import struct
+import threading
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -161,18 +162,22 @@ class Compiler:
         self._names: dict[str, Any] = dict(_TOOLS)
         if embedded is not None:
             self._names |= {"encode": embedded.encode, "decode": embedded.decode}
+        # Functions are compiled at first use, by whichever threads come: they number what they make.
+        self._lock = threading.Lock()
         self._made: dict[tuple[str, Any], str] = {}
         self._named: dict[str, Any] = {}
 
     def writer(self, schema: Any, cls: Any, head: tuple[Any, str] | None = None) -> Writer:
         """From a value of `cls` to bytes. `head` (class, field): the value is the class's, with ours in that field."""
-        self._learn(schema)
-        return typing.cast(Writer, self._names[self._writer(schema, cls, head)])
+        with self._lock:
+            self._learn(schema)
+            return typing.cast(Writer, self._names[self._writer(schema, cls, head)])
 
     def reader(self, schema: Any, cls: Any, head: tuple[Any, str] | None = None) -> Reader:
         """The inverse. Fields that the schema lacks take their defaults. Raises what malformed bytes lead it into."""
-        self._learn(schema)
-        return typing.cast(Reader, self._names[self._reader(schema, cls, head)])
+        with self._lock:
+            self._learn(schema)
+            return typing.cast(Reader, self._names[self._reader(schema, cls, head)])
 
     def _learn(self, schema: Any) -> None:
         """Note the named records of a schema: a second use of one is its name alone."""

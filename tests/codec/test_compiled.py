@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import sys
+import threading
 import types
 import typing
 from typing import Any
@@ -13,7 +15,7 @@ import fastavro
 import pytest
 
 from orchestrator.codec import schemas
-from orchestrator.codec.compiled import is_named_tuple
+from orchestrator.codec.compiled import Compiler, is_named_tuple
 from orchestrator.codec.records import CLAIM_KEY, Codec, _classes
 from orchestrator.core import rows
 from orchestrator.core.commands import Command
@@ -145,3 +147,32 @@ def test_a_number_beyond_64_bits_is_refused(number: int) -> None:
 def test_a_value_of_another_type_is_refused(value: rows.IndexRow) -> None:
     with pytest.raises((TypeError, AttributeError)):
         CODEC.encode(value)
+
+
+def test_threads_may_meet_a_record_type_for_the_first_time_at_once() -> None:
+    """`functools.cached_property` has no lock from Python 3.12 on, and readers and writers share their numbering."""
+    schema = next(schema for schema in schemas.all_schemas() if schema.name == "RunRow")
+    cls = _classes()["rows", "RunRow"]
+    problems: list[BaseException] = []
+
+    def meet(compiler: Compiler, start: threading.Barrier) -> None:
+        start.wait()
+        try:
+            compiler.reader(schema.parsed, cls)
+            compiler.writer(schema.parsed, cls)
+        except BaseException as error:
+            problems.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            compiler, start = Compiler(), threading.Barrier(4)
+            threads = [threading.Thread(target=meet, args=(compiler, start)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert problems == []
