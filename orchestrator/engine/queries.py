@@ -18,7 +18,6 @@ from ..core.rows import (
     ROUTING_KEY,
     RUNS,
     STEPS,
-    TIMERS,
     ChildRow,
     Key,
     RunRow,
@@ -28,7 +27,7 @@ from ..core.rows import (
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
-from . import views
+from . import views, waits
 from .deadlines import Deadlines
 from .turns import RunKey, Turns
 
@@ -136,43 +135,13 @@ class Queries:
                 steps.append(views.step_view(str(key[2]), row))
             elif isinstance(row, ChildRow):
                 children.append({"step": str(key[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
-        live = self._turns.live((workflow_id, run_id))
         return {
             **views.run_view(workflow_id, run_id, run),
             "pending_steps": steps[:100],
             "pending_children": children[:100],
             "pending_timers": run.pending_timers,
-            "why": self._why(workflow_id, run_id, run, steps, live.waiting if live else ""),
+            "why": waits.why(self._view, self._turns, (workflow_id, run_id), run),
         }
-
-    def _why(self, workflow_id: str, run_id: str, run: RunRow, steps: list[Any], waiting: str) -> str:
-        """In a sentence: why the run does not go on."""
-        if run.status in CLOSED:
-            return f"it is {run.status}"
-        if run.status == "parked":
-            return (
-                f"parked ({run.parked_kind}): {run.parked_message}; after a fix: orchestrator workflow retry"
-                f" {workflow_id}"
-            )
-        if run.status == "delayed":
-            return "its start delay is not over"
-        if not self._turns.has_code(run):
-            version = f" version {run.version}" if run.version else ""
-            return f"waits for code: this engine has no {run.workflow_type}{version}; it goes on where that is deployed"
-        if steps:
-            first = steps[0]
-            more = f" and {len(steps) - 1} more" if len(steps) > 1 else ""
-            return f"waits for step {first['name']} ({first['state']}, attempt {first['attempt']}){more}"
-        due = self._next_timer(workflow_id, run_id)
-        return waiting or (f"waits for a timer due at {due} ms" if due else "waits for a signal or a child")
-
-    def _next_timer(self, workflow_id: str, run_id: str) -> int:
-        pending = [
-            row.due_at_ms
-            for key, row in self._view.scan(TIMERS, (0, workflow_id, run_id))
-            if str(key[3]).startswith("sleep|")
-        ]
-        return min(pending, default=0)
 
     def _history(self, key: RunKey, run: RunRow, arguments: dict[str, Any]) -> Any:
         start = int(arguments.get("from_seq", 1))

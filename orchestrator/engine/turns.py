@@ -148,11 +148,6 @@ class Turns:
         loaded = self._runs.get(key)
         return loaded is not None and bool(loaded.replays)
 
-    def live(self, key: RunKey) -> LiveRun | None:
-        """The run's coroutine, if it is in memory."""
-        loaded = self._runs.get(key)
-        return None if loaded is None else loaded.live
-
     def ask(self, view: View, key: RunKey, run: RunRow, question: Callable[[LiveRun], Payload]) -> Payload | None:
         """Put a question to the run's code as its history left it; None without code, or when it diverges.
 

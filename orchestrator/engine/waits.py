@@ -1,0 +1,124 @@
+"""Why an open run does not go on, in a sentence: from its rows, its history, and what its code waits for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from ..core.decide.decision import CLOSED, View
+from ..core.decide.step import nobody_runs
+from ..core.events import StepAttemptFailed, StepParked
+from ..core.rows import HISTORY, STEPS, TIMERS, ChildRow, RunRow, StepRow, history_key, run_key, timer_due_key
+from ..core.values import Failure, Payload
+from ..sdk.turn import LiveRun
+from .turns import RunKey, Turns
+
+SHOWN = 3
+"""Reasons named one by one; the others are counted."""
+MAX_MESSAGE = 300
+UNKNOWN = "waits for a signal that changes what its code looks at, or its turn has just come"
+FIRST = {"parked": 0, "interrupted": 0, "backoff": 1}
+"""What needs a look comes before what merely takes its time."""
+
+
+def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
+    """The sentence."""
+    if run.status in CLOSED:
+        return f"it is {run.status}"
+    if run.status == "parked":
+        message = run.parked_message.rstrip(".")
+        return f"parked ({run.parked_kind}): {message}; after a fix: orchestrator workflow retry {key[0]}"
+    if run.status == "delayed":
+        return f"its start delay ends at {moment(_timer(view, key, 'start|'))}"
+    if not turns.has_code(run):
+        version = f" version {run.version}" if run.version else ""
+        return f"waits for code: this engine has no {run.workflow_type}{version}; it goes on where that is deployed"
+    rows, sleeps = _rows(view, key), _sleeps(view, key)
+    reasons = [*rows, *([] if rows else _signals(view, turns, key, run)), *sleeps] or [UNKNOWN]
+    more = [f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
+    said = ", ".join([*reasons[:SHOWN], *more])
+    return f"it was asked to cancel and has not ended yet: {said}" if run.cancel_requested else said
+
+
+def moment(milliseconds: int) -> str:
+    """A time of the log's clock for people, UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _rows(view: View, key: RunKey) -> list[str]:
+    steps: list[tuple[int, str, StepRow]] = []
+    children: list[str] = []
+    for row_key, row in view.scan(STEPS, run_key(*key)):
+        if isinstance(row, StepRow):
+            steps.append((FIRST.get(row.state, 2), str(row_key[2]), row))
+        elif isinstance(row, ChildRow):
+            children.append(f"waits for child workflow {row.workflow_type} ({row.child_workflow_id})")
+    steps.sort(key=lambda found: found[0])
+    # Only what is shown is looked up in the history.
+    said = [_step(view, key, step, row) if at < SHOWN else row.name for at, (_, step, row) in enumerate(steps)]
+    return [*said, *children]
+
+
+def _step(view: View, key: RunKey, step: str, row: StepRow) -> str:
+    what = f"step {row.name} ({step})"
+    attempt = f"attempt {row.attempt}, since {moment(row.since_ms)}"
+    if row.state == "backoff":
+        return f"{what} failed{_failure(view, key, step, row)}; attempt {row.attempt + 1} begins at " + moment(
+            row.since_ms + row.window_ms
+        )
+    if row.state == "parked":
+        by_hand = f"orchestrator step complete|fail|retry {key[0]} {step}"
+        return f"{what} is parked{_failure(view, key, step, row)}; end it or let it go on: {by_hand}"
+    if row.cancelled:
+        return f"{what} was asked to end and has not yet ({attempt})"
+    if row.state == "scheduled" and row.options.queue:
+        return f"{what} waits for a worker of queue {row.options.queue} ({attempt})"
+    if row.state == "scheduled" and nobody_runs(row):
+        return f"{what} waits for a free slot ({attempt})"
+    if row.state == "leased":
+        return f"{what} runs at worker {row.worker} ({attempt})"
+    if row.state == "handed_over":
+        return f"{what} runs to its end in the engine that is being stopped ({attempt})"
+    if row.state == "interrupted":
+        return f"{what} was interrupted ({attempt})"
+    return f"{what} runs ({attempt})"
+
+
+def _failure(view: View, key: RunKey, step: str, row: StepRow) -> str:
+    """`: type: message` of the newest failed attempt."""
+    failure: Failure | None = None
+    for _, record in view.scan(HISTORY, key, after=history_key(*key, row.scheduled_seq)):
+        body = record.event.body
+        if isinstance(body, StepAttemptFailed | StepParked) and body.step == step:
+            failure = body.failure
+    if failure is None:
+        return ""
+    text = " ".join(f"{failure.type}: {failure.message}".split())
+    return f" ({text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + '…'})"
+
+
+def _sleeps(view: View, key: RunKey) -> list[str]:
+    due = sorted(_due(view, key, "sleep|"))
+    return [f"waits for a timer until {moment(at)}" for at in due]
+
+
+def _timer(view: View, key: RunKey, prefix: str) -> int:
+    return min(_due(view, key, prefix), default=0)
+
+
+def _due(view: View, key: RunKey, prefix: str) -> Iterator[int]:
+    for row_key, row in view.scan(TIMERS, timer_due_key(*key, "")[:3]):
+        if str(row_key[3]).startswith(prefix):
+            yield row.due_at_ms
+
+
+def _signals(view: View, turns: Turns, key: RunKey, run: RunRow) -> list[str]:
+    """What the code waits for when nothing of it is in the rows: it is asked, replayed if need be."""
+
+    def names(live: LiveRun) -> Payload:
+        return Payload(data=json.dumps(live.mailbox.waited_for()).encode())
+
+    answer = turns.ask(view, key, run, names)
+    found = json.loads(answer.data) if answer is not None else []
+    return [f"waits for signal {name}" for name in found]
