@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
@@ -75,16 +76,25 @@ def warm_up_transactions(bootstrap: str, timeout_s: float = 60.0, options: Mappi
     """
 
     # Both wait about a second for a topic that the broker creates on demand.
-    with ThreadPoolExecutor(2) as pool:
-        waits = [
-            pool.submit(_with_topic, bootstrap, timeout_s, options),
-            pool.submit(_find_group_coordinator, bootstrap, timeout_s, options),
-        ]
-    try:
-        for wait in waits:
-            wait.result()
-    except (KafkaException, TimeoutError) as error:
-        raise _unusable(bootstrap, error) from error
+    works = (_with_topic, _find_group_coordinator)
+    ends: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def carry_out(work: Callable[[str, float, Mapping[str, str]], None]) -> None:
+        try:
+            work(bootstrap, timeout_s, options)
+        except BaseException as error:
+            ends.put(error)
+        else:
+            ends.put(None)
+
+    # Whoever is interrupted here does not wait for a broker that may never answer; a pool's threads would be joined.
+    for work in works:
+        threading.Thread(target=carry_out, args=(work,), name="warm-up", daemon=True).start()
+    problems = [end for end in (ends.get() for _ in works) if end is not None]
+    for error in problems:
+        if isinstance(error, (KafkaException, TimeoutError)):
+            raise _unusable(bootstrap, error) from error
+        raise error
 
 
 def exercise(bootstrap: str, timeout_s: float = 60.0, options: Mapping[str, str] = NO_OPTIONS) -> None:

@@ -19,6 +19,8 @@ from .ports import TopicIds
 
 DAY_MS = 86_400_000
 ASK_S = 15.0
+ATTEMPT_S, ATTEMPTS = 2.5, 2
+"""How long, and how often, a broker is asked for a first answer."""
 
 
 class TopicPlan(NamedTuple):
@@ -53,14 +55,17 @@ def plan(partitions: int, queues: Iterable[str] = ()) -> dict[str, TopicPlan]:
 def admin(config: LogConfig) -> AdminClient:
     """An admin client. Raises KafkaUnavailable when no broker answers."""
     client = AdminClient(config.client())
-    try:
-        client.list_topics(timeout=ASK_S)
-    except KafkaException as error:
-        raise KafkaUnavailable(
-            f"no Kafka answers at {config.bootstrap} ({error.args[0].str()}): start one (`orchestrator kafka"
-            f" start`) or set"
-            " ORCHESTRATOR_BOOTSTRAP"
-        ) from error
+    for attempt in range(ATTEMPTS):
+        try:
+            client.list_topics(timeout=ATTEMPT_S)
+            break
+        except KafkaException as error:
+            # Ctrl-C is heard between two attempts, and not while the client waits.
+            if attempt + 1 == ATTEMPTS:
+                raise KafkaUnavailable(
+                    f"no Kafka answers at {config.bootstrap} ({error.args[0].str()}): start one (`orchestrator kafka"
+                    " start`) or set ORCHESTRATOR_BOOTSTRAP"
+                ) from error
     return client
 
 
