@@ -84,8 +84,7 @@ def _value(hint: Any, raw: Any) -> Any:
 
 
 def _payload(raw: Any) -> Payload:
-    if isinstance(raw, dict) and raw.keys() == {"$codec", "key_id", "base64"}:
-        return Payload(raw["$codec"], raw["key_id"], base64.b64decode(raw["base64"]))
-    if isinstance(raw, dict) and raw.keys() == {"$blob", "size"}:
-        return Payload(data=b"", blob=BlobRef("", raw["$blob"], raw["size"]))
+    if isinstance(raw, dict) and "$codec" in raw:
+        blob = BlobRef(**raw["blob"]) if "blob" in raw else None
+        return Payload(raw["$codec"], raw["key_id"], base64.b64decode(raw["base64"]), blob)
     return Payload(data=json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode())

@@ -14,15 +14,21 @@ Json = dict[str, Any]
 
 
 def payload_view(payload: Payload) -> Any:
-    """A payload's value if it is readable JSON; what it is otherwise."""
-    if payload.blob is not None:
-        return {"$blob": payload.blob.name, "size": payload.blob.size}
-    if payload.codec == "json" and not payload.key_id:
+    """A payload's value if it is readable JSON; what it is otherwise (`client/histories.py` reads both)."""
+    if payload.blob is None and payload.codec == "json" and not payload.key_id:
         try:
-            return json.loads(payload.data)
+            value = json.loads(payload.data)
         except ValueError:
-            pass
-    return {"$codec": payload.codec, "key_id": payload.key_id, "base64": base64.b64encode(payload.data).decode()}
+            value = {"$codec": ""}
+        # A value that looks like an envelope of ours would be read back as one.
+        if not (isinstance(value, dict) and "$codec" in value):
+            return value
+    envelope: Json = {
+        "$codec": payload.codec,
+        "key_id": payload.key_id,
+        "base64": base64.b64encode(payload.data).decode(),
+    }
+    return envelope if payload.blob is None else {**envelope, "blob": payload.blob._asdict()}
 
 
 def failure_view(failure: Failure | None) -> Json | None:
@@ -35,6 +41,7 @@ def failure_view(failure: Failure | None) -> Json | None:
         "details": payload_view(failure.details),
         "traceback": failure.traceback,
         "retryable": failure.retryable,
+        "retry_after_ms": failure.retry_after_ms,
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from orchestrator.sdk.turn import LiveRun
 from tests.cli import debugged
 from tests.cli.conftest import Ran
 from tests.client.fake_engine import FakeEngine, FakeRun, payload
+from tests.codec.test_compiled import value_of
 
 Run = Callable[..., Ran]
 APP = ["--app", "tests.cli.debugged:app"]
@@ -129,8 +132,10 @@ OPTIONS = StepOptions("gpu", "park", RetryPolicy(5, 1.5, 9, 2, ("KeyError",)), 1
     [
         e.StepScheduled(1, "0.1", 2, "pack", "shop.py:3", payload({"item": "pen"}), OPTIONS),
         e.StepAttemptFailed("0:1", 1, Failure("KeyError", "'x'", payload({"args": []}), "trace", False), 99),
+        e.StepAttemptFailed("0:1", 1, Failure("RateLimitError", "429", retry_after_ms=2_000), 99),
         e.SignalReceived("go", Payload("msgpack", "key-1", b"\x00\x01"), Actor("person", "eva")),
-        e.StepCompleted("0:1", 2, Payload("json", "", b"", BlobRef("", "abc", 70_000))),
+        e.StepCompleted("0:1", 2, Payload("json", "", b"", BlobRef("s3", "abc", 70_000))),
+        e.StepCompleted("0:1", 2, payload({"$codec": "mine"})),
         e.RunTerminated(Actor(), "enough"),
         e.RunContinuedAsNew(4, payload([1, "e"]), "r2"),
     ],
@@ -138,6 +143,13 @@ OPTIONS = StepOptions("gpu", "park", RetryPolicy(5, 1.5, 9, 2, ("KeyError",)), 1
 def test_what_is_exported_comes_back(body: e.Body) -> None:
     event = e.Event("w", "r", 7, body, recorded_at_ms=12)
     assert event_of(json.loads(json.dumps(event_view(event))), "w", "r") == event
+
+
+@pytest.mark.parametrize("body", typing.get_args(e.RunBody))
+def test_every_event_comes_back_whatever_it_holds(body: type, rng: random.Random) -> None:
+    for _ in range(20):
+        event = e.Event("w", "r", 7, value_of(body, rng), recorded_at_ms=12)
+        assert event_of(json.loads(json.dumps(event_view(event))), "w", "r") == event
 
 
 def test_turns_pair_deliveries_with_what_they_recorded() -> None:
