@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import typing as _typing
 
-from .core.values import RetryPolicy
 from .errors import (
     ChildCancelled,
     ChildFailed,
@@ -34,6 +33,7 @@ from .errors import (
 from .sdk.app import Orchestrator as _Application
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.messages import Query, Signal, query, signal
+from .sdk.retry import RetryPolicy
 from .sdk.step import Failed, Step, StepInfo, step_info
 from .sdk.workflow import Workflow
 

@@ -24,7 +24,9 @@ ANSWER_CHARACTERS = 600
 
 app = Orchestrator("environment-audit")
 
-PATIENT = RetryPolicy(initial_interval_ms=200, max_interval_ms=10_000, max_attempts=20)
+PATIENT = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), max_interval=timedelta(milliseconds=10_000), max_attempts=20
+)
 """Of model calls. An endpoint that refuses for good is not asked again."""
 
 

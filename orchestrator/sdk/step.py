@@ -14,10 +14,12 @@ from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from ..codec.payloads import Signature, adapter
-from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Payload, RetryPolicy, StepOptions
+from ..core import values
+from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Payload, StepOptions
 from ..errors import ConfigurationError
 from .calls import StepCalled
 from .loop import call_site, running_loop
+from .retry import RetryPolicy
 
 P = ParamSpec("P")
 P2 = ParamSpec("P2")
@@ -74,7 +76,7 @@ def step_options(name: str, base: StepOptions, given: Options) -> StepOptions:
                 raise ConfigurationError(f"step {name}: {option} is a positive timedelta, not {value!r}")
             changes[_DURATIONS[option]] = _ms(value)
         elif option == "retry":
-            changes["retry"] = base.retry._replace(max_attempts=value) if isinstance(value, int) else value
+            changes["retry"] = _retry(name, base, value)
         elif option in _CHOICES and value not in _CHOICES[option]:
             raise ConfigurationError(f"step {name}: {option} is one of {', '.join(_CHOICES[option])}, not {value!r}")
         elif option in ("queue", "on_crash", "cancellation"):
@@ -82,6 +84,14 @@ def step_options(name: str, base: StepOptions, given: Options) -> StepOptions:
         elif option not in ("isolation", "roundtrip", "compare"):
             raise ConfigurationError(f"step {name}: there is no option {option!r}")
     return base._replace(**changes)
+
+
+def _retry(name: str, base: StepOptions, given: object) -> values.RetryPolicy:
+    if isinstance(given, RetryPolicy):
+        return given.recorded()
+    if isinstance(given, int) and given >= 0:
+        return base.retry._replace(max_attempts=given)
+    raise ConfigurationError(f"step {name}: retry is a number of attempts or a RetryPolicy, not {given!r}")
 
 
 class StepCode:

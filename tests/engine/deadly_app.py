@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from datetime import timedelta
 
 from orchestrator import Orchestrator, RetryPolicy, StepFailed
 
 app = Orchestrator(os.environ.get("DEADLY_APP", "deadly"))
-QUICK = RetryPolicy(initial_interval_ms=10)
+QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=10))
 
 
 @app.step(retry=QUICK)

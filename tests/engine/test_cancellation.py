@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def asking(name: str) -> str:
     return name
 
 
-@app.step(cancellation="wait", retry=RetryPolicy(initial_interval_ms=3_600_000))
+@app.step(cancellation="wait", retry=RetryPolicy(initial_interval=timedelta(milliseconds=3_600_000)))
 async def failing(name: str) -> str:
     """Waits an hour for its next attempt."""
     script.began.append(name)

@@ -23,8 +23,8 @@ Make = Callable[[Orchestrator], Rig]
 
 app = Orchestrator("local-steps")
 S = timedelta(seconds=1)
-HOUR = RetryPolicy(initial_interval_ms=3_600_000)
-TEN = RetryPolicy(initial_interval_ms=10_000)
+HOUR = RetryPolicy(initial_interval=timedelta(milliseconds=3_600_000))
+TEN = RetryPolicy(initial_interval=timedelta(milliseconds=10_000))
 
 
 class Script:

@@ -22,7 +22,7 @@ S = timedelta(seconds=1)
 NO = Failure("ValueError", "no")
 
 
-@app.step(queue="gpu", retry=RetryPolicy(initial_interval_ms=10_000))
+@app.step(queue="gpu", retry=RetryPolicy(initial_interval=timedelta(milliseconds=10_000)))
 async def render(x: int) -> int:
     """Only its name leaves this process."""
     raise AssertionError("runs elsewhere")

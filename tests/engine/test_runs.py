@@ -23,7 +23,7 @@ app = Orchestrator("runs")
 go = app.signal("go", int)
 total = app.query("total", int)
 attempts: dict[str, int] = {}
-QUICK = RetryPolicy(initial_interval_ms=5)
+QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=5))
 
 
 class Busy(Exception):

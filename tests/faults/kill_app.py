@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from datetime import timedelta
 
 from orchestrator import Orchestrator, RetryPolicy, StepFailed, step_info
 from orchestrator.failpoints import failpoint
@@ -35,7 +36,7 @@ async def add(x: int) -> int:
     return x + 1
 
 
-@app.step(retry=RetryPolicy(initial_interval_ms=20))
+@app.step(retry=RetryPolicy(initial_interval=timedelta(milliseconds=20)))
 async def stumble(x: int) -> int:
     """Fails at its first attempt."""
     _receive()

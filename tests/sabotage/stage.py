@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from orchestrator import Orchestrator, RetryPolicy, step_info
 from orchestrator.core import commands as c
@@ -39,7 +40,7 @@ async def add(x: int) -> int:
     return x + 1
 
 
-@app.step(queue=QUEUE, retry=RetryPolicy(initial_interval_ms=1, max_attempts=3))
+@app.step(queue=QUEUE, retry=RetryPolicy(initial_interval=timedelta(milliseconds=1), max_attempts=3))
 async def far(x: int) -> int:
     """A step of remote workers."""
     return x + 1

@@ -13,7 +13,7 @@ from orchestrator import Orchestrator, RetryPolicy, step_info
 
 app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "remote-app")
 
-QUICK = RetryPolicy(initial_interval_ms=50)
+QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=50))
 OnCrash = Literal["retry", "fail", "park"]
 Mode = Literal["try", "wait", "abandon"]
 
