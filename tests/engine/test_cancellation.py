@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from datetime import timedelta
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from orchestrator import Orchestrator, RetryPolicy, StepFailed, step_info
 from orchestrator.core import commands as c, events as e
 from orchestrator.engine.options import EngineOptions
-from tests.engine.rig import PATIENCE_S, Rig, kill
+from tests.engine.rig import PATIENCE_S, KafkaSite, Rig, kill
 
 Make = Callable[[Orchestrator], Rig]
 
@@ -68,7 +68,7 @@ def asking(name: str) -> str:
     return name
 
 
-@app.step(cancellation="wait", retry=RetryPolicy(initial_interval=timedelta(milliseconds=3_600_000)))
+@app.step(cancellation="wait", retry=RetryPolicy(initial_interval_ms=3_600_000))
 async def failing(name: str) -> str:
     """Waits an hour for its next attempt."""
     script.began.append(name)
@@ -185,14 +185,21 @@ async def leaves() -> str:
     return await left("a")
 
 
-@pytest.fixture(params=[False, True], ids=["in memory", "evicted"])
-def one(rig: Make, request: pytest.FixtureRequest) -> Rig:
-    """A rig whose runs stay in memory, or are replayed at every turn."""
+@pytest.fixture(params=["memory", "evicted", pytest.param("kafka", marks=pytest.mark.broker)])
+def one(rig: Make, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """A rig whose runs stay in memory, or are replayed at every turn; or one on a real broker."""
     global script
     script = Script()
-    made = rig(app)
-    made.engine(EngineOptions(evict_after_turn=request.param))
-    return made
+    if request.param != "kafka":
+        made = rig(app)
+        made.engine(EngineOptions(evict_after_turn=request.param == "evicted"))
+        yield made
+        return
+    monkeypatch.setattr(app, "name", f"cancellation-{uuid.uuid4().hex[:8]}")
+    made = Rig(app, KafkaSite(app.name, request.getfixturevalue("kafka").bootstrap))
+    made.engine()
+    yield made
+    made.close()
 
 
 def story(one: Rig) -> list[str]:
