@@ -19,6 +19,11 @@ from orchestrator.errors import KafkaUnavailable
 ATTEMPT_S = 1.0
 ASK_S = 5.0
 TIMED_OUT = (KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT)  # noqa: SLF001
+STARTING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 TOPIC_PREFIX = "orchestrator.warm-up."
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -171,8 +176,17 @@ def _find_group_coordinator(bootstrap: str, timeout_s: float, options: Mapping[s
     """Asking for a group's offsets makes the broker create the topic that holds them."""
     name = TOPIC_PREFIX + "group"
     consumer = Consumer({**_common(bootstrap, options), "group.id": name})
+    until = time.monotonic() + timeout_s
     try:
-        consumer.committed([TopicPartition(name, 0)], timeout_s)
+        while True:
+            try:
+                consumer.committed([TopicPartition(name, 0)], timeout_s)
+                return
+            except KafkaException as error:
+                # A slow broker is named as the coordinator before it has become it.
+                if error.args[0].code() not in STARTING or time.monotonic() > until:
+                    raise
+            time.sleep(0.02)
     finally:
         consumer.close()
 

@@ -20,3 +20,13 @@ def wait_gone(*pids: int) -> None:
     while any(runs(pid) for pid in pids):
         assert time.monotonic() < until, f"still there: {[pid for pid in pids if runs(pid)]}"
         time.sleep(0.02)
+
+
+def family(pid: int) -> set[int]:
+    """The process and all that descend from it now."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
+    found = {pid}
+    while more := {child for child, parent in pairs if parent in found} - found:
+        found |= more
+    return found
