@@ -30,14 +30,14 @@ Run = Callable[..., Any]
 class GroupSite(KafkaSite):
     """A real broker whose group deals out the partitions, new ones too."""
 
-    def __init__(self, app: str, bootstrap: str) -> None:
+    def __init__(self, app: str, bootstrap: str, protocol: str) -> None:
         super().__init__(app, bootstrap, OLD)
-        self._config = LogConfig(app, bootstrap)
+        self._config = LogConfig(app, bootstrap, group_protocol=protocol)
 
 
 @pytest.fixture
-def one(kafka: DevKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    """An application of its own, with an engine."""
+def one(kafka: DevKafka, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """An application of its own; its group speaks KIP-848 unless the test asks for another protocol."""
     app = Orchestrator(f"grow-{uuid.uuid4().hex[:8]}")
     go = app.signal("go", int)
 
@@ -51,7 +51,7 @@ def one(kafka: DevKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
     monkeypatch.setenv("ORCHESTRATOR_APP_NAME", app.name)
     monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", kafka.bootstrap)
-    rig = Rig(app, GroupSite(app.name, kafka.bootstrap))
+    rig = Rig(app, GroupSite(app.name, kafka.bootstrap, getattr(request, "param", "consumer")))
     try:
         yield rig
     finally:
@@ -111,6 +111,7 @@ def grown(one: Rig, run: Run) -> None:
     assert not one.bodies(e.SendFailed) + one.bodies(e.DeadLettered)
 
 
+@pytest.mark.parametrize("one", ["consumer", "classic"], indirect=True)
 def test_engines_go_on_while_the_topics_grow(one: Rig, run: Run) -> None:
     one.engine()
     ids = [f"old-{n}" for n in range(6)]

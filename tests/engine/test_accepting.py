@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -25,6 +26,8 @@ from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import state_hash
 from orchestrator.testing.memory_cluster import COMMITTED, Entry, PartitionLog
 from tests.engine.rig import MemorySite, Rig
+from tests.oracle.batches import BatchReader
+from tests.oracle.verdict import Verdict
 
 app = Orchestrator("accepting")
 go = app.signal("go", int)
@@ -138,6 +141,9 @@ def goes_on(one: Rig, stores: dict[int, MemoryStore], found: Damage) -> None:
     engine.stop(5.0)
     result = audit(one, stores)
     assert result.ok, list(lines(result))
+    verdict = Verdict([], Counter())
+    BatchReader(verdict, quiescent=True).read(one.records("events")[0])
+    assert not verdict.anomalies, "the oracle reads by the published rule as well"
     said = "\n".join(lines(result))
     assert "accepted: " in said
     assert "person mia (claimed): a disk died" in said

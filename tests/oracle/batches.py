@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -67,7 +68,11 @@ class BatchReader:
     def read(self, records: Sequence[RawRecord]) -> PartitionView:
         """The whole partition, in order."""
         before = -1
+        aside = _set_aside(records)
         for raw in records:
+            if any(first <= raw.offset < claim for first, claim in aside):
+                self._verdict.totals["set_aside"] += 1
+                continue
             if raw.offset <= before:
                 self._note(NONMONOTONIC, raw, f"offset {raw.offset} after {before}")
             before = raw.offset
@@ -188,3 +193,14 @@ class BatchReader:
                     f"reflects command offset {cause['offset']}, the footer's position is {position['offset']} (I8)"
                 )
                 self._note(OFFSETS, event.raw, detail)
+
+
+def _set_aside(records: Sequence[RawRecord]) -> list[tuple[int, int]]:
+    """What repairs set aside: from an offset up to the claim that says so."""
+    found = []
+    for raw in records:
+        with contextlib.suppress(Undecodable):
+            decoded = decode(raw.value)
+            if decoded.name == "PartitionClaimed" and decoded.fields["accepts_from"] >= 0:
+                found.append((decoded.fields["accepts_from"], raw.offset))
+    return found
