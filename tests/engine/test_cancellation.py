@@ -6,6 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def asking(name: str) -> str:
     return name
 
 
-@app.step(cancellation="wait", retry=RetryPolicy(initial_interval_ms=3_600_000))
+@app.step(cancellation="wait", retry=RetryPolicy(initial_interval=timedelta(milliseconds=3_600_000)))
 async def failing(name: str) -> str:
     """Waits an hour for its next attempt."""
     script.began.append(name)

@@ -29,7 +29,7 @@ def slow() -> int:
     return 1
 
 
-@app.step(retry=RetryPolicy(initial_interval_ms=3_600_000))
+@app.step(retry=RetryPolicy(initial_interval=timedelta(milliseconds=3_600_000)))
 def failing() -> int:
     raise ConnectionError("the provider is out")
 
