@@ -192,6 +192,9 @@ class Histories:
                     f"{fact.name} of attempt {fields['attempt']} of step {fields['step']}, {step.attempt} is current"
                 )
                 self._note(ABORTED_READ, fact, detail)
+            elif fact.name == "StepAttemptFailed" and step.failed is not None:
+                detail = f"attempt {fields['attempt']} of step {fields['step']} had failed at {step.failed.where}"
+                self._note(DUPLICATE, fact, detail)
             self._alive(step, fact)
             if fact.name in ("StepAttemptFailed", "StepInterrupted", "StepParked"):
                 step.failed = fact

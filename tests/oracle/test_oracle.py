@@ -123,6 +123,12 @@ def result_of_a_failed_attempt(log: EventLog) -> None:
     log.event("StepCompleted", completed(0, attempt=1))
 
 
+def attempt_that_fails_twice(log: EventLog) -> None:
+    failed = {"step": "0:0", "attempt": 1, "failure": failure("ConnectionError"), "retry_at_ms": log.now}
+    log.event("StepAttemptFailed", failed)
+    log.event("StepAttemptFailed", {**failed, "failure": failure("StepTimeout")})
+
+
 def seq_gap(log: EventLog) -> None:
     log.event("StepCompleted", completed(0), seq=4)
 
@@ -169,6 +175,7 @@ def clock_ahead_of_the_footer(log: EventLog) -> None:
         (retry_early, v.EARLY_TIMER),
         (result_of_a_lost_lease, v.ABORTED_READ),
         (result_of_a_failed_attempt, v.ABORTED_READ),
+        (attempt_that_fails_twice, v.DUPLICATE),
         (seq_gap, v.LOST_WRITE),
         (seq_again, v.DUPLICATE),
         (chain_broken, v.CORRUPTION),
