@@ -17,7 +17,7 @@ from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
 from ..sdk.app import Orchestrator
 from ..store.partition_store import PartitionStore
-from .health import HealthServer
+from .health import Probes
 from .options import AnchorOptions, EngineOptions
 from .run import Engine, MakeExecutor
 
@@ -59,18 +59,16 @@ def run_engine(
     codec = codec_of(settings)
     log_ = KafkaLog(LogConfig.of(settings, app.name))
     engine = Engine(log_, app.registry, make_executor, open_store, options, codec=codec)
-    health = HealthServer(settings.health_host, settings.health_port, engine.health) if settings.health_port else None
-    restore = _on_signals(ending.set)
-    engine.start()
-    log.info("engine %s works on %s", options.instance, app.name)
-    try:
-        while not ending.wait(LOOK_S):
-            pass
-    finally:
-        engine.stop(settings.grace_s)
-        if health is not None:
-            health.stop()
-        restore()
+    with Probes(settings.health_host, settings.health_port, engine.health):
+        restore = _on_signals(ending.set)
+        engine.start()
+        log.info("engine %s works on %s", options.instance, app.name)
+        try:
+            while not ending.wait(LOOK_S):
+                pass
+        finally:
+            engine.stop(settings.grace_s)
+            restore()
     return 0
 
 

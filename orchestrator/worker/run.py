@@ -16,11 +16,11 @@ from orchestrator.client.transport import Transport
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
+from orchestrator.engine.health import Health, Probes
 from orchestrator.errors import ConfigurationError
 from orchestrator.sdk.execution import ExecutorOptions
 
 from .build import executor_of
-from .health import Probes
 from .loading import load_app
 from .remote import RemoteWorker, TaskSource, WorkerOptions
 
@@ -82,13 +82,12 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, drain.set)
-    probes = {
-        "startup": lambda: worker.started,
-        "ready": lambda: worker.started and not drain.is_set(),
-        "live": lambda: loop.is_running(),
-    }
+
+    def health() -> Health:
+        return Health(worker.started, worker.started and not drain.is_set(), loop.is_running())
+
     try:
-        with Probes(settings.health_host, settings.health_port, probes):
+        with Probes(settings.health_host, settings.health_port, health):
             await caller.open()
             try:
                 log.info("worker %s serves %s of %s", name, ", ".join(settings.queues), app.name)
