@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from orchestrator.client.calls import Calls
@@ -63,8 +63,13 @@ def grow(settings: Settings, config: LogConfig, wanted: Growth) -> list[Row]:
     if epochs[-1] < wanted.partitions:
         epochs = (*epochs, wanted.partitions)
     grow_topics(config, wanted.partitions)
+    # Partition 0 decides between two growths at once: what it refuses, nobody else hears of.
+    first = call(settings, lambda calls: _tell(calls, [0], epochs, wanted), wanted.timeout_s)
+    if not first[0]["ok"]:
+        return first
     _found(settings, config, epochs, wanted.reason)
-    return call(settings, lambda calls: _tell(calls, epochs, wanted), wanted.timeout_s)
+    others = range(1, wanted.partitions)
+    return first + call(settings, lambda calls: _tell(calls, others, epochs, wanted), wanted.timeout_s)
 
 
 def epochs_of(settings: Settings, partition: int) -> tuple[int, ...]:
@@ -112,8 +117,8 @@ def _found(settings: Settings, config: LogConfig, epochs: tuple[int, ...], reaso
         log.close()
 
 
-async def _tell(calls: Calls, epochs: tuple[int, ...], wanted: Growth) -> list[Row]:
-    return list(await asyncio.gather(*(_tell_one(calls, number, epochs, wanted) for number in range(epochs[-1]))))
+async def _tell(calls: Calls, numbers: Iterable[int], epochs: tuple[int, ...], wanted: Growth) -> list[Row]:
+    return list(await asyncio.gather(*(_tell_one(calls, number, epochs, wanted) for number in numbers)))
 
 
 async def _tell_one(calls: Calls, number: int, epochs: tuple[int, ...], wanted: Growth) -> Row:

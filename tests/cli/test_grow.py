@@ -132,6 +132,14 @@ def test_engines_go_on_while_the_topics_grow(one: Rig, run: Run) -> None:
     assert len(one.bodies(e.RoutingChanged)) == NEW
     assert "never taken away" in str(run("topics", "grow", str(OLD), "--yes", code=2))
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.cli.grow.epochs_of", lambda settings, number: (OLD,))
+        (refused,) = run("topics", "grow", str(NEW + 1), "--yes", code=1)
+    assert "does not follow" in refused["says"], "two growths at once: partition 0 takes one of them"
+    assert len(one.bodies(e.RoutingChanged)) == NEW
+    run("topics", "grow", str(NEW + 1), "--yes")
+    assert {body.epochs for body in one.bodies(e.RoutingChanged)} == {(OLD, NEW), (OLD, NEW, NEW + 1)}
+
 
 @pytest.mark.parametrize("topics", [("events",), ("events", "commands"), ("commands",)])
 def test_what_was_begun_by_whomever_is_finished(
