@@ -190,6 +190,7 @@ class LiveRun:
         if body.outcome == "failed":
             error = decode_failure(body.failure, self.code.registry.errors)
             if not isinstance(error, StepFailed):
+                error.__cause__ = ChildFailed(body.failure.message, body.failure.type)
                 return error
         return ChildFailed(f"{body.failure.type}: {body.failure.message}", body.failure.type, body.outcome)
 
