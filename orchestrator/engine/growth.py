@@ -8,7 +8,7 @@ from ..codec.records import Codec
 from ..core.decide.decision import View
 from ..core.events import PartitionClaimed
 from ..core.rows import META, ROUTING_KEY, RoutingRow
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, UndecodableRecord
 from ..log.ports import Log, TopicIds
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,19 @@ def count_to_claim(view: View, log_: Log, codec: Codec, ids: TopicIds) -> int:
         if row.epochs[-1] != ids.partitions:
             log.error("%s", outgrown(log_.app, row.epochs[-1], ids.partitions))
         return row.epochs[-1]
-    first = log_.first_event()
-    body = codec.decode_event(first.key, first.value).event.body if first is not None else None
+    body = _first(log_, codec)
     if isinstance(body, PartitionClaimed) and body.partitions != ids.partitions:
         raise ConfigurationError(outgrown(log_.app, body.partitions, ids.partitions))
     return ids.partitions
+
+
+def _first(log_: Log, codec: Codec) -> object:
+    first = log_.first_event()
+    try:
+        return codec.decode_event(first.key, first.value).event.body if first is not None else None
+    except UndecodableRecord:
+        # Its own partition parks for that; it says nothing of the count.
+        return None
 
 
 def outgrown(app: str, recorded: int, found: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
 from ..errors import KafkaUnavailable
@@ -22,6 +24,8 @@ class KafkaLog:
     def __init__(self, config: LogConfig) -> None:
         self.app = config.app
         self._config = config
+        self._looking = threading.Lock()
+        self._first: Wire | None = None
         self._admin = admin(config)
         self._ids = topic_ids(config, self._admin)
         self._tail = KafkaTail(config)
@@ -68,8 +72,11 @@ class KafkaLog:
         return found.metadata or ""
 
     def first_event(self) -> Wire | None:
-        """The first record of the application's events. Raises KafkaUnavailable."""
-        return first_event(self._config, self._admin)
+        """The first record of the application's events, which stays the first one. Raises KafkaUnavailable."""
+        with self._looking:
+            if self._first is None:
+                self._first = first_event(self._config, self._admin)
+            return self._first
 
     def close(self) -> None:
         """End every client but the membership's, which the engine ends first."""

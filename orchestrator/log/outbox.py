@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -30,6 +31,7 @@ POLL_S = 0.2
 FULL_S = 0.01
 PURGE_S = 5.0
 ASK_S = 5.0
+COMES_S = 60.0
 
 Done = Callable[[str], None]
 
@@ -44,6 +46,8 @@ class KafkaOutgoing:
         self._waiting: dict[int, tuple[Out, Done]] = {}
         """Records that are not acknowledged, in the order they were given."""
         self._again: list[int] = []
+        self._unknown: dict[int, float] = {}
+        """Since when a record's partition has been unknown."""
         self._broken = False
         self._stopped = threading.Event()
         self._producer = connected(self._new(), config.topic("commands"))
@@ -92,6 +96,8 @@ class KafkaOutgoing:
                 self._broken = True
             elif not met and error.args[0].code() == KafkaError._UNKNOWN_PARTITION and self._grew(record):
                 return self._produce(number, met=True)
+            elif error.args[0].code() == KafkaError._UNKNOWN_PARTITION and self._may_come(number, record):
+                self._again.append(number)
             else:
                 self._finish(number, error.args[0].str())
         return True
@@ -104,7 +110,13 @@ class KafkaOutgoing:
             return False
         return record.partition in topics[record.topic].partitions
 
+    def _may_come(self, number: int, record: Out) -> bool:
+        """A command for a partition that this broker does not know yet: `topics grow` was told of it by another one."""
+        first = self._unknown.setdefault(number, time.monotonic())
+        return record.topic == self._config.topic("commands") and time.monotonic() < first + COMES_S
+
     def _finish(self, number: int, reason: str) -> None:
+        self._unknown.pop(number, None)
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting[1](reason)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from orchestrator.log import outbox
 from orchestrator.log.config import LogConfig
 from orchestrator.log.outbox import KafkaOutgoing
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
-from tests.log.world import PARTITIONS, Receipts, World, send
+from tests.log.world import PARTITIONS, KafkaWorld, Receipts, World, send
 
 
 def test_records_of_a_partition_keep_their_order(world: World) -> None:
@@ -106,3 +108,18 @@ def test_a_fatal_error_loses_no_record_and_keeps_the_order(monkeypatch: pytest.M
     assert [producer.sent for producer in ScriptedProducer.made] == [[b"1", b"2", b"3", b"4"], [b"3", b"4", b"5"]]
     assert [receipts.of(name) for name in "12345"] == [""] * 5
     outgoing.close()
+
+
+@pytest.mark.broker
+def test_a_command_waits_for_a_partition_that_is_about_to_come(kafka_world: KafkaWorld) -> None:
+    log, receipts = kafka_world.log(), Receipts()
+    commands, replies = (f"{kafka_world.app}.{name}" for name in ("commands", "replies"))
+    log.outgoing().send(Out(commands, PARTITIONS, b"k", b"early"), receipts.done("early"))
+    log.outgoing().send(Out(commands, 0, b"k", b"other"), receipts.done("other"))
+    log.outgoing().send(Out(replies, 99, b"k", b"never"), receipts.done("never"))
+    assert receipts.of("other") == ""
+    assert "partition" in receipts.of("never").lower(), "nobody waits for a reply's partition"
+    admin = AdminClient({"bootstrap.servers": kafka_world.bootstrap})
+    admin.create_partitions([NewPartitions(commands, PARTITIONS + 1)])[commands].result(30)
+    assert receipts.of("early") == ""
+    assert [wire.value for wire in kafka_world.visible("commands", PARTITIONS)] == [b"early"]
