@@ -145,6 +145,12 @@ class Stage:
         wait_until(lambda: engine.partitions.get(0), "the partition is assigned")
         return engine.partitions[0]
 
+    def had_its_turns(self) -> bool:
+        """Whether no owner is at a careful turn: one that is asked to release leaves it to the next."""
+        loops = [part._loop for engine in self.rig.engines for part in engine.partitions.values()]
+        doubts = [loop.builder.careful for loop in loops if loop is not None]
+        return not any(careful.waiting or careful.attempted for careful in doubts)
+
     def claims_of(self, engine: Engine) -> list[None]:
         """Grows whenever the engine's partition begins to work after a claim."""
         loop = self.partition(engine)._loop
