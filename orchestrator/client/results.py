@@ -33,8 +33,8 @@ def value_or_error(outcome: Outcome, code: Code[R]) -> R:
         if failure.type in code.declared:
             raise decode_failure(failure, code.declared) from failed
         raise failed
-    because = reply.message or (reply.failure.message if reply.failure else "")
-    because = f": {because.removeprefix(f'{outcome.status}: ')}" if ": " in because else ""
+    _, _, reason = (reply.failure.message if reply.failure else "").partition(": ")
+    because = f": {reply.message or reason}" if reply.message or reason else ""
     if outcome.status == "cancelled":
         raise RunCancelled(f"{which} was cancelled{because}", **where)
     raise RunTerminated(f"{which} was {outcome.status}{because}", **where)

@@ -147,6 +147,7 @@ class RemoteWorker:
         self._freed.set()
         try:
             await poller
+            log.info("takes nothing more; %d steps may finish within %g s", len(self._held), self._options.grace_s)
         finally:
             await asyncio.to_thread(self._source.close)
             await self._settle(self._asking, self._options.lease_s)

@@ -110,6 +110,8 @@ class FakeEngine:
         asked = json.loads(body.arguments.data)
         if body.kind == "list":
             return self._answered(command, "", self._list(partition, asked))
+        if body.kind == "routing":
+            return self._answered(command, "", {"epochs": [PARTITIONS]})
         run = self.current(command.workflow_id, body.run_id)
         if run is None:
             return self._rejected(command, "not_found", f"{command.workflow_id}: no such workflow", body.run_id)

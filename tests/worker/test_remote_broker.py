@@ -178,6 +178,7 @@ def test_a_drained_worker_finishes_what_it_holds_and_takes_nothing_new(bench: Be
     held = bench.start("held")
     began(bench.folder, "held")
     first.signal(signal.SIGTERM)
+    first.until_said("takes nothing more")
     later = bench.start("later")
     second = bench.worker()
     assert began(bench.folder, "later")[0].pid == second.pid
