@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator import Orchestrator, RetryPolicy, step_info
 
-from . import checks, report
+from . import checks, page, report
 from .checks import Finding, Part
 from .distributions import Facts, Inventory, read_facts, take_inventory
 from .model import complete
@@ -105,7 +105,7 @@ def write_markdown(number: int, content: Report, directory: str) -> str:
 @app.step
 def write_html(number: int, content: Report, directory: str) -> str:
     """Write the report as HTML; returns its path."""
-    return report.write(Path(directory) / "report.html", report.html(content))
+    return report.write(Path(directory) / "report.html", page.html(content))
 
 
 @app.workflow

@@ -27,7 +27,7 @@ from orchestrator.testing.model_server import ModelServer
 
 from .app import Outcome, app, audit
 from .distributions import take_inventory
-from .plan import RETRY_AFTER_S, Plan, Wishes, from_environment
+from .plan import Plan, Wishes, check_endpoint, from_environment
 from .processes import GRACE_S, ROOT, DemoFailed, EngineProcess, command, environment
 
 T = TypeVar("T")
@@ -174,6 +174,8 @@ async def _watched(stage: Stage, work: asyncio.Future[T]) -> T:
 
 def prepare(stack: ExitStack, wishes: Wishes) -> Stage:
     """Start Kafka and, unless there is an endpoint, the model server; create the topics."""
+    if wishes.endpoint:
+        check_endpoint(wishes.endpoint)
     found = take_inventory(wishes.limit, wishes.seed)
     plan = Plan.of(wishes, len(found.names))
     directory = ROOT / ".orchestrator" / "demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -191,10 +193,7 @@ def prepare(stack: ExitStack, wishes: Wishes) -> Stage:
     else:
         stage.endpoint = stack.enter_context(ModelServer.start(stage.receipts, plan.faults())).url
         say(f"  OPENAI_BASE_URL is not set: the bundled model server answers, at {stage.endpoint}")
-        say(
-            f"  faults: SIGKILL at step {plan.kill or '-'}, broken stream at step {plan.breaks or '-'},"
-            f" 429 with Retry-After {RETRY_AFTER_S:g} s at step {plan.rate_limit or '-'}"
-        )
+        say(f"  faults: {plan.words()}")
     for note in plan.notes:
         say(f"  note: {note}")
     init_topics(LogConfig(app.name, stage.bootstrap), PARTITIONS)
@@ -270,16 +269,11 @@ def perform() -> int:
     return 1 if wrong else 0
 
 
-def _terminated(_number: int, _frame: object) -> None:
-    """SIGTERM ends the demo as Ctrl-C does, also where a shell made its background jobs deaf to Ctrl-C."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.raise_signal(signal.SIGINT)
-
-
 def main() -> int:
     """The command: 0 if everything holds, 1 if not, 2 for a wrong setting. KeyboardInterrupt leaves nothing running."""
-    signal.signal(signal.SIGTERM, _terminated)
+    # SIGTERM ends the demo as Ctrl-C does, and a shell that made its background jobs deaf to SIGINT is not followed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:
         return perform()
     except ConfigurationError as error:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.testing.model_faults import Fault
@@ -15,6 +18,7 @@ from .app import is_model_step, step_count
 KILL_STEP = 18
 RATE_LIMIT_STEP = 42
 RETRY_AFTER_S = 2.0
+CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,15 @@ class Plan:
             breaks = next((n for n in range(breaks, steps) if is_model_step(n, distributions)), 0)
         return cls(steps, kill, rate_limit, placed("BREAK_STEP", breaks), tuple(notes))
 
+    def words(self) -> str:
+        """The faults in a line."""
+        wanted = (
+            ("SIGKILL", self.kill),
+            ("broken stream", self.breaks),
+            (f"429 with Retry-After {RETRY_AFTER_S:g} s", self.rate_limit),
+        )
+        return ", ".join(f"{what} at step {step}" for what, step in wanted if step) or "none"
+
     def faults(self) -> list[Fault]:
         """The model server's script."""
         wanted = (("hold", self.kill), ("rate_limit", self.rate_limit), ("break", self.breaks))
@@ -94,6 +107,29 @@ class Plan:
 def label(step: int) -> str:
     """How a step's calls are labelled."""
     return f"step-{step}"
+
+
+def check_endpoint(url: str) -> None:
+    """See whether anybody listens at an endpoint of the caller's. Raises ConfigurationError, before anything starts.
+
+    Nothing is asked of it. Behind a proxy only the first model call can tell.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:
+        host, port = "", 0
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError("OPENAI_BASE_URL is no address: write it as in https://models.example.net/v1")
+    if getproxies():
+        return
+    try:
+        socket.create_connection((host, port), CONNECT_S).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"OPENAI_BASE_URL: nobody answers at {host}:{port} ({error.strerror or error}); correct it, or unset it for"
+            " the bundled model server"
+        ) from error
 
 
 def _whole(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -1,12 +1,11 @@
-"""The report: one content, written as Markdown and as HTML."""
+"""The report: its content, and its Markdown; `page.py` has the HTML."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from .checks import Finding, Part, family
@@ -14,13 +13,6 @@ from .distributions import Facts
 
 TITLE = "Audit of a Python environment"
 COLUMNS = ("Distribution", "Version", "Licence", "Family", "Requires", "Summary", "Risk note")
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 82rem; padding: 0 1rem; color: #1b1f24 }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem }
-th, td { border: 1px solid #d0d7de; padding: .4rem .6rem; text-align: left; vertical-align: top }
-th { background: #f3f5f7 }
-td:first-child { font-weight: 600; white-space: nowrap }
-"""
 
 
 @dataclass(frozen=True)
@@ -94,35 +86,6 @@ def markdown(content: Report) -> str:
     else:
         out.append("None: every licence is known, and every requirement is met.")
     return "\n".join(out) + "\n"
-
-
-def html(content: Report) -> str:
-    """The report as one HTML page without anything from elsewhere."""
-
-    def row(texts: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts) + "</tr>"
-
-    def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-        body = "\n".join(row(texts, "td") for texts in rows)
-        return f"<table>\n<thead>{row(head, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-    ordered = sorted(content.rows, key=lambda one: one.part.name.lower())
-    findings = [(found.distribution, found.kind, found.detail) for found in content.findings]
-    return "\n".join(
-        (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
-            f"<title>{TITLE}</title><style>{STYLE}</style></head><body>",
-            f"<h1>{TITLE}</h1>",
-            *(f"<p>{escape(text)}</p>" for text in sentences(content)),
-            "<h2>Distributions</h2>",
-            table(COLUMNS, [cells(one) for one in ordered]),
-            "<h2>Findings</h2>",
-            table(("Distribution", "Finding", "Detail"), findings)
-            if findings
-            else "<p>None: every licence is known, and every requirement is met.</p>",
-            "</body></html>\n",
-        )
-    )
 
 
 def write(path: Path, text: str) -> str:

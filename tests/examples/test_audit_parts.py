@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -11,8 +12,9 @@ from examples.environment_audit.app import is_model_step, step_count
 from examples.environment_audit.checks import Finding, Part, check_licences, check_versions, family
 from examples.environment_audit.distributions import applicable, licence_of, prose, read_facts, take_inventory
 from examples.environment_audit.model import RateLimited, retry_after
-from examples.environment_audit.plan import Plan, Wishes
-from examples.environment_audit.report import Audited, Report, html, markdown
+from examples.environment_audit.page import html
+from examples.environment_audit.plan import Plan, Wishes, check_endpoint
+from examples.environment_audit.report import Audited, Report, markdown
 from orchestrator.errors import ConfigurationError
 
 # -- metadata ----------------------------------------------------------------------------------------------------------
@@ -109,6 +111,15 @@ def test_reports_carry_foreign_text_safely() -> None:
     assert "<script>" not in html(content)
 
 
+def test_the_page_counts_licences_and_findings() -> None:
+    rows = [Audited(Part(name, "1", licence), "s", "r") for name, licence in (("a", "MIT"), ("b", "MIT"), ("c", ""))]
+    page = html(Report("3.11", "Linux", 0, rows, [Finding("c", "licence unknown", "d")]))
+    assert 'title="2 permissive"' in page
+    assert 'title="1 unknown"' in page
+    assert ">1</b><span>findings" in page
+    assert "http" not in page, "nothing comes from elsewhere"
+
+
 def test_a_report_without_findings_says_so() -> None:
     content = Report("3.11", "Linux", 0, [], [])
     assert "None: every licence is known" in markdown(content)
@@ -172,3 +183,25 @@ def test_an_own_endpoint_takes_no_faults() -> None:
 def test_two_of_three_steps_of_a_distribution_ask_the_model() -> None:
     asking = [number for number in range(1, step_count(2) + 1) if is_model_step(number, 2)]
     assert (asking, step_count(2)) == ([3, 4, 6, 7], 11)
+
+
+def test_the_faults_in_words() -> None:
+    assert Plan(140, 18, 42, 0).words() == "SIGKILL at step 18, 429 with Retry-After 2 s at step 42"
+    assert Plan(140, 0, 0, 0).words() == "none"
+
+
+@pytest.mark.parametrize("url", ["models.example.net/v1", "ftp://x/v1", "http://", "http://host:port/v1"])
+def test_an_endpoint_that_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no address"):
+        check_endpoint(url)
+
+
+def test_an_endpoint_where_nobody_listens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        check_endpoint(f"http://127.0.0.1:{port}/v1")
+    with pytest.raises(ConfigurationError, match=f"nobody answers at 127.0.0.1:{port}"):
+        check_endpoint(f"http://127.0.0.1:{port}/v1")

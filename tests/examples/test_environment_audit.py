@@ -71,7 +71,7 @@ def test_the_reports_have_a_row_for_every_distribution(endpoint: ModelServer, tm
     for name in take_inventory(LIMIT, SEED).names:
         facts = read_facts(name)
         assert f"| {facts.name} | {facts.version} |" in markdown
-        assert f"<td>{facts.name}</td><td>{facts.version}</td>" in page
+        assert f"<td>{facts.name}<small>{facts.version} " in page
     assert f"{LIMIT} distributions audited; {len(take_inventory(0, 0).installed) - LIMIT} more" in markdown
 
 
