@@ -42,8 +42,8 @@ _OF_EVENT: dict[type, str] = {
     e.RunCancelled: "the run's cancellation",
     e.RunContinuedAsNew: "continue-as-new",
 }
-_CANCELS = {"cancelled step"}
-"""Kinds that history may lack although the code issues them: what was cancelled had its result already."""
+_CANCELS = {"cancelled step", "cancelled timer", "cancelled child"}
+"""Kinds that history may lack although the code issues them: what was cancelled was over already."""
 
 
 def _place(kind: str, body: Any) -> Place:

@@ -90,6 +90,9 @@ class LiveRun:
         return turn
 
     def _turn(self, event: e.Event) -> Turn:
+        if self.closed:
+            # Recorded in the batch in which the code ended, before it did: nobody is there to hear it.
+            return Turn(())
         loop = self._loop
         now_ms = event.recorded_at_ms
         if isinstance(event.body, e.RunStarted):

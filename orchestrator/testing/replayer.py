@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..client.histories import event_of, read_history
 from ..client.views import JsonObject
-from ..core.events import Event, RunParked, RunPinned, RunResumed, RunStarted
+from ..core.events import Event, RunFailed, RunParked, RunPinned, RunResumed, RunStarted, RunTerminated
 from ..core.replay import turns_of
 from ..errors import ConfigurationError, Divergence
 from ..sdk.app import Orchestrator
@@ -69,8 +69,9 @@ class Replayer:
             verdict = live.replay(delivery, recorded).verdict
             if verdict is None:
                 continue
-            if number > recorded_until and _parked(history):
-                # The turn that parked the run recorded nothing, and nothing after it was delivered.
+            if number > recorded_until and (_parked(history) or _ended_from_outside(history)):
+                # The turn that parked the run recorded nothing, and nothing after it was delivered; a run that was
+                # terminated, or whose time was over, took no turn for what came just before.
                 return number
             raise Divergence(
                 f"workflow {live.workflow_id or '?'}, event {delivery.seq} ({type(delivery.body).__name__}):"
@@ -82,6 +83,12 @@ class Replayer:
 def _parked(history: Sequence[Event]) -> bool:
     last = [event.body for event in history if isinstance(event.body, RunParked | RunResumed)]
     return bool(last) and isinstance(last[-1], RunParked)
+
+
+def _ended_from_outside(history: Sequence[Event]) -> bool:
+    """Terminated or timed out: no turn of its code ended the run."""
+    last = history[-1].body
+    return isinstance(last, RunTerminated) or (isinstance(last, RunFailed) and not last.turn)
 
 
 def reference_of(app: Orchestrator) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from orchestrator import ConfigurationError, Orchestrator, RunParked
+from orchestrator.core import events as e
+from orchestrator.core.values import Failure, Payload
 from orchestrator.errors import Divergence
 from orchestrator.testing import Replayer, environment
 from orchestrator.testing.replayer import reference_of
+from tests.sdk.driver import Driver
 from tests.testing import hash_order
 
 
@@ -64,6 +67,29 @@ def test_a_parked_run_repeats_with_and_without_the_bug(tmp_path: Path) -> None:
     assert Replayer(application("work")[0]).replay(path) == 4
     with pytest.raises(Divergence):
         Replayer(application("play")[0]).replay(path)
+
+
+def test_a_delivery_that_the_code_ended_without_is_no_divergence() -> None:
+    """It was recorded in the batch of the turn that ended the run, before that turn: a result, then a signal."""
+    app, flow = application("work")
+    driver = Driver(flow, 1)
+    driver.work(driver.steps()[0])
+    driver.fire()
+    *before, end = driver.history
+    assert isinstance(end.body, e.RunCompleted)
+    unheard = end._replace(body=e.SignalReceived("news", Payload()))
+    assert Replayer(app).replay([*before, unheard, end._replace(seq=end.seq + 1)]) == 4
+
+
+def test_what_a_terminated_run_did_not_take_any_more_is_no_divergence() -> None:
+    app, flow = application("work")
+    started, *_ = Driver(flow, 1).history
+    terminated = started._replace(seq=2, body=e.RunTerminated())
+    assert Replayer(app).replay([started, terminated]) == 0
+    timed_out = started._replace(seq=2, body=e.RunFailed(0, Failure("RunTimeout", "too long")))
+    assert Replayer(app).replay([started, timed_out]) == 0
+    with pytest.raises(Divergence):
+        Replayer(app).replay([started, started._replace(seq=2, body=e.RunFailed(1, Failure("RunTimeout", "")))])
 
 
 def test_an_application_is_found_by_its_module() -> None:

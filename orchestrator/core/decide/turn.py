@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import commands as c, events as e, ids
-from ..rows import STEPS, RunRow, StepRow, step_key
+from ..rows import STEPS, TIMERS, RunRow, StepRow, step_key, timer_due_key
 from .decision import Context, Draft, View
 from .step import nobody_runs
 
@@ -42,6 +42,9 @@ def _set_timer(view: View, place: TurnPlace, command: c.SetTimer) -> list[e.Body
 
 
 def _cancel_timer(view: View, place: TurnPlace, command: c.CancelTimer) -> list[e.Body]:
+    # It may have fired in this batch, and the code not have heard of it yet.
+    if view.get(TIMERS, timer_due_key(place.workflow_id, place.run_id, f"sleep|{command.timer}")) is None:
+        return []
     return [e.TimerCancelled(place.turn, command.timer)]
 
 
@@ -64,6 +67,8 @@ def _start_child(view: View, place: TurnPlace, command: c.StartChild) -> list[e.
 
 
 def _cancel_child(view: View, place: TurnPlace, command: c.CancelChild) -> list[e.Body]:
+    if view.get(STEPS, step_key(place.workflow_id, place.run_id, command.child)) is None:
+        return []
     return [e.ChildCancelRequested(place.turn, command.child)]
 
 
