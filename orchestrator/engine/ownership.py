@@ -149,6 +149,13 @@ class Ground:
             if before is not None:
                 # A claim of this very process after a failed commit is no death: what was in doubt before it still is.
                 own = before.instance == self.options.instance
+                newer = not own and 0 < self.claim_no < before.claim_no and not before.released
+                if newer and not self.options.claims_back:
+                    # Nobody but a group can say that the partition is still ours: the newer claim wins.
+                    raise ClaimLost(
+                        f"{self.where}: claimed by {before.instance} (claim {before.claim_no}), after claim"
+                        f" {self.claim_no} of this engine; this engine stops working on it"
+                    )
                 unclean = unclean or (self.unclean if own else not before.released)
             failpoint("K0")
             if sabotaged("one_lane_reinitialised") and self.claim_no:

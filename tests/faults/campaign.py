@@ -176,14 +176,14 @@ class Campaign:
                 assert time.monotonic() < deadline, f"{kill} did not fire"
                 self.feed(1)
 
-    def _engine(self, number: int, plan: str, isolation: str) -> subprocess.Popen[bytes]:
+    def _engine(self, number: int, plan: str, isolation: str, state: str = "state") -> subprocess.Popen[bytes]:
         site = self.site
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | {
             "PYTHONPATH": str(ROOT),
             "ORCHESTRATOR_APP": "tests.faults.kill_app:app",
             "ORCHESTRATOR_APP_NAME": site.app,
             "ORCHESTRATOR_BOOTSTRAP": site.bootstrap,
-            "ORCHESTRATOR_STATE_DIR": str(site.directory / "state"),
+            "ORCHESTRATOR_STATE_DIR": str(site.directory / state),
             "ORCHESTRATOR_MEMBERSHIP": site.membership,
             "ORCHESTRATOR_ISOLATION": isolation,
             "ORCHESTRATOR_GRACE_S": "3",

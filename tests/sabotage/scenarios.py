@@ -232,7 +232,7 @@ def no_claim_read_back(stage: Stage) -> Verdict:
 
 def one_lane_reinitialised(stage: Stage) -> Verdict:
     """An owner's commit fails because another has taken over; the other stands still, and the first recovers."""
-    zombie = stage.engine()
+    zombie = stage.engine(claims_back=True)
     begun = stage.claims_of(zombie)
     _listening(stage, "w", 1, 2)
 

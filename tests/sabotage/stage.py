@@ -126,11 +126,13 @@ class Stage:
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
-    def engine(self, own_store: bool = False, before_init: Callable[[], None] | None = None) -> Engine:
+    def engine(
+        self, own_store: bool = False, before_init: Callable[[], None] | None = None, claims_back: bool = False
+    ) -> Engine:
         """Start an engine; return when it owns the partition."""
         if before_init is not None:
             self.site.next_hook = once_only(before_init)
-        options = EngineOptions(prove_s=0.5, hang_s=3.0, offer_again_s=600.0)
+        options = EngineOptions(prove_s=0.5, hang_s=3.0, offer_again_s=600.0, claims_back=claims_back)
         engine = self.rig.engine(options, stores={} if own_store else None)
         self.owns(engine)
         return engine

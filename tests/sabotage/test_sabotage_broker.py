@@ -33,8 +33,10 @@ class KafkaStage(Stage):
         staging.received.clear()
         self.rig = Rig(staging.app, KafkaSite(app, bootstrap, 1))
 
-    def engine(self, own_store: bool = False, before_init: Callable[[], None] | None = None) -> Engine:
-        engine = super().engine(own_store, before_init)
+    def engine(
+        self, own_store: bool = False, before_init: Callable[[], None] | None = None, claims_back: bool = False
+    ) -> Engine:
+        engine = super().engine(own_store, before_init, claims_back)
         lanes = self._lanes(engine)
 
         def init_last() -> None:

@@ -1,0 +1,104 @@
+"""An engine that was frozen past every time-out wakes up: what it holds is void, and it stops or claims anew."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.core import events as e
+from orchestrator.devkafka import DevKafka
+from orchestrator.log.lanes import TRANSACTION_S
+from tests.faults.campaign import Campaign, Found, Site
+from tests.oracle.raw import READ_COMMITTED, RawRecord
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
+
+PATIENCE_S = 90.0
+SESSION_S = 6.0
+
+
+class Frozen(Campaign):
+    """Two engines of one application; the first stops itself inside an open transaction."""
+
+    def until(self, holds: Callable[[], object], what: str) -> None:
+        """Wait for something, while callers go on."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, (what, self._said(0), self._said(1))
+            time.sleep(0.3)
+            self.feed(1)
+
+    def play(self) -> Found:
+        """Freeze, take over, thaw, finish, judge."""
+        self.feed(3)
+        engines = [self._engine(0, "K8:20:stop", "thread", "frozen")]
+        try:
+            self.until(lambda: self._fire_log.exists() and self._fire_log.stat().st_size, "the first engine froze")
+            frozen = time.monotonic()
+            engines.append(self._engine(1, "", "thread"))
+            self.until(lambda: self._said(1).count(": claim ") == 2, "the second engine owns both partitions")
+            self.until(lambda: time.monotonic() > frozen + max(TRANSACTION_S, SESSION_S) + 1, "every time-out is over")
+            before = self.claims()
+            os.kill(engines[0].pid, signal.SIGCONT)
+            self.until(lambda: self.woke(before), "the first engine noticed")
+            self.drain(engines[0])
+            self.until_done(engines[1])
+            self.drain(engines[1])
+        finally:
+            for engine in engines:
+                engine.kill()
+                engine.wait(30)
+            self._transport.close()
+        return self._judge()
+
+    def claims(self) -> Counter[int]:
+        """Claims on the log, by the process that made them."""
+        found = (self.codec.decode_event(raw.key, raw.value).event.body for raw in self._all(self._events()))
+        return Counter(body.pid for body in found if isinstance(body, e.PartitionClaimed))
+
+    def _events(self) -> dict[int, list[RawRecord]]:
+        return self._read("events", READ_COMMITTED)
+
+    def woke(self, before: Counter[int]) -> bool:
+        """Whether the thawed engine claimed anew, or said that it stops."""
+        return "this engine stops working on it" in self._log_of(0).read_text() or self.claims() != before
+
+    def until_done(self, engine: subprocess.Popen[bytes]) -> None:
+        """Wait until every run has ended."""
+        deadline = time.monotonic() + PATIENCE_S
+        while left := self._unfinished():
+            assert engine.poll() is None, self._said(1)
+            assert time.monotonic() < deadline, (left[:5], self._said(0), self._said(1))
+            time.sleep(0.5)
+
+    def drain(self, engine: subprocess.Popen[bytes]) -> None:
+        """Ask an engine to end, and wait until it has."""
+        engine.send_signal(signal.SIGTERM)
+        assert engine.wait(60) == 0, (self._said(0), self._said(1))
+
+
+@pytest.mark.parametrize(("membership", "protocol"), [("group", "consumer"), ("group", "classic"), ("static", "")])
+def test_a_thawed_zombie_commits_nothing_of_what_it_held(
+    kafka: DevKafka, tmp_path: Path, seed: int, membership: str, protocol: str
+) -> None:
+    """In a group, and with a static map that tells two processes to own the same partitions."""
+    app = f"zombie-{uuid.uuid4().hex[:6]}"
+    played = Frozen(Site(kafka.bootstrap, app, tmp_path, membership, protocol or "consumer"), random.Random(seed))
+    found = played.play()
+    assert not found.verdict.anomalies, found.verdict.text()
+    assert (found.verdict.lost, found.verdict.duplicated) == (0, 0)
+    assert found.verdict.totals["completed"] == found.expected
+    assert found.verdict.totals["aborted_records"] >= 1, "the zombie held no transaction open"
+    assert not found.open_transactions
+    if membership == "static":
+        # Nobody but a group can say that a partition is the zombie's again: it leaves both to the newer claims.
+        assert "this engine stops working on it" in played._log_of(0).read_text(encoding="utf-8")
