@@ -69,6 +69,7 @@ class Found:
 
     verdict: Verdict
     expected: int
+    membership: str = ""
     fired: Counter[str] = field(default_factory=Counter)
     receipts: int = 0
     resumed: int = 0
@@ -267,7 +268,9 @@ class Campaign:
             ),
         )
         still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")
-        return Found(verdict, len(self.expected), self.fired, len(receipts), self.resumed, still_open)
+        return Found(
+            verdict, len(self.expected), self.site.membership, self.fired, len(receipts), self.resumed, still_open
+        )
 
     def _reply(self, raw: RawRecord) -> Reply:
         reply = self.codec.decode(raw.value)

@@ -44,6 +44,31 @@ def test_every_planned_hit_fires_once_whatever_thread_comes_first(restless: None
     assert sorted(fired) == list(planned)
 
 
+def test_a_point_beside_a_call_acts_while_the_call_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    acted = threading.Event()
+    threads: list[str] = []
+    act = failpoints._act
+
+    def noted(due: failpoints._Due) -> None:
+        threads.append(threading.current_thread().name)
+        act(due)
+        acted.set()
+
+    monkeypatch.setattr(failpoints, "_act", noted)
+    failpoints.install("P:2:sleep=0,P:3:raise")
+    try:
+        failpoints.failpoint_beside("P")
+        failpoints.failpoint_beside("P")
+        assert acted.wait(20), "the second hit did nothing"
+        with pytest.raises(failpoints.InjectedFault):
+            failpoints.failpoint_beside("P")
+    finally:
+        failpoints.install("")
+    here = threading.current_thread().name
+    assert [name == here for name in threads] == [False, True]
+    failpoints.failpoint("P")
+
+
 @pytest.mark.parametrize("plan", ["K7", "K7:3", "K7:often:kill"])
 def test_a_malformed_plan_is_refused(plan: str) -> None:
     with pytest.raises(ValueError):

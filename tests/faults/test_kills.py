@@ -74,6 +74,10 @@ def test_a_hundred_kills_lose_nothing_and_repeat_nothing(kafka: DevKafka, tmp_pa
     found = campaigns(kafka, tmp_path, seed)
     fired: Counter[str] = sum((one.fired for one in found), Counter())
     for one in found:
+        # Shown with -rP, and whenever something is wrong.
+        print(one.membership, dict(sorted(one.fired.items())), dict(one.verdict.totals))
+        print(f"  {one.expected} runs, {one.receipts} effects received, {one.resumed} parked runs resumed by a person")
+    for one in found:
         assert not one.verdict.anomalies, one.verdict.text()
         assert (one.verdict.lost, one.verdict.duplicated) == (0, 0)
         assert one.verdict.totals["completed"] == one.expected
