@@ -10,6 +10,10 @@ from typing import Any
 
 import click
 
+from orchestrator.config import Settings
+from orchestrator.core.commands import StartWorkflow
+from orchestrator.errors import DoesNotRoundTrip
+
 
 def value_of(text: str) -> Any:
     """`7` → 7, `true` → True, `{"a": 1}` → an object, `pen` → "pen"."""
@@ -45,3 +49,29 @@ def workflow_arguments(pairs: Sequence[str], given: str) -> dict[str, Any]:
             raise click.UsageError(f"{pair!r} is not an argument: write name=value, as in cents=9 or items='[\"pen\"]'")
         arguments[name] = value_of(text)
     return arguments
+
+
+def check_start(settings: Settings, body: StartWorkflow) -> None:
+    """Compare a start with the application's code, if it is at hand (`--app`). Raises a usage error.
+
+    An engine takes what it does not know and waits for the code that does: right for a deploy, not for a slip of the
+    keyboard. With `--app-name` nothing is compared.
+    """
+    if settings.app_name or not settings.app:
+        return
+    from orchestrator.worker.loading import load_app
+
+    app = load_app(settings.app)
+    code = app.registry.workflow(body.workflow_type, body.version)
+    if code is None:
+        version = f" version {body.version}" if body.version else ""
+        known = ", ".join(sorted({one.workflow_type for one in app.registry.workflows()})) or "none"
+        raise click.UsageError(
+            f"{app.name} has no workflow {body.workflow_type!r}{version}; it has: {known}. To start what only the"
+            f" engine's code has, give --app-name {app.name} in place of --app"
+        )
+    try:
+        code.signature.unbind(body.arguments)
+    except DoesNotRoundTrip as error:
+        quoted = "; for a text that reads as JSON write name='\"7\"'" if " is no str" in str(error) else ""
+        raise click.UsageError(f"{error}{quoted}") from error

@@ -29,7 +29,7 @@ from orchestrator.store.rows import state_hash
 from . import exits
 from .output import Progress as Line, dumps, output_option, print_one
 from .session import settings_of
-from .topics import log_config
+from .topics import existing, log_config
 
 
 @click.group()
@@ -73,6 +73,7 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
     level = cast(Literal["chain", "full"], options["level"])
     topic, first = config.topic("events"), int(options["from_offset"])
     ids = topic_ids(config)
+    existing(config, numbers)
     chosen = numbers or tuple(range(ids.partitions))
     codec = codec_of(settings)
     anchors = _anchors(settings, config, options["keys"], codec, ids)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -83,7 +83,7 @@ def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
     away and replayed after every turn, so that code that does not replay is found here.
     """
     settings = settings_of(context).with_changes(app=app or None)
-    settings.required_app()
+    _loaded(settings)
     given = context.find_root().params.get("bootstrap") or os.environ.get("ORCHESTRATOR_BOOTSTRAP")
     # An orderly end for `kill` as for Ctrl-C: the processes first, Kafka last.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -98,6 +98,13 @@ def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
         code = _reloading(crew) if reload else _until_lost(crew)
     if code:
         raise exits.Exit(code)
+
+
+def _loaded(settings: Settings) -> Any:
+    """The application: what is wrong with its code is said before anything starts."""
+    from orchestrator.worker.loading import load_app
+
+    return load_app(settings.required_app())
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -134,12 +141,10 @@ def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
     """Load the application once to check it, create its topics, and say what to run."""
     from orchestrator.codec.registry import register_schemas
     from orchestrator.log.topics import init_topics
-    from orchestrator.worker.loading import load_app
 
     from .topics import log_config, queues_of
 
-    application = load_app(settings.required_app())
-    name = str(application.name)
+    name = str(_loaded(settings).name)
     partitions = DEV_PARTITIONS if own_kafka else settings.partitions
     queues = queues_of(settings)
     init_topics(log_config(settings, name), partitions, queues, settings.replication_factor)

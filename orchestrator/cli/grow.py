@@ -42,7 +42,8 @@ def plan(settings: Settings, config: LogConfig, wanted: Growth) -> list[Row]:
     _check(config, before, wanted.partitions)
     known = "?" if before["commands"] > before["events"] else _words(epochs_of(settings, 0))
     rows = [_row(config.topic(name), count, wanted.partitions) for name, count in sorted(before.items())]
-    return [*rows, {"what": "counts that commands are routed by", "from": known, "to": f"{known}, {wanted.partitions}"}]
+    after = known if known.split(", ")[-1] == str(wanted.partitions) else f"{known}, {wanted.partitions}"
+    return [*rows, {"what": "counts that commands are routed by", "from": known, "to": after}]
 
 
 def grow(settings: Settings, config: LogConfig, wanted: Growth) -> list[Row]:

@@ -18,7 +18,7 @@ from orchestrator.store.partition_store import PartitionStore
 from . import exits
 from .output import dumps, output_option
 from .session import person, settings_of
-from .topics import log_config
+from .topics import existing, log_config
 
 NAMES_SHOWN = 10
 
@@ -46,6 +46,7 @@ def repair_command(context: click.Context, /, number: int, yes: bool, output: st
     """
     settings = settings_of(context)
     config = log_config(settings)
+    existing(config, [number])
     codec = codec_of(settings)
     directory = settings.state_dir / config.app / str(number)
     fresh = directory.with_name(f"{number}.rebuilt")

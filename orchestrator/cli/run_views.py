@@ -44,7 +44,9 @@ def show_command(context: click.Context, /, workflow_id: str, run_id: str, outpu
 
 def print_description(run: RunDescription) -> None:
     """A run for people: what it is, why it waits, what is open."""
-    click.echo(f"{run.workflow_id} is {run.status.replace('_', ' ')}: {why(run)}")
+    reason = why(run)
+    said = reason if reason.startswith(run.status) else f"{run.status.replace('_', ' ')}: {reason}"
+    click.echo(f"{run.workflow_id} is {said}")
     click.echo("")
     lines: dict[str, Any] = {
         "run": run.run_id,
@@ -63,13 +65,11 @@ def print_description(run: RunDescription) -> None:
 
 
 def why(run: RunDescription) -> str:
-    """The engine's sentence; for a run that it said nothing of, one made from its status."""
-    if run.why:
-        return run.why
+    """The engine's sentence for an open run; for one that ended, what its end says."""
     if run.is_open:
-        return "it can run at once"
+        return run.why or "it can run at once"
     failure = failure_text(run.raw.get("failure"))
-    return f"{failure}" if failure else f"it ended at {time_text(run.closed_at_ms)}"
+    return failure or f"it ended at {time_text(run.closed_at_ms)}"
 
 
 @click.command("history")

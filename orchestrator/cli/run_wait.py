@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import click
@@ -24,12 +25,20 @@ WATCH_S = 0.5
 async def wait_for(calls: Calls, workflow_id: str, run_id: str, timeout_s: float | None) -> Outcome:
     """Wait for the end of a run, showing on stderr what it waits for. Raises ReplyTimeout, RunParked."""
     progress = Progress()
+    client_log = logging.getLogger("orchestrator.client.calls")
+    client_log.addFilter(_narrated)
     narrator = asyncio.create_task(_narrate(calls, workflow_id, progress))
     try:
         return await calls.outcome(workflow_id, run_id, timeout_s)
     finally:
+        client_log.removeFilter(_narrated)
         narrator.cancel()
         progress.clear()
+
+
+def _narrated(record: logging.LogRecord) -> bool:
+    """Lets pass what the narrator does not say on its one line: errors."""
+    return record.levelno > logging.WARNING
 
 
 async def _narrate(calls: Calls, workflow_id: str, progress: Progress) -> None:

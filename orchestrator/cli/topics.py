@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from orchestrator.codec.registry import missing_schemas, register_schemas
 from orchestrator.config import Settings
+from orchestrator.errors import ConfigurationError
 from orchestrator.log.config import LogConfig
-from orchestrator.log.topics import Finding, check_topics, init_topics
+from orchestrator.log.topics import Finding, check_topics, init_topics, partition_count
 
 from . import exits
 from .output import output_option, print_rows, say
@@ -34,6 +36,14 @@ def queues_of(settings: Settings, named: tuple[str, ...] = ()) -> list[str]:
 
         found |= {code.options.queue for code in load_app(settings.app).registry.steps()}
     return sorted(found - {""})
+
+
+def existing(config: LogConfig, numbers: Iterable[int]) -> None:
+    """Refuse partitions that the application does not have. Raises ConfigurationError."""
+    count = partition_count(config, "events")
+    wrong = [number for number in numbers if number >= count]
+    if wrong:
+        raise ConfigurationError(f"{config.app} has no partition {wrong[0]}: it has 0 to {count - 1}")
 
 
 _queue_option = click.option("--queue", "queues", multiple=True, help="A task queue; repeat for more.")

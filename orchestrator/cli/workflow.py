@@ -14,7 +14,7 @@ from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.tasks import Reply
 
 from . import exits
-from .arguments import json_of, value_of, workflow_arguments
+from .arguments import check_start, json_of, value_of, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_debug import debug_command
 from .run_views import history_command, list_command, show_command
@@ -86,6 +86,7 @@ def _answer(reply: Reply) -> dict[str, Any]:
 def start(context: click.Context, /, output: str, **options: Any) -> None:
     """Start a run of TYPE, with its arguments by name, and print where it is."""
     request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
+    check_start(settings_of(context), body)
 
     async def work(calls: Calls) -> Reply:
         return await calls.start(workflow_id, body, request)
@@ -102,6 +103,7 @@ def execute(context: click.Context, /, output: str, **options: Any) -> None:
     Exit code 1 if the run fails, is cancelled or terminated; 4 if it has not ended in time (it goes on).
     """
     request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
+    check_start(settings_of(context), body)
 
     async def work(calls: Calls) -> int:
         started = await calls.start(workflow_id, body, request)

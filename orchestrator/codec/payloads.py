@@ -62,7 +62,7 @@ class Adapter(Generic[T]):
             return self._adapter.validate_json(payload.data)
         except InvalidValue as error:
             raise DoesNotRoundTrip(
-                f"{payload.data[:200]!r} is no {_name(self.hint)}: {error.errors()[0]['msg']}"
+                f"{payload.data[:200].decode(errors='replace')} is no {_name(self.hint)}: {error.errors()[0]['msg']}"
             ) from error
 
     def round_trip(self, value: T, where: str, *, loose: bool = False) -> tuple[Payload, T]:
@@ -167,15 +167,21 @@ class Signature:
             values = {}
             for name, value in recorded.items():
                 if name not in self._adapters:
-                    raise DoesNotRoundTrip(f"{self.name}: has no parameter {name!r}, which the recorded call has")
-                values[name] = self._adapters[name].decode(Payload(data=json.dumps(value).encode()))
+                    raise DoesNotRoundTrip(f"{self.name}: has no parameter {name!r}, which the call gives")
+                values[name] = self._decoded(name, value)
         except (ValueError, AttributeError) as error:
-            raise DoesNotRoundTrip(f"{self.name}: its recorded arguments are not a JSON object: {error}") from error
+            raise DoesNotRoundTrip(f"{self.name}: its arguments are not a JSON object: {error}") from error
         try:
             bound = self._signature.bind(**values) if not self._positional_only() else self._bind_positional(values)
         except TypeError as error:
-            raise DoesNotRoundTrip(f"{self.name}: its recorded arguments do not fit: {error}") from error
+            raise DoesNotRoundTrip(f"{self.name}: its arguments do not fit: {error}") from error
         return bound.args, bound.kwargs
+
+    def _decoded(self, name: str, value: Any) -> Any:
+        try:
+            return self._adapters[name].decode(Payload(data=json.dumps(value).encode()))
+        except DoesNotRoundTrip as error:
+            raise DoesNotRoundTrip(f"{self.name}: argument {name}: {error}") from error
 
     def _positional_only(self) -> bool:
         return any(one.kind is one.POSITIONAL_ONLY for one in self._signature.parameters.values())

@@ -12,6 +12,7 @@ import pytest
 from orchestrator import errors
 from orchestrator.cli import exits, session
 from orchestrator.cli.main import Root, root
+from orchestrator.log.ports import TopicIds
 from tests.cli.conftest import Ran
 from tests.client.fake_engine import FakeEngine, FakeTransport
 
@@ -147,3 +148,20 @@ def test_the_reference_lists_every_command() -> None:
             if f"`{shown}" not in page and f"`{leaf}`" not in page:
                 missing.append(shown)
     assert missing == []
+
+
+@pytest.mark.parametrize("command", [("partition", "repair", "16"), ("audit", "verify", "--partition", "16")])
+def test_a_partition_that_is_not_there_is_named_at_once(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("orchestrator.cli.topics.partition_count", lambda config, name: 16)
+    monkeypatch.setattr("orchestrator.cli.audit.topic_ids", lambda config: TopicIds("c", "1", "2", 16))
+    ran = run("--app-name", "shop", *command)
+    assert (ran.code, ran.err) == (2, "error: shop has no partition 16: it has 0 to 15\n")
+
+
+def test_dev_names_a_wrong_application_before_anything_starts(run: Callable[..., Ran]) -> None:
+    ran = run("dev", "no_such_module:app")
+    assert ran.code == 2
+    assert "no module 'no_such_module'" in ran.err
+    assert "Kafka" not in ran.err

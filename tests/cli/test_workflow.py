@@ -220,3 +220,32 @@ def test_no_engine_is_code_4(engine: FakeEngine, run: Run) -> None:
     ran = run("workflow", "cancel", "order-7", "--timeout", "0.2")
     assert ran.code == 4
     assert "orchestrator doctor" in ran.err
+
+
+APP = ("--app", "tests.client.shop:app")
+
+
+def test_a_start_is_compared_with_the_code_at_hand(
+    engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_APP_NAME")
+    for arguments, sentence in (
+        (("nobody",), "shop has no workflow 'nobody'; it has: "),
+        (("nobody",), "give --app-name shop in place of --app"),
+        (("order", "--version", "9"), "shop has no workflow 'order' version 9"),
+        (("order", "orderid=7"), "has no parameter 'orderid'"),
+        (("order", "order_id=7"), "order: argument order_id: 7 is no str"),
+        (("order", "order_id=7"), "name='\"7\"'"),
+        (("order", "order_id=seven"), "its arguments do not fit: missing"),
+    ):
+        for verb in ("start", "execute"):
+            ran = run(*APP, "workflow", verb, *arguments)
+            assert (ran.code, ran.out) == (2, "")
+            assert sentence in ran.err
+    assert engine.handled == []
+    assert run("--app-name", "shop", "workflow", "start", "nobody").code == 0
+
+
+def test_a_closed_run_is_not_said_to_be_closed_twice(engine: FakeEngine, run: Run) -> None:
+    engine.runs["order-7"] = [FakeRun("run-1", c.StartWorkflow("order"), status="completed")]
+    assert run("workflow", "show", "order-7").out.startswith("order-7 is completed: it ended at ")
