@@ -166,6 +166,6 @@ def _classes() -> dict[tuple[str, str], Any]:
     for cls in (tasks.TaskOffer, tasks.StopStep, tasks.Reply, tasks.DeadLetter, tasks.Forward, tasks.Anchor):
         found["tasks", cls.__name__] = cls
     for cls in vars(rows).values():
-        if is_named_tuple(cls) and cls.__module__ == rows.__name__:
+        if is_named_tuple(cls) and cls.__name__.endswith("Row"):
             found["rows", cls.__name__] = cls
     return found

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .calendars import ScheduleSpec
+from .schedules import ScheduleAction, SchedulePolicy
 from .values import (
     DEFAULT_STEP_OPTIONS,
     NOTHING,
@@ -126,8 +128,8 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, history, list, routing or code (a question to workflow code, named
-    `name`).
+    `kind` is describe, result, history, list, routing, schedule, schedules or code (a question to workflow code,
+    named `name`).
     """
 
     kind: str
@@ -144,6 +146,41 @@ class ChangeRouting(NamedTuple):
     """
 
     epochs: tuple[int, ...]
+
+
+class CreateSchedule(NamedTuple):
+    """Make a schedule. Its key, in the place of a workflow id, is `schedule/` and its id."""
+
+    spec: ScheduleSpec
+    action: ScheduleAction
+    policy: SchedulePolicy = SchedulePolicy()
+    paused: bool = False
+    note: str = ""
+
+
+class PauseSchedule(NamedTuple):
+    """Stop firing, or (`paused` False) go on from now, with a note for people."""
+
+    paused: bool = True
+    note: str = ""
+
+
+class TriggerSchedule(NamedTuple):
+    """Fire once now, by the schedule's overlap policy or another one."""
+
+    overlap: str = ""
+
+
+class BackfillSchedule(NamedTuple):
+    """Fire for every nominal time in a range of the past, in ms, both ends included."""
+
+    start_ms: int
+    end_ms: int
+    overlap: str = "allow_all"
+
+
+class DeleteSchedule(NamedTuple):
+    """Forget a schedule. Runs that it started go on."""
 
 
 # --- from the engine itself
@@ -269,6 +306,11 @@ TopicCommand = (
     | ReportChild
     | QueryWorkflow
     | ChangeRouting
+    | CreateSchedule
+    | PauseSchedule
+    | TriggerSchedule
+    | BackfillSchedule
+    | DeleteSchedule
 )
 TurnCommand = (
     ScheduleStep

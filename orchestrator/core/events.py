@@ -60,6 +60,13 @@ from .run_events import (
     TimerFired as TimerFired,
     TimerSet as TimerSet,
 )
+from .schedule_events import (
+    ScheduleCreated as ScheduleCreated,
+    ScheduleDeleted as ScheduleDeleted,
+    ScheduleFired as ScheduleFired,
+    SchedulePaused as SchedulePaused,
+    ScheduleRunEnded as ScheduleRunEnded,
+)
 from .values import NO_CAUSE, Cause
 
 RunBody = (
@@ -111,6 +118,11 @@ PartitionBody = (
     | RoutingChanged
     | LevelChanged
     | InputLost
+    | ScheduleCreated
+    | SchedulePaused
+    | ScheduleFired
+    | ScheduleRunEnded
+    | ScheduleDeleted
     | LogAccepted
     | TopicsAdopted
     | BatchFooter

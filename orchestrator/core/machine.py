@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import commands as c, events as e, invariants
-from .apply import child, partition, run, step, timer
+from .apply import child, partition, run, schedule, step, timer
 from .apply.fold import Changes, Fold, Settings
 from .decide import (
     child as decide_child,
     routing as decide_routing,
     run as decide_run,
+    schedule as decide_schedule,
     step as decide_step,
     timer as decide_timer,
 )
@@ -89,6 +90,11 @@ APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
     e.CommandForwarded: partition.command_forwarded,
     e.CommandReturned: partition.command_returned,
     e.RoutingChanged: partition.routing_changed,
+    e.ScheduleCreated: schedule.schedule_created,
+    e.SchedulePaused: schedule.schedule_paused,
+    e.ScheduleFired: schedule.schedule_fired,
+    e.ScheduleRunEnded: schedule.schedule_run_ended,
+    e.ScheduleDeleted: schedule.schedule_deleted,
 }
 """Every record of the partition but `BatchFooter`, whose offset is known only when it was read back."""
 
@@ -104,6 +110,11 @@ DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = 
     c.ResolveStep: decide_step.resolve_step,
     c.ReportChild: decide_child.report_child,
     c.ChangeRouting: decide_routing.change_routing,
+    c.CreateSchedule: decide_schedule.create_schedule,
+    c.PauseSchedule: decide_schedule.pause_schedule,
+    c.TriggerSchedule: decide_schedule.trigger_schedule,
+    c.BackfillSchedule: decide_schedule.backfill_schedule,
+    c.DeleteSchedule: decide_schedule.delete_schedule,
 }
 """Every command of a topic but `QueryWorkflow`, which is answered and leaves nothing."""
 
@@ -114,6 +125,7 @@ FIRE: Mapping[str, Callable[[View, str, str, c.FireTimer, Context], list[Draft]]
     "run": decide_timer.run_timeout,
     "execution": decide_timer.run_timeout,
     "purge": decide_timer.purge,
+    "schedule": decide_schedule.due,
     "lease": decide_timer.lease,
     "start_to_close": decide_timer.step_timeout,
     "schedule_to_close": decide_timer.step_timeout,

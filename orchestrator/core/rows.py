@@ -1,8 +1,8 @@
 """Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
 order here.
 
-Families: meta, runs, steps, timers, outbox, dedup, index, history. A key is a tuple of strings and integers; the store
-encodes it so that byte order equals tuple order.
+Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules. A key is a tuple of strings and integers;
+the store encodes it so that byte order equals tuple order.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .commands import Command
+from .schedules import ScheduleRow as ScheduleRow
 from .tasks import DeadLetter, Forward, Reply, StopStep, TaskOffer
 from .values import (
     NOTHING,
@@ -32,7 +33,8 @@ OUTBOX = "outbox"
 DEDUP = "dedup"
 INDEX = "index"
 HISTORY = "history"
-FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY)
+SCHEDULES = "schedules"
+FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES)
 
 Part = str | int
 Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
@@ -262,6 +264,11 @@ def asked_key(workflow_id: str) -> Key:
 def expiry_key(expires_at_ms: int, workflow_id: str, command_id: str) -> Key:
     """Key of an ExpiryRow in DEDUP."""
     return (1, expires_at_ms, workflow_id, command_id)
+
+
+def schedule_key(name: str) -> Key:
+    """Key of a ScheduleRow in SCHEDULES; `name` is the prefix and the schedule's id, as in its commands."""
+    return (name,)
 
 
 def index_key(status: str, started_at_ms: int, workflow_id: str, run_id: str) -> Key:

@@ -13,11 +13,13 @@ from ..core.rows import (
     META,
     ROUTING_KEY,
     RUNS,
+    SCHEDULES,
     AskedRow,
     RoutingRow,
     asked_key,
     current_key,
     dedup_key,
+    schedule_key,
 )
 from ..core.values import Actor, Cause
 from ..log.partitioner import partition_of
@@ -81,6 +83,7 @@ class Routing:
         overlay = self._builder.overlay
         return (
             overlay.get(RUNS, current_key(command.workflow_id)) is not None
+            or overlay.get(SCHEDULES, schedule_key(command.workflow_id)) is not None
             or overlay.get(DEDUP, dedup_key(command.workflow_id, command.id)) is not None
         )
 

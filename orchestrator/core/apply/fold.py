@@ -48,14 +48,16 @@ class Fold:
         self.state.put(OUTBOX, outbox_key(event.claim_no, event.batch_no, event.batch_index, self.sent), row)
         self.sent += 1
 
-    def send_command(self, workflow_id: str, body: TopicCommand, *, step: str = "") -> None:
-        """Queue a command to another workflow, with an id derived from this event."""
+    def send_command(self, workflow_id: str, body: TopicCommand, *, step: str = "", command_id: str = "") -> None:
+        """Queue a command to another workflow, with an id derived from this event unless one is given."""
         event = self.event
         command = Command(
-            id=self._command_id(),
+            id=command_id or self._command_id(),
             workflow_id=workflow_id,
             body=body,
-            actor=Actor(kind="child", id=f"{event.workflow_id}/{event.run_id}"),
+            actor=Actor("child", f"{event.workflow_id}/{event.run_id}")
+            if event.seq
+            else Actor("engine", event.workflow_id),
             time_ms=event.recorded_at_ms,
             trace=event.trace,
         )

@@ -6,11 +6,14 @@ from ..commands import Command, ReportChild
 from ..events import ChildCompleted, ChildFailed, ChildStarted
 from ..rows import STEPS, ChildRow, step_key
 from ..values import Failure
+from . import schedule
 from .decision import Context, Draft, View, caused, rejected
 
 
 def report_child(view: View, command: Command, body: ReportChild, context: Context) -> list[Draft]:
     """An outcome for a closed run, or a second one, is a recorded rejection."""
+    if schedule.row_of(view, command.workflow_id) is not None:
+        return schedule.run_reported(view, command, body, context)
     row = view.get(STEPS, step_key(command.workflow_id, body.run_id, body.step))
     if not isinstance(row, ChildRow):
         message = f"{command.workflow_id}/{body.run_id} waits for no child at {body.step}"
