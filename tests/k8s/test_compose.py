@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import pytest
 import yaml
 
 from orchestrator.config import READERS, Settings
-from tests.k8s.manifests import ROOT, Manifest
+from orchestrator.worker.loading import load_app
+from tests.k8s.manifests import ROOT, Manifest, one
 
 COMPOSE: Manifest = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Manifest] = COMPOSE["services"]
@@ -38,6 +41,18 @@ def test_consumers_wait_for_kafka_and_topics() -> None:
     assert CONSUMERS
     for item in CONSUMERS.values():
         assert item["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_the_application_is_there_and_its_workers_have_a_queue(where: str) -> None:
+    settings = SERVICES["worker"]["environment"] if where == "compose" else one("ConfigMap", "orchestrator")["data"]
+    shown = {name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value) for name, value in settings.items()}
+    app = load_app(shown["ORCHESTRATOR_APP"])
+    assert list(app.registry.workflows())
+    needed = {step.options.queue for step in app.registry.steps()} - {""}
+    served = set(shown["ORCHESTRATOR_QUEUES"].split(","))
+    assert served - {""}, "a worker without a queue ends at once"
+    assert needed <= served
 
 
 def test_consumers_drain_and_may_not_write() -> None:
