@@ -54,3 +54,15 @@ def test_decisions_are_numbered_and_listed() -> None:
     for file in files[1:]:
         text = (folder / file).read_text(encoding="utf-8")
         assert "## Rejected" in text, f"{file}: what was not chosen, and why"
+
+
+def test_the_manual_leads_to_every_page() -> None:
+    front = ROOT / "docs/README.md"
+    linked = {(front.parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", front.read_text("utf-8"))}
+    pages = {
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "docs/adr/README.md",
+        ROOT / "docs/reports",
+        ROOT / "ARCHITECTURE.md",
+    }
+    assert not sorted(str(page.relative_to(ROOT)) for page in pages - linked - {front})
