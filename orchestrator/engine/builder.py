@@ -190,13 +190,17 @@ class Builder:
         if careful.attempted is not None:
             key = careful.attempted
             self.wake(batch, key)
-            if self._turns.replaying(key):
+            run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
+            is_open = run is not None and run.status not in CLOSED
+            if is_open and self._turns.replaying(key):
                 # The turn in doubt is still to come: others go on until the replay is through.
                 self.later.pop(key, None)
                 return False
             careful.taken()
-            run: RunRow | None = self.overlay.get(RUNS, run_key(*key))
-            if run is not None and run.attempts and key not in batch.silent:
+            if not is_open:
+                # It was terminated, or purged, while it replayed.
+                self._turns.drop(key)
+            elif run is not None and run.attempts and key not in batch.silent:
                 # The turn came to its end and issued nothing: without this record it would count as one that did not.
                 self.take(batch, [Draft(*key, TurnAttempted(0))])
             return True

@@ -1,0 +1,1 @@
+"""Random programs on the core: histories that nobody wrote by hand, against models that share no code with it."""

@@ -1,0 +1,220 @@
+"""What must hold of every history: the fold at every prefix, the replay at every prefix, the models, the laws."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from orchestrator.core import events as e
+from orchestrator.core.events import Event
+from orchestrator.core.ids import step_id
+from orchestrator.core.replay import turns_of
+from orchestrator.sdk.compare import divergence
+from orchestrator.sdk.turn import LiveRun
+from orchestrator.testing import Replayer
+from tests.property.interpreter import ATTEMPTS, app, interpret, work
+from tests.property.model import Asked, ModelRun
+from tests.property.programs import Failing, Node, Racy, denote, walk
+
+ENDS = (e.RunCompleted, e.RunFailed, e.RunCancelled, e.RunContinuedAsNew, e.RunTerminated)
+ALL_PREFIXES = 12
+SOME_PREFIXES = 5
+
+
+class Wrong(AssertionError):
+    """A property does not hold."""
+
+
+def replays(history: Sequence[Event], rng: random.Random) -> int:
+    """Workflow code replayed at prefixes asks for what is recorded; returns how many prefixes were tried."""
+    Replayer(app).replay(history)
+    turns = taken(history)
+    cuts = range(len(turns))
+    if not turns:
+        return 0
+    chosen = list(cuts) if len(turns) <= ALL_PREFIXES else sorted({*rng.sample(cuts, SOME_PREFIXES), len(turns) - 1})
+    started = history[0].body
+    assert isinstance(started, e.RunStarted)
+    for cut in chosen:
+        live = LiveRun(interpret.code, history[0].workflow_id, history[0].run_id, started)
+        try:
+            for delivery, recorded in turns[:cut]:
+                if problem := live.replay(delivery, recorded).verdict:
+                    raise Wrong(f"replay, event {delivery.seq} ({type(delivery.body).__name__}): {problem.message}")
+            delivery, recorded = turns[cut]
+            turn = live.deliver(delivery)
+            problem = turn.verdict or divergence(turn.commands, recorded, interpret.code.registry)
+            if problem:
+                raise Wrong(f"after {cut} deliveries, event {delivery.seq}: {problem.message}")
+        finally:
+            live.evict()
+    return len(chosen)
+
+
+def taken(history: Sequence[Event]) -> list[tuple[Event, list[Event]]]:
+    """The turns that the run took: what was recorded just before its end, its code may never have heard."""
+    turns = list(turns_of(history))
+    last = max((number for number, (_, recorded) in enumerate(turns) if recorded), default=-1)
+    return turns[: last + 1] if isinstance(history[-1].body, ENDS) else turns
+
+
+class Differential:
+    """One history against the program on the standard library's loop."""
+
+    def __init__(self, history: Sequence[Event]) -> None:
+        self._history = history
+        self._labels: dict[str, str] = {}
+        self._timers: dict[str, int] = {}
+        started = history[0]
+        assert isinstance(started.body, e.RunStarted)
+        (self.program, self.at), _ = interpret.code.signature.unbind(started.body.arguments)
+        self._model = ModelRun(self.program, self.at, started.recorded_at_ms)
+
+    def check(self) -> None:
+        """Raises Wrong at the first turn that asked for something else."""
+        try:
+            for delivery, recorded in taken(self._history):
+                asked = self._model.turn(delivery.recorded_at_ms, self._telling(delivery.body))
+                self._compare(delivery, asked, recorded)
+        finally:
+            self._model.close()
+
+    def _telling(self, body: Any) -> Callable[[], None]:
+        model = self._model
+        if isinstance(body, e.StepCompleted):
+            return partial(model.result, "step", self._labels[body.step], json.loads(body.result.data))
+        if isinstance(body, e.StepFailed | e.StepCancelled):
+            return partial(model.result, "step", self._labels[body.step], None, False)
+        if isinstance(body, e.ChildCompleted):
+            return partial(model.result, "child", self._labels[body.child], json.loads(body.result.data))
+        if isinstance(body, e.ChildFailed):
+            return partial(model.result, "child", self._labels[body.child], None, False)
+        if isinstance(body, e.TimerFired):
+            return partial(model.loop.fire, self._timers[body.timer])
+        if isinstance(body, e.SignalReceived):
+            return partial(model.told, body.name, json.loads(body.payload.data))
+        if isinstance(body, e.CancelRequested):
+            return model.cancel
+        return lambda: None
+
+    def _is_over(self, asked: Asked, place: int) -> bool:
+        """A cancel of what had its outcome on the log already, when the turn that knew nothing of it was taken."""
+        kind, of = asked
+        if not kind.startswith("cancel "):
+            return False
+        names = self._timers if kind == "cancel timer" else self._labels
+        outcomes = (e.StepCompleted, e.StepFailed, e.StepCancelled, e.TimerFired, e.ChildCompleted, e.ChildFailed)
+        return any(
+            isinstance(event.body, outcomes) and names.get(event.body[0]) == of for event in self._history[: place - 1]
+        )
+
+    def _compare(self, delivery: Event, asked: list[Asked], recorded_at: list[Event]) -> None:
+        recorded = [event.body for event in recorded_at]
+        numbers = [one[1][0] for one in asked if one[0] == "timer"]
+        wanted = [("timer", one[1][1]) if one[0] == "timer" else one for one in asked]
+        set_here = [body for body in recorded if isinstance(body, e.TimerSet)]
+        for number, body in zip(numbers, set_here, strict=False):
+            self._timers[step_id(body.path, body.n)] = number
+        found = [self._asked(body) for body in recorded]
+        place = recorded_at[0].seq if recorded_at else len(self._history) + 1
+        wanted = [one for one in wanted if one in found or not self._is_over(one, place)]
+        if any(kind.startswith("cancel ") for kind, _ in wanted):
+            # Tasks are cancelled in the order of a set.
+            wanted, found = sorted(wanted, key=repr), sorted(found, key=repr)
+        if wanted != found:
+            raise Wrong(
+                f"event {delivery.seq} ({type(delivery.body).__name__}): the standard library's loop asks for {wanted},"
+                f" the history has {found}"
+            )
+
+    def _asked(self, body: Any) -> Asked:
+        if isinstance(body, e.StepScheduled):
+            (label, _, _), _ = _arguments(body)
+            self._labels[step_id(body.path, body.n)] = label
+            return "step", label
+        if isinstance(body, e.ChildScheduled):
+            (_, at), _ = interpret.code.signature.unbind(body.arguments)
+            self._labels[step_id(body.path, body.n)] = at
+            return "child", at
+        if isinstance(body, e.TimerSet):
+            return "timer", body.due_at_ms
+        if isinstance(body, e.TimerCancelled):
+            return "cancel timer", self._timers[body.timer]
+        if isinstance(body, e.StepCancelRequested):
+            return "cancel step", self._labels[body.step]
+        if isinstance(body, e.ChildCancelRequested):
+            return "cancel child", self._labels[body.child]
+        if isinstance(body, e.RunCompleted):
+            return "completed", json.loads(body.result.data)
+        if isinstance(body, e.RunContinuedAsNew):
+            return "again", json.dumps(list(interpret.code.signature.unbind(body.arguments)[0]))
+        return {e.RunFailed: "failed", e.RunCancelled: "cancelled"}[type(body)], None
+
+
+def _arguments(body: e.StepScheduled) -> Any:
+    return work.code.signature.unbind(body.arguments)
+
+
+def steps(history: Sequence[Event]) -> Counter[str]:
+    """Labels of the steps that gave a result. Raises Wrong when a step's outcome is not that of its plan."""
+    plans: dict[str, tuple[str, int, str]] = {}
+    asked: set[str] = set()
+    found = Counter[str]()
+    for event in history:
+        body = event.body
+        if isinstance(body, e.StepScheduled):
+            plans[step_id(body.path, body.n)] = _arguments(body)[0]
+        elif isinstance(body, e.StepCancelRequested):
+            asked.add(body.step)
+        elif isinstance(body, e.StepCompleted):
+            label, fails, ends = plans[body.step]
+            if ends != "ok" or json.loads(body.result.data) != label or body.attempt != fails + 1:
+                raise Wrong(f"step {label} ({fails} failures, then {ends}): {body}")
+            found[label] += 1
+        elif isinstance(body, e.StepFailed):
+            label, fails, ends = plans[body.step]
+            attempt = 1 if ends == "broken" else ATTEMPTS
+            if ends == "ok" or (body.attempt != attempt and body.step not in asked):
+                raise Wrong(f"step {label} ({fails} failures, then {ends}): {body}")
+        elif isinstance(body, e.StepCancelled) and body.step not in asked:
+            raise Wrong(f"step {plans[body.step][0]} was cancelled and nobody asked")
+    return found
+
+
+def possible(program: Node) -> Counter[str]:
+    """How often each step of a program, children included, can give a result."""
+    found = Counter[str]()
+    for node, times in walk(program):
+        if node[0] == "step":
+            found[str(node[1])] += times
+    return found
+
+
+def bounded(program: Node, found: Counter[str]) -> None:
+    """No result that the program has no place for, none twice. Raises Wrong."""
+    twice = [label for label, count in found.items() if count > 1]
+    places = possible(program)
+    numbers = Counter[str]()
+    for label in found:
+        numbers["".join(c for c in label.partition("#")[0].partition("/")[0] if c.isdigit())] += 1
+    beyond = [label for label, count in numbers.items() if count > places[label]]
+    if twice or beyond:
+        raise Wrong(f"results that came twice: {twice}, more often than the program can: {beyond}")
+
+
+def denoted(program: Node, status: str, value: Any, found: Counter[str]) -> bool:
+    """The outcome and the results are those of the program's meaning; False when it leaves them open."""
+    try:
+        wanted, results = denote(program)
+        outcome = "completed"
+    except Failing as failing:
+        wanted, results, outcome = None, failing.steps, "failed"
+    except Racy:
+        return False
+    if (outcome, wanted, results) != (status, value if outcome == "completed" else None, found):
+        raise Wrong(f"{status} {value} with {dict(found)}; the program means {outcome} {wanted} with {dict(results)}")
+    return True
