@@ -220,7 +220,8 @@ class Campaign:
                 assert time.monotonic() < deadline, f"{len(left)} runs have not ended: {left[:5]}\n{self._said(number)}"
                 time.sleep(0.5)
             engine.send_signal(signal.SIGTERM)
-            assert engine.wait(60) == 0, self._said(number)
+            code = engine.wait(60)
+            assert code == 0, f"exit code {code}\n{self._said(number)}"
         finally:
             engine.kill()
             engine.wait(30)
