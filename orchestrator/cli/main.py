@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
@@ -33,6 +34,15 @@ class Root(LazyGroup):
         "kafka": Later("orchestrator.cli.kafka:kafka", "Start and stop the embedded Kafka."),
         "completion": Later("orchestrator.cli.completion:completion", "Print the completion script of a shell."),
     }
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Whoever read our output and has enough (`| head`) makes no failure of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered has nowhere to go: Python must not complain about it while it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise exits.Exit(exits.OK) from None
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,10 +80,6 @@ def main(argv: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has enough; Python must not complain about it while it exits.
-        sys.stderr.close()
-        return exits.OK
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()

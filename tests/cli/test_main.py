@@ -165,3 +165,22 @@ def test_dev_names_a_wrong_application_before_anything_starts(run: Callable[...,
     assert ran.code == 2
     assert "no module 'no_such_module'" in ran.err
     assert "Kafka" not in ran.err
+
+
+def test_a_reader_that_has_enough_is_no_failure() -> None:
+    script = (
+        "import click, sys\n"
+        "from orchestrator.cli import main\n"
+        "@main.root.command()\n"
+        "def flood():\n"
+        "    for _ in range(100_000): click.echo('x' * 100)\n"
+        "sys.exit(main.main(['flood']))\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    with writer, writer.stderr:
+        writer.stdout.readline()
+        writer.stdout.close()
+        assert writer.stderr.read() == b""
+    assert writer.returncode == exits.OK
