@@ -44,10 +44,13 @@ if _typing.TYPE_CHECKING:
     from .client.client import Client as Client
     from .client.handle import Handle as Handle
     from .client.requests import ClientOptions as _ClientOptions
+    from .client.schedules import Schedule as Schedule
     from .config import Settings as _Settings
+    from .core.calendars import Calendar as Calendar
 
 __all__ = [
     "BlockingClient",
+    "Calendar",
     "ChildCancelled",
     "ChildFailed",
     "Client",
@@ -68,6 +71,7 @@ __all__ = [
     "RunFailed",
     "RunParked",
     "RunTerminated",
+    "Schedule",
     "Signal",
     "Step",
     "StepCancelled",
@@ -92,7 +96,9 @@ __all__ = [
 _CALLERS = {
     "BlockingClient": ".client.blocking",
     "Client": ".client.client",
+    "Calendar": ".core.calendars",
     "Handle": ".client.handle",
+    "Schedule": ".client.schedules",
 }
 """What only callers need is imported at first use: engines, workers and step processes start without it."""
 

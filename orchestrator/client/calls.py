@@ -127,7 +127,7 @@ class Calls:
         """The runs of every partition, one partition after the other, at most `limit`."""
         left = limit
         for partition in range(self.caller.partitions):
-            async for raw in self._pages("list", "runs", {"status": status, "workflow_type": workflow_type}, partition):
+            async for raw in self.pages("list", "runs", {"status": status, "workflow_type": workflow_type}, partition):
                 if left is not None and left <= 0:
                     return
                 yield run_summary(raw)
@@ -135,12 +135,13 @@ class Calls:
 
     async def dead_letters(self, partition: int) -> AsyncIterator[JsonObject]:
         """The dead letters that a partition's state knows."""
-        async for raw in self._pages("dead_letters", "dead_letters", {}, partition):
+        async for raw in self.pages("dead_letters", "dead_letters", {}, partition):
             yield raw
 
-    async def _pages(
+    async def pages(
         self, kind: str, member: str, arguments: Mapping[str, Any], partition: int
     ) -> AsyncIterator[JsonObject]:
+        """What a partition lists, page by page."""
         after: Any = None
         while True:
             asked = json_payload({**arguments, "limit": LIST_PAGE, "after": after})

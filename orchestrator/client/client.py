@@ -19,6 +19,7 @@ from .code import Code, start_of
 from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions, Request
 from .results import seconds
+from .schedules import Schedules
 from .steps import StepHandle
 from .transport import Transport
 from .views import RunSummary
@@ -89,6 +90,11 @@ class Client:
     def step(self, key: str) -> StepHandle:
         """A step to speak for, by the idempotency key that it handed on. Raises ConfigurationError."""
         return StepHandle(self.calls, key, self._request)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The application's schedules."""
+        return Schedules(self.calls, self._request)
 
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> AsyncIterator[RunSummary]:
         """The application's runs, asking every partition."""

@@ -17,6 +17,7 @@ from ..core.rows import (
     META,
     ROUTING_KEY,
     RUNS,
+    SCHEDULES,
     STEPS,
     ChildRow,
     Key,
@@ -24,6 +25,7 @@ from ..core.rows import (
     StepRow,
     history_key,
     run_key,
+    schedule_key,
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
@@ -60,6 +62,9 @@ class Queries:
         assert isinstance(body, QueryWorkflow)
         if body.kind == "list":
             self._reply(command, "", self._list(_arguments(body)))
+            return
+        if body.kind in ("schedule", "schedules"):
+            self._schedules(command, body)
             return
         if body.kind == "routing":
             row = self._view.get(META, ROUTING_KEY)
@@ -172,6 +177,17 @@ class Queries:
             if run is not None:
                 found.append(views.run_view(str(key[2]), str(key[3]), run))
         return {"runs": found, "next": None}
+
+    def _schedules(self, command: Command, body: QueryWorkflow) -> None:
+        if body.kind == "schedules":
+            rows = self._view.scan(SCHEDULES, ())
+            self._reply(command, "", {"schedules": [views.schedule_view(str(key[0]), row) for key, row in rows]})
+            return
+        row = self._view.get(SCHEDULES, schedule_key(command.workflow_id))
+        if row is None:
+            self._refuse(command, "not_found", f"{command.workflow_id}: no such schedule")
+        else:
+            self._reply(command, "", views.schedule_view(command.workflow_id, row))
 
     def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
         try:

@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from ..core.events import DELIVERABLE, Event
-from ..core.rows import RunRow, StepRow
+from ..core.rows import RunRow, ScheduleRow, StepRow
+from ..core.schedules import PREFIX, run_workflow_id
 from ..core.values import Failure, Payload
 
 Json = dict[str, Any]
@@ -55,7 +56,7 @@ def value_view(value: Any) -> Any:
         return value.hex()
     if hasattr(value, "_asdict"):
         return {name: value_view(field) for name, field in value._asdict().items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [value_view(one) for one in value] if isinstance(value, tuple) else value
 
 
 def event_view(event: Event) -> Json:
@@ -87,6 +88,26 @@ def step_view(step: str, row: StepRow) -> Json:
         "queue": row.options.queue,
         "worker": row.worker,
         "on_crash": row.options.on_crash,
+    }
+
+
+def schedule_view(name: str, row: ScheduleRow) -> Json:
+    """A schedule, its next time and what came of the last ones."""
+    schedule_id = name.removeprefix(PREFIX)
+    return {
+        "id": schedule_id,
+        "paused": row.paused,
+        "note": row.note,
+        "next_at_ms": row.due.at_ms,
+        "created_at_ms": row.created_at_ms,
+        "spec": value_view(row.spec),
+        "action": value_view(row.action),
+        "policy": value_view(row.policy),
+        "running": [run_workflow_id(schedule_id, row.action, at) for at in row.running],
+        "buffered": [run_workflow_id(schedule_id, row.action, at) for at in row.buffered],
+        "started": row.started,
+        "skipped": row.skipped,
+        "recent": [firing._asdict() for firing in row.recent],
     }
 
 
