@@ -74,7 +74,7 @@ class Tally(NamedTuple):
 def make_case(seed: int, number: int) -> Case:
     """The case of a seed and a number."""
     rng = random.Random(f"{seed}/{number}")
-    maker = Maker(rng)
+    maker = Maker(rng, patient=rng.random() < 0.15)
     programs = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         program = maker.program(Plan(rng.choice((3, 6, 12)), rng.choice((3, 5, 8, 14))))
@@ -188,7 +188,7 @@ class Course:
         if not self.case.calm and rng.random() < 0.02:
             self._pass_time()
         if rng.random() < (0.01 if self.death else 0.0):
-            self._die(rng.choice(("abandon", "die", "usurp")))
+            self._die(rng.choice(("abandon", "die", "usurp", "release")))
             return True
         self._do(*rng.choice(moves))
         return True
@@ -241,6 +241,8 @@ class Course:
             for number in sorted(old.owned):
                 old.abandon(number)
             return
+        if how == "release":
+            self._release(old)
         if how == "usurp":
             # It goes on, as a process does that was away for a while; its stores are its own.
             self.zombies.append(old)
@@ -253,6 +255,16 @@ class Course:
             if rng.random() < 0.4:
                 self.stores = {n: HashedStore(self.codec, self.seen[n]) for n in self.stores}
         self.process = self._process()
+
+    def _release(self, old: Process) -> None:
+        """What runs is handed over; how it ends is told by command."""
+        try:
+            for number in sorted(old.owned):
+                old.loops[number].hand_over()
+        except (Fenced, ClaimLost, Killed):
+            return
+        for call in old.executor.calls.values():
+            self._stale(outcome_of(call))
 
     def _zombie(self) -> None:
         """The owner of before does something, and finds out."""

@@ -28,8 +28,10 @@ class Plan(NamedTuple):
 class Maker:
     """Makes programs of a seed. Every step has a number of its own."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, patient: bool = False) -> None:
+        """`patient`: half of the steps are cancelled in mode `wait`."""
         self._rng = rng
+        self._modes = ("try",) * 6 + ("abandon",) + ("wait",) * 7 * patient
         self._made = 0
         self._left = 0
 
@@ -76,8 +78,7 @@ class Maker:
         self._left -= 1
         fails = rng.choice((0, 0, 0, 0, 1, 2))
         ends = rng.choice(("ok",) * 8 + ("broken", "exhausted"))
-        mode = rng.choice(("try",) * 6 + ("abandon",))
-        return ["step", self._number(), fails, ends, mode]
+        return ["step", self._number(), fails, ends, rng.choice(self._modes)]
 
 
 def children_of(node: Node) -> list[Node]:
