@@ -113,4 +113,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.stderr.write("environment: interrupted; the next call starts it anew\n")
+        sys.exit(130)

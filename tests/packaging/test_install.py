@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import runpy
+import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -135,3 +137,21 @@ def test_an_old_python_and_a_strange_machine_are_named(installer: ModuleType, mo
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.17"))
     with pytest.raises(SystemExit, match=r"glibc 2\.17"):
         installer.check_machine()
+
+
+def test_ctrl_c_while_installing_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    script = tmp_path / "requirements" / "install.py"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "requirements" / "install.py", script)
+    (script.parent / "demo.txt").touch()
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    monkeypatch.setattr("sys.argv", ["install.py", "demo"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "environment: interrupted; the next call starts it anew\n"
