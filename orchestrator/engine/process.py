@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import signal
@@ -37,6 +38,7 @@ def run_engine(
     Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable, MissingHint.
     """
     app.registry.check()
+    faulthandler.enable()
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
     sys.setswitchinterval(SWITCH_S)
     # Records and rows are tuples by the hundred thousand and hold no cycles: looking for some after every 700 took 15 %
@@ -68,6 +70,8 @@ def run_engine(
                 pass
         finally:
             engine.stop(settings.grace_s)
+            # Clients that wait in cycles are ended while there is an interpreter for their threads to call back into.
+            gc.collect()
             restore()
     return 0
 
