@@ -31,6 +31,22 @@ class LimitExceeded(OrchestratorError):
     """A value is larger than a limit; names the step and the size. Nothing was committed."""
 
 
+class BlobError(OrchestratorError):
+    """A value that is kept beside the log, as a blob, cannot be had; names the blob."""
+
+
+class BlobMissing(BlobError):
+    """The blob that an event names is not where blobs are looked for."""
+
+
+class BlobAltered(BlobError):
+    """A blob's bytes are not those that the event was written for."""
+
+
+class BlobsUnavailable(BlobError):
+    """Blobs cannot be read or written at all: a full disk, a missing right, a directory that is none."""
+
+
 class CommandRejected(OrchestratorError):
     """The engine refused a command, and recorded that. `code` is the reason in one word, for programs."""
 

@@ -1,0 +1,143 @@
+"""Blobs: payloads too large for an event, kept beside the log and named by the SHA-256 of the bytes that are stored.
+
+A blob is written before the transaction that names it, so that a committed event never names bytes that were never
+written; one without an event is garbage and does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from ..core.values import BlobRef
+from ..errors import BlobAltered, BlobMissing, BlobsUnavailable
+
+ADVICE = "ORCHESTRATOR_BLOB_DIR has to name the directory that the engines write to, on every machine"
+
+
+class Blobs(Protocol):
+    """Where blobs lie. Safe to use from several threads."""
+
+    def put(self, data: bytes) -> BlobRef:
+        """Keep the bytes durably; the same bytes give the same reference. Raises BlobsUnavailable."""
+        ...
+
+    def get(self, ref: BlobRef) -> bytes:
+        """The bytes of a reference. Raises BlobMissing, BlobAltered, BlobsUnavailable."""
+        ...
+
+
+class MemoryBlobs:
+    """Blobs of one process's memory, for logs that live there too."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> BlobRef:
+        """See Blobs."""
+        ref = _ref("memory", data)
+        self.kept[ref.name] = data
+        return ref
+
+    def get(self, ref: BlobRef) -> bytes:
+        """See Blobs."""
+        data = self.kept.get(ref.name)
+        if data is None:
+            raise BlobMissing(f"blob {ref.name} ({ref.size:,} bytes) is not in this process's memory")
+        return _checked(ref, data, "this process's memory")
+
+
+class DirectoryBlobs:
+    """Blobs as files `<first two hex digits>/<name>` below one directory, which is made when first written to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def put(self, data: bytes) -> BlobRef:
+        """See Blobs. Temporary file, fsync, rename, fsync of the directory: a crash leaves all of it or nothing."""
+        ref = _ref("directory", data)
+        path = self._path(ref)
+        try:
+            if not self._is_whole(path, ref):
+                _make(path.parent)
+                _write(path, data)
+        except OSError as error:
+            raise BlobsUnavailable(
+                f"blob {ref.name} ({ref.size:,} bytes) cannot be written to {self.directory}: {error}."
+                f" Make room or give access; {ADVICE}."
+            ) from error
+        return ref
+
+    def get(self, ref: BlobRef) -> bytes:
+        """See Blobs."""
+        path = self._path(ref)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise BlobMissing(
+                f"blob {ref.name} ({ref.size:,} bytes) is not in {self.directory}. Restore that file; {ADVICE}."
+            ) from error
+        except OSError as error:
+            raise BlobsUnavailable(f"blob {ref.name} cannot be read from {self.directory}: {error}") from error
+        return _checked(ref, data, str(path))
+
+    def _path(self, ref: BlobRef) -> Path:
+        # A name comes from the log: only our own form of it may become a path.
+        if len(ref.name) != 64 or not set(ref.name) <= set("0123456789abcdef"):
+            raise BlobMissing(f"{ref.name!r:.100} is no blob name of this store (64 lower-case hex digits)")
+        return self.directory / ref.name[:2] / ref.name
+
+    def _is_whole(self, path: Path, ref: BlobRef) -> bool:
+        try:
+            _checked(ref, path.read_bytes(), str(path))
+        except (FileNotFoundError, BlobAltered):
+            return False
+        # Whoever renamed it may have crashed, or not come yet, to this.
+        _sync(path.parent)
+        return True
+
+
+def _ref(store: str, data: bytes) -> BlobRef:
+    return BlobRef(store, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _checked(ref: BlobRef, data: bytes, where: str) -> bytes:
+    if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.name:
+        raise BlobAltered(
+            f"{where}: {len(data):,} bytes that are not those of blob {ref.name} ({ref.size:,} bytes)."
+            " Put the original file back, from a backup."
+        )
+    return data
+
+
+def _make(directory: Path) -> None:
+    missing = [directory, *directory.parents]
+    new = [one for one in missing if not one.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        _sync(one.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
