@@ -148,7 +148,8 @@ def test_ctrl_c_while_installing_is_a_sentence(
     script = tmp_path / "requirements" / "install.py"
     script.parent.mkdir()
     shutil.copy(ROOT / "requirements" / "install.py", script)
-    (script.parent / "demo.txt").touch()
+    for lock in ("demo", "dev"):
+        (script.parent / f"{lock}.txt").touch()
     monkeypatch.setattr(subprocess, "run", interrupted)
     monkeypatch.setattr("sys.argv", ["install.py", "demo"])
     with pytest.raises(SystemExit) as ended:
