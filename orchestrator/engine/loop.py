@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ..codec.records import CLAIM_KEY
 from ..core import machine
 from ..core.decide.decision import Draft
+from ..core.decide.step import UNDER_WAY
 from ..core.events import PartitionReleased, StepHandedOver
 from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
@@ -381,7 +382,7 @@ class PartitionLoop:
             self.intake.report(batch, self.inbox.reports.popleft())
         running = self._shared.executor.running()
         for key, row in list(self.ground.overlay.scan(STEPS, ())):
-            if isinstance(row, StepRow) and row.token in running:
+            if isinstance(row, StepRow) and row.state in UNDER_WAY and row.token in running:
                 over = StepHandedOver(str(key[2]), row.attempt, self._options.instance, self.inbox.request.grace_ms)
                 self.builder.take(batch, [Draft(str(key[0]), str(key[1]), over)])
         self.builder.take(batch, [Draft("", "", PartitionReleased(self._options.instance))])

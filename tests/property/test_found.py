@@ -6,11 +6,11 @@ from typing import Any
 
 from orchestrator.codec.records import Codec
 from orchestrator.core import commands as c
-from orchestrator.core.rows import RUNS, RunRow
+from orchestrator.core.rows import RUNS, STEPS, RunRow, StepRow
 from orchestrator.engine.options import EngineOptions
 from tests.property.interpreter import interpret
 from tests.property.programs import Node
-from tests.property.world import NEVER_MS, HashedStore, ManualClock, Process, make_cluster, send
+from tests.property.world import NEVER_MS, HashedStore, ManualClock, Process, as_command, make_cluster, outcome_of, send
 
 CODEC = Codec()
 APP = "property"
@@ -60,6 +60,12 @@ class Scene:
         for token in list(self.process.executor.calls):
             self.process.loops[0].inbox.put_report(self.process.executor.end(token, obeys=True))
 
+    def step(self) -> StepRow:
+        """The only pending step."""
+        rows = [row for _, row in self.process.loops[0].ground.overlay.scan(STEPS, ()) if isinstance(row, StepRow)]
+        assert len(rows) == 1
+        return rows[0]
+
     def run(self) -> RunRow:
         """The head of the only run."""
         rows = [row for _, row in self.process.loops[0].ground.overlay.scan(RUNS, ()) if isinstance(row, RunRow)]
@@ -84,4 +90,23 @@ def test_a_run_that_is_terminated_while_its_turn_in_doubt_replays_does_not_hold_
     scene.send("terminate", c.TerminateWorkflow())
     scene.settle()
     assert scene.run().status == "terminated"
+    scene.process.die()
+
+
+def test_a_step_that_waits_for_its_retry_is_not_handed_over() -> None:
+    """The owner before told how the attempt ended, by command; the same attempt, begun again here, runs still."""
+    scene = Scene()
+    program: Node = ["step", 1, 1, "ok", "try"]
+    scene.send("start", c.StartWorkflow("interpret", interpret.code.signature.bind((program, ""), {})))
+    scene.settle()
+    call = next(iter(scene.process.executor.calls.values()))
+    scene.next_process()
+    scene.settle()
+    scene.send("late", as_command(outcome_of(call)))
+    scene.settle()
+    assert scene.step().state == "backoff"
+    assert scene.process.executor.running() == {call.token}
+    scene.process.loops[0].hand_over()
+    scene.next_process()
+    assert scene.step().state == "backoff"
     scene.process.die()
