@@ -72,6 +72,11 @@ class Settings:
     dev: bool = False
     log_level: str = "INFO"
 
+    @property
+    def blobs(self) -> Path:
+        """The directory of blobs: `blob_dir`, else `blobs` in the state directory."""
+        return self.blob_dir or self.state_dir / "blobs"
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the variables. Raises ConfigurationError naming the variable, its value and what it may be."""

@@ -155,6 +155,7 @@ def _prepare(settings: Settings, reload: bool, own_kafka: bool) -> Plan:
         "ORCHESTRATOR_APP": settings.app,
         "ORCHESTRATOR_BOOTSTRAP": settings.bootstrap,
         "ORCHESTRATOR_STATE_DIR": str(settings.state_dir / "engine" if own_kafka else settings.state_dir),
+        "ORCHESTRATOR_BLOB_DIR": str(settings.blobs),
         "ORCHESTRATOR_GRACE_S": str(RELOAD_GRACE_S if reload else settings.grace_s),
         "ORCHESTRATOR_DEV": "1",
     }

@@ -18,6 +18,7 @@ from orchestrator.client.transport import Transport
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
+from orchestrator.store.blobs import DirectoryBlobs
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +58,7 @@ async def connected(settings: Settings, timeout_s: float | None = None) -> Async
     caller = Caller(name, open_transport(name, settings), options, codec)
     await caller.open()
     try:
-        yield Calls(caller)
+        yield Calls(caller, DirectoryBlobs(settings.blobs))
     finally:
         await caller.close()
 

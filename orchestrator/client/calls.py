@@ -15,7 +15,8 @@ from typing import Any
 from orchestrator.core import commands as c
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING, Failure, Payload
-from orchestrator.errors import OrchestratorError, ReplyTimeout, RunParked
+from orchestrator.errors import BlobError, BlobMissing, OrchestratorError, ReplyTimeout, RunParked
+from orchestrator.store.blobs import ADVICE, Blobs
 
 from .caller import Caller
 from .requests import NO_REQUEST, Request
@@ -44,8 +45,9 @@ ASK_AGAIN_S = 0.5
 class Calls:
     """The application's calls over one `Caller`. They raise CommandRejected, ReplyTimeout and KafkaUnavailable."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, blobs: Blobs | None = None) -> None:
         self.caller = caller
+        self._blobs = blobs
 
     # -- commands
 
@@ -164,7 +166,7 @@ class Calls:
 
         With the option `parked="raise"` a parked run raises RunParked at once; else it is waited for, and RunParked is
         raised only if it still is parked when the time is over. `waiting` hears every `not_ready` reply.
-        Raises ReplyTimeout when the time is over.
+        Raises ReplyTimeout when the time is over, BlobError when a result kept as a blob cannot be had.
         """
         clock = asyncio.get_running_loop().time
         ends = None if timeout_s is None else clock() + timeout_s
@@ -179,11 +181,24 @@ class Calls:
                 run_id, latest = reply.message, None
                 continue
             if reply.outcome == "answered":
-                return Outcome(reply.code, reply)
+                return Outcome(reply.code, await asyncio.to_thread(self._whole, reply) if reply.result.blob else reply)
             self._note_wait(reply, latest, waiting)
             run_id, latest = reply.run_id or run_id, reply
             if clock() - asked_at < ASK_AGAIN_S:
                 await asyncio.sleep(ASK_AGAIN_S if left is None else min(ASK_AGAIN_S, left))
+
+    def _whole(self, reply: Reply) -> Reply:
+        """A reply with the bytes of its result."""
+        ref = reply.result.blob
+        if ref is None:
+            return reply
+        what = f"the result of {reply.workflow_id}/{reply.run_id}"
+        if self._blobs is None:
+            raise BlobMissing(f"{what} is in blob {ref.name} ({ref.size:,} bytes): {ADVICE}; this client has none")
+        try:
+            return reply._replace(result=reply.result._replace(data=self._blobs.get(ref), blob=None))
+        except BlobError as error:
+            raise type(error)(f"{what}: {error}") from error
 
     async def _poll(self, workflow_id: str, run_id: str, left: float | None, latest: Reply | None) -> Reply:
         wait_s = self.caller.options.poll_s if left is None else min(self.caller.options.poll_s, left * 0.8)

@@ -12,6 +12,7 @@ from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.workflow import Workflow
+from orchestrator.store.blobs import DirectoryBlobs
 
 from .caller import Caller
 from .calls import Calls
@@ -61,7 +62,7 @@ class Client:
         caller = Caller(app.name, transport, options, codec)
         await caller.open()
         try:
-            yield cls(app, Calls(caller))
+            yield cls(app, Calls(caller, DirectoryBlobs(settings.blobs) if settings is not None else None))
         finally:
             await caller.close()
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from ..core.values import NOTHING, Failure, Payload
-from ..errors import DoesNotRoundTrip, MissingHint, StepFailed, WorkflowFailed
+from ..errors import BlobMissing, DoesNotRoundTrip, MissingHint, StepFailed, WorkflowFailed
 
 T = TypeVar("T")
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
@@ -57,10 +57,12 @@ class Adapter(Generic[T]):
             raise DoesNotRoundTrip(f"{value!r:.200} cannot be written as {_name(self.hint)}: {error}") from error
 
     def decode(self, payload: Payload) -> T:
-        """The value of a payload. Raises DoesNotRoundTrip when the hint does not fit it."""
+        """The value of a payload. Raises DoesNotRoundTrip when the hint does not fit it, BlobMissing."""
         try:
             return self._adapter.validate_json(payload.data)
         except InvalidValue as error:
+            if payload.blob is not None:
+                raise BlobMissing(f"a value is in blob {payload.blob.name}, which was not fetched here") from error
             raise DoesNotRoundTrip(
                 f"{payload.data[:200].decode(errors='replace')} is no {_name(self.hint)}: {error.errors()[0]['msg']}"
             ) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.commands import TurnCommand
+from ..core.commands import CompleteRun, TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
 from ..core.events import (
@@ -25,18 +25,17 @@ from ..core.events import (
 from ..core.replay import LEVEL, root_of
 from ..core.rows import RUNS, RunRow, run_key
 from ..core.values import BatchId, Failure, InputPosition, Payload
-from ..errors import LimitExceeded
+from ..errors import BlobError, LimitExceeded
 from ..sdk.registry import Registry
 from .batch import Batch
 from .careful import Careful
+from .large import kept
 from .options import EngineOptions
 from .overlay import Overlay
 from .steps import Begin, LocalSteps, StopAll
 from .turns import RunKey, Turns
 
 NO_HASH = b"\x00" * 32
-HEAD_ROOM = 8_192
-"""Bytes of an event kept free for everything but its payload."""
 
 
 class Builder:
@@ -223,20 +222,34 @@ class Builder:
         return self._turns.has_code(run)
 
     def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
+        try:
+            commands = [self._kept(command) for command in commands]
+        except BlobError as error:
+            self._park(batch, place, "blob", f"the run's result: {error}")
+            return
         too_large = next(filter(None, (self._too_large(command) for command in commands)), "")
         if too_large:
-            key = (place.workflow_id, place.run_id)
-            self._turns.drop(key)
-            self._record(batch, Draft(*key, RunParked("limit", too_large, "")))
+            self._park(batch, place, "limit", too_large)
             return
         context = self.context(batch)
         for command in in_order(commands):
             for draft in decide_turn(self.overlay, place, command, context):
                 self._record(batch, draft)
 
+    def _park(self, batch: Batch, place: TurnPlace, kind: str, message: str) -> None:
+        key = (place.workflow_id, place.run_id)
+        self._turns.drop(key)
+        self._record(batch, Draft(*key, RunParked(kind, message, "")))
+
+    def _kept(self, command: TurnCommand) -> TurnCommand:
+        """A run's result as its event may hold it. Raises BlobsUnavailable."""
+        if not isinstance(command, CompleteRun):
+            return command
+        return CompleteRun(kept(command.result, self._options.blobs, self._options.payload_bytes))
+
     def _too_large(self, command: TurnCommand) -> str:
         """Why a turn's command cannot be recorded: found before anything of the turn is."""
-        limit = self._options.event_bytes - HEAD_ROOM
+        limit = self._options.payload_bytes
         size = sum(_size(value) for value in command)
         if size > limit:
             name = getattr(command, "name", "") or type(command).__name__

@@ -28,6 +28,7 @@ from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .batch import Batch
 from .builder import Builder
+from .large import reported
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
@@ -87,6 +88,8 @@ class Intake:
         """The outcome or heartbeat of a step of this process."""
         batch.reports.append(report)
         body = report.body
+        if isinstance(body, ReportStep) and len(body.result.data) > self._options.payload_bytes:
+            body = reported(report.workflow_id, body, self._options.blobs, self._options.payload_bytes)
         command = Command("", report.workflow_id, body)
         context = self._builder.context(batch)._replace(is_local=True, any_attempt=sabotaged("lease_ignored"))
         if isinstance(body, HeartbeatStep):

@@ -55,7 +55,7 @@ class PartitionLoop:
         self.answers = Answers(shared.log, shared.codec)
         self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
         self.steps.began = lambda token: shared.origins.__setitem__(token, ground.number)
-        self.turns = Turns(shared.registry, shared.guard, self._options.cached_runs, self._options.replay_slice)
+        self.turns = Turns(shared.registry, shared.guard, self._options)
         self.builder = Builder(
             ground.overlay, shared.codec, shared.registry, ground.settings, self._options, self.steps, self.turns
         )

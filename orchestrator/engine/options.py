@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..codec.signing import Signer
+from ..store.blobs import Blobs
+
+HEAD_ROOM = 8_192
+"""Bytes of an event kept free for everything but its payload."""
 
 
 def new_instance() -> str:
@@ -66,3 +70,10 @@ class EngineOptions:
     """Of the static map that assigned the partitions, for the claim's record."""
     anchors: AnchorOptions | None = None
     """None: no heads are signed."""
+    blobs: Blobs | None = field(default=None, repr=False)
+    """Where results of steps and runs lie that do not fit into an event. None: they end in LimitExceeded."""
+
+    @property
+    def payload_bytes(self) -> int:
+        """What of an event its payload may take; the rest is kept free for everything else."""
+        return self.event_bytes - HEAD_ROOM

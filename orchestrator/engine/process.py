@@ -17,6 +17,7 @@ from ..config import Settings
 from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
 from ..sdk.app import Orchestrator
+from ..store.blobs import DirectoryBlobs
 from ..store.partition_store import PartitionStore
 from .health import Probes
 from .options import AnchorOptions, EngineOptions
@@ -52,6 +53,7 @@ def run_engine(
         evict_after_turn=settings.dev,
         generation=settings.generation,
         anchors=_anchors(settings),
+        blobs=DirectoryBlobs(settings.blobs),
     )
     directory = settings.state_dir / app.name
 

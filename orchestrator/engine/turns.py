@@ -20,8 +20,11 @@ from ..core.events import Event, RunStarted
 from ..core.replay import turns_of
 from ..core.rows import HISTORY, RunRow
 from ..core.values import Payload
+from ..errors import BlobError
 from ..sdk.registry import Registry
 from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
+from .large import filled
+from .options import EngineOptions
 
 RunKey = tuple[str, str]
 
@@ -96,11 +99,12 @@ class _Loaded:
 class Turns:
     """The cache of one partition."""
 
-    def __init__(self, registry: Registry, guard: TurnGuard, capacity: int, replay_slice: int) -> None:
+    def __init__(self, registry: Registry, guard: TurnGuard, options: EngineOptions) -> None:
         self._registry = registry
         self._guard = guard
-        self._capacity = capacity
-        self._slice = replay_slice
+        self._capacity = options.cached_runs
+        self._slice = options.replay_slice
+        self._blobs = options.blobs
         self._runs: OrderedDict[RunKey, _Loaded] = OrderedDict()
 
     def has_code(self, run: RunRow) -> bool:
@@ -129,7 +133,15 @@ class Turns:
         if loaded.replays or not loaded.deliveries:
             return None
         event = loaded.deliveries.popleft()
-        return Taken(event.seq, self._guarded(partial(loaded.live.deliver, event)))
+        return Taken(event.seq, self._turn(event, loaded.live.deliver))
+
+    def _turn(self, event: Event, take: Callable[[Event], Turn]) -> Turn:
+        """The turn of a delivery with its bytes; one whose blob cannot be had parks the run."""
+        try:
+            whole = filled(event, self._blobs)
+        except BlobError as error:
+            return Turn((), ParkRun("blob", f"{error} Then: orchestrator workflow retry {event.workflow_id}", ""))
+        return self._guarded(partial(take, whole))
 
     def _guarded(self, take: Callable[[], Turn]) -> Turn:
         """A turn under the guard. One that was too long gets that verdict even if its code swallowed the exception."""
@@ -162,7 +174,7 @@ class Turns:
         copy = self._loaded(view, key, run)
         try:
             for delivery, recorded in (*copy.replays, *((event, []) for event in copy.deliveries)):
-                if self._guarded(partial(copy.live.replay, delivery, recorded)).verdict is not None:
+                if self._turn(delivery, partial(_replay, copy.live, recorded)).verdict is not None:
                     return None
             return question(copy.live)
         finally:
@@ -205,10 +217,14 @@ class Turns:
     def _replay(self, loaded: _Loaded) -> Taken | None:
         for _ in range(min(self._slice, len(loaded.replays))):
             delivery, recorded = loaded.replays.popleft()
-            turn = self._guarded(partial(loaded.live.replay, delivery, recorded))
+            turn = self._turn(delivery, partial(_replay, loaded.live, recorded))
             if turn.verdict is not None:
                 return Taken(delivery.seq, turn)
         return None
+
+
+def _replay(live: LiveRun, recorded: list[Event], delivery: Event) -> Turn:
+    return live.replay(delivery, recorded)
 
 
 def crashed_verdict(attempts: int) -> ParkRun:

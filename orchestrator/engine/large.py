@@ -1,0 +1,43 @@
+"""Results too large for an event: kept as blobs before the event is written, fetched when code awaits them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.commands import ReportStep
+from ..core.events import Event
+from ..core.values import NOTHING, Failure, Payload
+from ..errors import BlobError, BlobMissing
+from ..store.blobs import Blobs
+
+
+def kept(payload: Payload, blobs: Blobs | None, limit: int) -> Payload:
+    """The payload as an event may hold it: itself up to `limit` bytes, else a reference. Raises BlobsUnavailable."""
+    if len(payload.data) <= limit or blobs is None:
+        return payload
+    return payload._replace(data=b"", blob=blobs.put(payload.data))
+
+
+def reported(workflow_id: str, body: ReportStep, blobs: Blobs | None, limit: int) -> ReportStep:
+    """A step's outcome with its result kept; where that cannot be done, the attempt failed with that error."""
+    try:
+        return body._replace(result=kept(body.result, blobs, limit))
+    except BlobError as error:
+        message = f"{workflow_id}, result of step {body.step}: {error}"
+        return body._replace(result=NOTHING, failure=Failure(type(error).__name__, message))
+
+
+def filled(event: Event, blobs: Blobs | None) -> Event:
+    """An event as code gets it: a result that is a reference, with its bytes. Raises BlobError naming run and step."""
+    body: Any = event.body
+    result = getattr(body, "result", None)
+    if not isinstance(result, Payload) or result.blob is None:
+        return event
+    what = f"{event.workflow_id}/{event.run_id}, result of {getattr(body, 'step', '') or getattr(body, 'child', '')}"
+    if blobs is None:
+        raise BlobMissing(f"{what}: it is in blob {result.blob.name}, and this engine has no blob store")
+    try:
+        data = blobs.get(result.blob)
+    except BlobError as error:
+        raise type(error)(f"{what}: {error}") from error
+    return event._replace(body=body._replace(result=result._replace(data=data, blob=None)))

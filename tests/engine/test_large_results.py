@@ -1,0 +1,117 @@
+"""Results above what an event takes: kept as blobs, fetched when awaited; a lost one parks its run and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import Orchestrator
+from orchestrator.core import commands as c, events as e
+from orchestrator.core.values import Payload
+from orchestrator.engine.options import EngineOptions
+from orchestrator.sdk.execution import ExecutorOptions, Report
+from orchestrator.store.blobs import DirectoryBlobs
+from orchestrator.worker.executor import Executor
+from tests.engine.rig import Rig, kill
+
+Make = Callable[[Orchestrator], Rig]
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+LARGE = 10_000_000
+app = Orchestrator("large-results")
+go = app.signal("go", int)
+
+
+@app.step
+async def large(size: int) -> str:
+    """A result of any size."""
+    return "x" * size
+
+
+@app.workflow
+async def measures(size: int) -> int:
+    return len(await large(size))
+
+
+@app.workflow
+async def waits_after(size: int) -> int:
+    text = await large(size)
+    return len(text) + await go.wait()
+
+
+@app.workflow
+async def returns(size: int) -> str:
+    return await large(size)
+
+
+def options(directory: Path) -> EngineOptions:
+    return EngineOptions(blobs=DirectoryBlobs(directory))
+
+
+def processes(code: Orchestrator, told: ExecutorOptions, report: Report) -> Any:
+    return Executor("tests.engine.test_large_results:app", told, report)
+
+
+def waiting(rig: Make, directory: Path) -> tuple[Rig, Path]:
+    """A run that has its large result and waits, its engine killed; and the blob's file."""
+    one = rig(app)
+    engine = one.engine(options(directory))
+    one.start("w", waits_after, 2_000_000)
+    ref = one.wait_for(e.StepCompleted, "w")[0].result.blob
+    assert ref.size == 2_000_002
+    kill(engine)
+    return one, directory / ref.name[:2] / ref.name
+
+
+def test_ten_megabytes_from_a_step_process(rig: Make, tmp_path: Path) -> None:
+    one = rig(app)
+    one.engine(options(tmp_path), executor=processes)
+    one.start("w", measures, LARGE)
+    assert one.result("w") == b"10000000"
+    result = one.bodies(e.StepCompleted, "w")[0].result
+    assert (result.data, result.blob.size) == (b"", LARGE + 2)
+
+
+def test_a_restart_without_state_needs_the_blobs_alone(rig: Make, tmp_path: Path) -> None:
+    one, _ = waiting(rig, tmp_path)
+    one.engine(options(tmp_path), stores={})
+    one.signal("w", "go", b"1")
+    assert one.result("w") == b"2000001"
+
+
+@pytest.mark.parametrize("harm", ["missing", "altered"])
+def test_a_lost_blob_parks_its_run_alone_until_it_is_back(rig: Make, tmp_path: Path, harm: str) -> None:
+    one, path = waiting(rig, tmp_path)
+    data = path.read_bytes()
+    path.unlink() if harm == "missing" else path.write_bytes(data[:-1] + b"X")
+    one.engine(options(tmp_path), stores={})
+    one.signal("w", "go", b"1")
+    message = one.parked("w")
+    assert path.name in message
+    assert "result of" in message
+    one.start("v", measures, 5)
+    assert one.result("v") == b"5"
+    path.write_bytes(data)
+    one.accepted("w", c.RetryWorkflow())
+    assert one.until("w", lambda reply: reply.code == "completed").result.data == b"2000001"
+
+
+def test_without_room_for_blobs_the_attempt_fails_and_names_the_step(rig: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    one = rig(app)
+    one.engine(options(tmp_path / "file"))
+    one.start("w", measures, 2_000_000)
+    failure = one.wait_for(e.StepAttemptFailed, "w")[0].failure
+    assert failure.type == "BlobsUnavailable"
+    assert "result of step" in failure.message
+
+
+def test_a_large_result_of_a_run_is_named_in_the_reply(rig: Make, tmp_path: Path) -> None:
+    one = rig(app)
+    one.engine(options(tmp_path))
+    one.start("w", returns, 2_000_000)
+    payload: Payload = one.outcome("w").result
+    assert payload.blob is not None
+    assert DirectoryBlobs(tmp_path).get(payload.blob) == b'"' + b"x" * 2_000_000 + b'"'
