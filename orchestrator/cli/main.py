@@ -40,10 +40,21 @@ class Root(LazyGroup):
         """Run the command. Whoever read our output and has enough (`| head`) makes no failure of it."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            # What is still buffered has nowhere to go: Python must not complain about it while it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError as error:
+            if not _nobody_reads():
+                # click would take any broken pipe for this one, and say nothing.
+                raise RuntimeError(f"a process or server that was talked to went away ({error})") from error
             raise exits.Exit(exits.OK) from None
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe that its reader has closed; what is left for it then goes nowhere, without complaint."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -184,3 +184,13 @@ def test_a_reader_that_has_enough_is_no_failure() -> None:
         writer.stdout.close()
         assert writer.stderr.read() == b""
     assert writer.returncode == exits.OK
+
+
+def test_another_broken_pipe_is_an_error(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("orchestrator.cli.completion.get_completion_class", broken)
+    ran = run("completion", "bash")
+    assert ran.code == exits.FAILED
+    assert "went away" in ran.err
