@@ -20,7 +20,7 @@ from tests.property.checks import Wrong
 from tests.property.programs import Failing, Node, Racy, denote, smaller, walk
 
 PARTS = 4
-ENOUGH = 400
+ENOUGH = 2_000
 """Histories within which a planted defect must be found."""
 
 
