@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Mapping
@@ -50,11 +51,16 @@ class Root(LazyGroup):
 def _nobody_reads() -> bool:
     """Whether stdout is a pipe that its reader has closed; what is left for it then goes nowhere, without complaint."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        number = sys.stdout.fileno()
+    except ValueError:
+        # Not a file at all.
+        return False
+    reader = select.poll()
+    reader.register(number, 0)
+    if not reader.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
