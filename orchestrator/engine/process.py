@@ -39,7 +39,7 @@ def run_engine(
     Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable, MissingHint.
     """
     app.registry.check()
-    faulthandler.enable()
+    faulthandler.enable(sys.__stderr__ or sys.stderr)
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
     sys.setswitchinterval(SWITCH_S)
     # Records and rows are tuples by the hundred thousand and hold no cycles: looking for some after every 700 took 15 %
