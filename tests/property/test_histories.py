@@ -19,6 +19,8 @@ from tests.property.campaign import make_case, run_case, run_many, shrink
 from tests.property.checks import Wrong
 from tests.property.programs import Failing, Node, Racy, denote, smaller, walk
 
+pytestmark = pytest.mark.slow
+
 PARTS = 4
 ENOUGH = 2_000
 """Histories within which a planted defect must be found."""
