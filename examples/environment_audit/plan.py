@@ -116,10 +116,10 @@ def check_endpoint(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port or {"https": 443}.get(parts.scheme, 80)
     except ValueError:
-        host, port = "", 0
-    if not host or parts.scheme not in ("http", "https"):
+        scheme, host, port = "", None, 0
+    if not host or scheme not in ("http", "https"):
         raise ConfigurationError("OPENAI_BASE_URL is no address: write it as in https://models.example.net/v1")
     if getproxies():
         return

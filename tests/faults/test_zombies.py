@@ -18,16 +18,17 @@ from orchestrator.core import events as e
 from orchestrator.devkafka import DevKafka
 from orchestrator.log.lanes import TRANSACTION_S
 from tests.faults.campaign import Campaign, Found, Site
-from tests.oracle.raw import READ_COMMITTED, RawRecord
+from tests.oracle.raw import READ_COMMITTED, RawRecord, open_transactions
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PATIENCE_S = 90.0
 SESSION_S = 6.0
+HELD_S = 20.0
 
 
 class Frozen(Campaign):
-    """Two engines of one application; the first stops itself inside an open transaction."""
+    """Two engines of one application; the first waits before a commit, and is stopped with that transaction open."""
 
     def until(self, holds: Callable[[], object], what: str) -> None:
         """Wait for something, while callers go on."""
@@ -40,9 +41,11 @@ class Frozen(Campaign):
     def play(self) -> Found:
         """Freeze, take over, thaw, finish, judge."""
         self.feed(3)
-        engines = [self._engine(0, "K8:20:stop", "thread", "frozen")]
+        engines = [self._engine(0, f"K8:20:sleep={HELD_S}", "thread", "frozen")]
         try:
-            self.until(lambda: self._fire_log.exists() and self._fire_log.stat().st_size, "the first engine froze")
+            self.until(lambda: self._fire_log.exists() and self._fire_log.stat().st_size, "the first engine waits")
+            self.until_held()
+            os.kill(engines[0].pid, signal.SIGSTOP)
             frozen = time.monotonic()
             engines.append(self._engine(1, "", "thread"))
             self.until(lambda: self._said(1).count(": claim ") == 2, "the second engine owns both partitions")
@@ -59,6 +62,18 @@ class Frozen(Campaign):
                 engine.wait(30)
             self._transport.close()
         return self._judge()
+
+    def until_held(self) -> None:
+        """Wait until the broker holds records of the transaction that is not committed: produced is not yet sent.
+
+        A transaction that is found open three times, with no new load, is the one that waits.
+        """
+        deadline = time.monotonic() + HELD_S
+        seen: list[set[int]] = []
+        while len(seen) < 3 or not set.intersection(*seen[-3:]):
+            assert time.monotonic() < deadline, (seen, self._said(0))
+            seen.append(set(open_transactions(self.site.bootstrap, f"{self.site.app}.events")))
+            time.sleep(0.3)
 
     def claims(self) -> Counter[int]:
         """Claims on the log, by the process that made them."""
