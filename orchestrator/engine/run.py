@@ -49,6 +49,7 @@ class Engine:
         self.options = options or EngineOptions()
         self.log = log_
         self.partitions: dict[int, Partition] = {}
+        self._assigned_now: set[int] = set()
         self._codec = codec or Codec()
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
@@ -125,19 +126,25 @@ class Engine:
 
     def _assigned(self, numbers: Sequence[int]) -> None:
         failpoint("K18")
-        for number in numbers:
-            with self._lock:
-                if number in self.partitions or self._stopping.is_set():
-                    continue
-                partition = Partition(number, self._shared)
-                # Listed once it can be joined; its thread's end waits for this lock.
-                partition.start()
-                self.partitions[number] = partition
+        with self._lock:
+            self._assigned_now.update(numbers)
+            for number in numbers:
+                if number not in self.partitions:
+                    self._begin(number)
+
+    def _begin(self, number: int) -> None:
+        """Own a partition, under the lock: its thread's end waits for it, so that it is listed first."""
+        if not self._stopping.is_set():
+            partition = Partition(number, self._shared)
+            partition.start()
+            self.partitions[number] = partition
 
     def _revoked(self, numbers: Sequence[int], lost: bool) -> None:
         """Hand over, or, when the group has given the partitions away already, just stop: the log fences us."""
         failpoint("K17")
         grace_ms = self.options.hand_over_ms
+        with self._lock:
+            self._assigned_now.difference_update(numbers)
         for number in numbers:
             partition = self.partitions.get(number)
             if partition is None or partition.join(0.0):
@@ -147,11 +154,17 @@ class Engine:
                 partition.inbox.ask(Requests(release=True, grace_ms=grace_ms))
 
     def _stopped(self, number: int, problem: str) -> None:
-        """A partition's thread ended. Parked ones stay listed, so that probes and people see them."""
+        """A partition's thread ended. Parked ones stay listed, so that probes and people see them.
+
+        One that was to be released and was given back before its thread had ended begins anew: nobody else has it.
+        """
         with self._lock:
             partition = self.partitions.get(number)
-            if partition is not None and partition.state is not State.PARKED:
+            asked = partition is not None and partition.inbox.request.release
+            if partition is not None and (asked or partition.state is not State.PARKED):
                 del self.partitions[number]
+            if asked and number in self._assigned_now:
+                self._begin(number)
         self.log.membership().released(number)
 
     # -- outcomes of steps -------------------------------------------------------------------------------------------
