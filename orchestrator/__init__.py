@@ -11,6 +11,7 @@ from .errors import (
     ChildCancelled,
     ChildFailed,
     CommandRejected,
+    CompensationFailed,
     ConfigurationError,
     DoesNotRoundTrip,
     KafkaUnavailable,
@@ -34,6 +35,7 @@ from .sdk.app import Orchestrator as _Application
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.messages import Query, Signal, query, signal
 from .sdk.retry import RetryPolicy
+from .sdk.saga import Saga
 from .sdk.step import Failed, Step, StepInfo, step_info
 from .sdk.workflow import Workflow
 
@@ -55,6 +57,7 @@ __all__ = [
     "ChildFailed",
     "Client",
     "CommandRejected",
+    "CompensationFailed",
     "ConfigurationError",
     "DoesNotRoundTrip",
     "Failed",
@@ -71,6 +74,7 @@ __all__ = [
     "RunFailed",
     "RunParked",
     "RunTerminated",
+    "Saga",
     "Schedule",
     "Signal",
     "Step",

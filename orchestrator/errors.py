@@ -151,6 +151,10 @@ class WorkflowFailed(OrchestratorError):
     """Raise it in workflow code to fail the run on purpose, with this message."""
 
 
+class CompensationFailed(WorkflowFailed):
+    """Compensations of a saga failed for good: what they were to undo stands. The message names each."""
+
+
 class Divergence(OrchestratorError):
     """Workflow code no longer does what its history says it did."""
 

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ConfigurationError, WorkflowFailed
+from ..errors import CompensationFailed, ConfigurationError, WorkflowFailed
 from .step import StepCode
 from .workflow import WorkflowCode
 
@@ -15,7 +15,10 @@ class Registry:
     """Filled by decorators at import, read by engines and workers."""
 
     def __init__(self) -> None:
-        self.errors: dict[str, type[BaseException]] = {"WorkflowFailed": WorkflowFailed}
+        self.errors: dict[str, type[BaseException]] = {
+            "WorkflowFailed": WorkflowFailed,
+            "CompensationFailed": CompensationFailed,
+        }
         self._steps: dict[str, StepCode] = {}
         self._workflows: dict[str, dict[int, WorkflowCode]] = {}
 

@@ -152,7 +152,7 @@ class LiveRun:
             try:
                 self._object = code.owner()
             except Exception as error:
-                self._loop.commands.extend(self._bug(f"{type(error).__name__}: {error}", error))
+                self._loop.commands.extend(self.bug(f"{type(error).__name__}: {error}", error))
                 self.closed = self._loop.verdict is None
                 return
             args = (self._object, *args)
@@ -249,7 +249,7 @@ class LiveRun:
         except asyncio.CancelledError:
             if self.cancel_requested:
                 return [c.CancelRun()]
-            return self._bug("CancelledError left the workflow although nobody asked to cancel it", None)
+            return self.bug("CancelledError left the workflow although nobody asked to cancel it", None)
         except ContinueAsNewRequested as again:
             return [c.ContinueAsNew(again.arguments)]
         except Overlong:
@@ -260,27 +260,28 @@ class LiveRun:
         try:
             payload, _ = self.code.signature.result.round_trip(value, f"result of workflow {self.code.workflow_type}")
         except DoesNotRoundTrip as error:
-            return self._bug(str(error), error)
+            return self.bug(str(error), error)
         return [c.CompleteRun(payload)]
 
     def _ended_by(self, error: BaseException) -> list[c.TurnCommand]:
-        if self._fails_the_run(error):
+        if self.fails_the_run(error):
             while isinstance(error, BaseExceptionGroup):
                 # A TaskGroup's group crosses the log as its first error.
                 error = error.exceptions[0]
             return [c.FailRun(encode_failure(error, self.code.registry.errors))]
-        return self._bug(f"{type(error).__name__}: {error}", error)
+        return self.bug(f"{type(error).__name__}: {error}", error)
 
-    def _fails_the_run(self, error: BaseException) -> bool:
+    def fails_the_run(self, error: BaseException) -> bool:
+        """Whether an error that leaves the code is the run's failure, not a bug."""
         if isinstance(error, BaseExceptionGroup):
-            return all(self._fails_the_run(one) for one in error.exceptions)
+            return all(self.fails_the_run(one) for one in error.exceptions)
         if getattr(error, "__orchestrator_step__", False) or isinstance(
             error, WorkflowFailed | StepFailed | ChildFailed
         ):
             return True
         return self.code.registry.errors.get(type(error).__name__) is type(error)
 
-    def _bug(self, message: str, error: BaseException | None) -> list[c.TurnCommand]:
+    def bug(self, message: str, error: BaseException | None) -> list[c.TurnCommand]:
         """A bug parks the run: a fixed deploy goes on. `on_bug="fail"` fails it instead."""
         site = ""
         if error is not None and error.__traceback__ is not None:
