@@ -10,7 +10,7 @@ BIN := .venv/bin
 LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --quiet
 
-.PHONY: help demo test check modes bench lock clean environment-demo environment-dev
+.PHONY: help demo test check types fast-tests modes bench lock clean environment-demo environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -30,8 +30,14 @@ test: environment-dev ## every test, on the in-memory log and on a real broker (
 check: environment-dev ## format, lint, types, and the tests that are neither broker nor slow
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j2 types fast-tests
+
+types: environment-dev
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not broker and not slow"
+
+# Many of these wait for a moment rather than compute: one worker more than the two cores.
+fast-tests: environment-dev
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not broker and not slow"
 
 modes: environment-dev ## the contract's suite in every engine mode; its last line is one JSON object (ARGS=--ci: CI's)
 	@$(BIN)/python -m tests.contract.run_modes $(ARGS)

@@ -21,6 +21,8 @@ from orchestrator.core.tasks import Reply
 from orchestrator.errors import ConfigurationError, RegistryUnavailable, UndecodableRecord
 from tests.codec.registry_server import RegistryServer
 
+pytestmark = pytest.mark.slow
+
 COMMAND = c.Command("c-1", "w", c.CancelWorkflow(""))
 TRAVEL = [schema for schema in schemas.all_schemas() if schema.kind != "rows"]
 

@@ -29,6 +29,8 @@ from tests.engine.rig import MemorySite, Rig
 from tests.oracle.batches import BatchReader
 from tests.oracle.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 app = Orchestrator("accepting")
 go = app.signal("go", int)
 Make = Callable[..., Rig]

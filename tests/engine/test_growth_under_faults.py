@@ -15,6 +15,8 @@ from tests.engine.test_routing_epochs import app, collects, grow
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, StatePosition, check, replies_of
 from tests.projections.test_audit_engine import failing
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Rig]
 
 

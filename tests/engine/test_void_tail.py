@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.codec.records import Codec
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.options import EngineOptions
@@ -11,6 +13,7 @@ from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
 
 
+@pytest.mark.slow
 def test_a_long_aborted_batch_at_the_end_does_not_stop_a_take_over() -> None:
     cluster, group = MemoryCluster(), MemoryGroup(1)
     create_topics(cluster, "shop", 1)

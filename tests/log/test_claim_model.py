@@ -28,15 +28,15 @@ def told(verdict: Verdict) -> str:
     "bounds",
     [
         pytest.param(Bounds(), id="three owners"),
-        pytest.param(Bounds(timeouts=1), id="three owners, a time-out"),
-        pytest.param(Bounds(failures=1), id="three owners, a commit without an answer"),
+        pytest.param(Bounds(timeouts=1), id="three owners, a time-out", marks=pytest.mark.slow),
+        pytest.param(Bounds(failures=1), id="three owners, a commit without an answer", marks=pytest.mark.slow),
         pytest.param(Bounds(crashes=1), id="three owners, a crash anywhere", marks=pytest.mark.slow),
         pytest.param(Bounds(TWO, batches=2, crashes=1), id="two owners, a crash anywhere"),
         pytest.param(Bounds(TWO, claims=2, failures=1), id="two owners that recover"),
         pytest.param(
             Bounds(TWO, claims=2, batches=2, failures=1, timeouts=1), id="all at once", marks=pytest.mark.slow
         ),
-        pytest.param(Bounds(MIXED, claims=2, batches=2), id="owners of two and of three lanes"),
+        pytest.param(Bounds(MIXED, claims=2, batches=2), id="owners of two and of three lanes", marks=pytest.mark.slow),
     ],
 )
 def test_the_whole_claim_never_forks(bounds: Bounds) -> None:

@@ -27,6 +27,8 @@ from orchestrator.worker.threads import ThreadExecutor
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, StatePosition, check, replies_of
 from tests.oracle.raw import RawRecord
 
+pytestmark = pytest.mark.slow
+
 app = Orchestrator("audited")
 go = app.signal("go", int)
 

@@ -11,6 +11,8 @@ from orchestrator.engine import sabotage
 from .scenarios import SCENARIOS
 from .stage import Stage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:

@@ -19,6 +19,8 @@ from orchestrator.worker.executor import Executor
 from .conftest import MakeRig, alive
 from .rig import APP, Rig, lines, until
 
+pytestmark = pytest.mark.slow
+
 
 def crashed(outcome: ReportStep) -> str:
     """The message of an outcome that must be a crash."""
