@@ -34,6 +34,7 @@ from .errors import (
 from .sdk.app import Orchestrator as _Application
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.messages import Query, Signal, query, signal
+from .sdk.patches import deprecate_patch, patched
 from .sdk.retry import RetryPolicy
 from .sdk.saga import Saga
 from .sdk.step import Failed, Step, StepInfo, step_info
@@ -88,7 +89,9 @@ __all__ = [
     "WorkflowFailed",
     "WorkflowNotFound",
     "continue_as_new",
+    "deprecate_patch",
     "now",
+    "patched",
     "query",
     "random",
     "run_info",

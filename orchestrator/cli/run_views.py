@@ -55,6 +55,7 @@ def print_description(run: RunDescription) -> None:
         "closed_at_ms": run.closed_at_ms,
         "steps done": run.steps_done,
         "events": run.seq,
+        "patches": ", ".join(run.raw.get("patches") or ()),
         "failure": failure_text(run.raw.get("failure")),
     }
     print_one(lines, "table")

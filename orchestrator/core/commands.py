@@ -263,6 +263,14 @@ class SendSignal(NamedTuple):
     call_site: str
 
 
+class RecordPatch(NamedTuple):
+    """The code takes the new side of a change; `deprecated`: there is no other side any more."""
+
+    patch: str
+    deprecated: bool
+    call_site: str
+
+
 class CompleteRun(NamedTuple):
     """The main function returned."""
 
@@ -286,7 +294,8 @@ class ContinueAsNew(NamedTuple):
 
 
 class ParkRun(NamedTuple):
-    """The turn's verdict: `kind` is diverged, bug, forbidden, overlong, stuck or crashed. Parking loses nothing."""
+    """The turn's verdict: `kind` is diverged, bug, forbidden, overlong, stuck or crashed; of kind code the run waits
+    for another release and is not parked. Parking loses nothing."""
 
     kind: str
     message: str
@@ -320,6 +329,7 @@ TurnCommand = (
     | StartChild
     | CancelChild
     | SendSignal
+    | RecordPatch
     | CompleteRun
     | FailRun
     | CancelRun

@@ -37,6 +37,7 @@ from .run_events import (
     RunContinuedAsNew as RunContinuedAsNew,
     RunFailed as RunFailed,
     RunParked as RunParked,
+    RunPatched as RunPatched,
     RunPinned as RunPinned,
     RunResumed as RunResumed,
     RunStarted as RunStarted,
@@ -96,6 +97,7 @@ RunBody = (
     | ChildFailed
     | ChildCancelRequested
     | SignalSent
+    | RunPatched
     | RunParked
     | RunResumed
     | RunCompleted

@@ -64,6 +64,7 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.ChildFailed: child.child_failed,
     e.ChildCancelRequested: child.child_cancel_requested,
     e.SignalSent: child.signal_sent,
+    e.RunPatched: run.run_patched,
     e.RunParked: run.run_parked,
     e.RunResumed: run.run_resumed,
     e.RunCompleted: run.run_completed,

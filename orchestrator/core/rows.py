@@ -73,6 +73,7 @@ class RunRow(NamedTuple):
     failure: Failure | None = None
     next_run_id: str = ""
     code: CodeIdentity = CodeIdentity()
+    patches: tuple[str, ...] = ()
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}

@@ -251,6 +251,15 @@ class SignalSent(NamedTuple):
     call_site: str
 
 
+class RunPatched(NamedTuple):
+    """The code took the new side of a change, here and from here on. `deprecated`: code without it reads this too."""
+
+    turn: int
+    patch: str
+    deprecated: bool
+    call_site: str
+
+
 class RunParked(NamedTuple):
     """The run stands still until a fixed deploy or `workflow retry`. Nothing is lost."""
 

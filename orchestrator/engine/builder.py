@@ -26,6 +26,7 @@ from ..core.replay import LEVEL, root_of
 from ..core.rows import RUNS, RunRow, run_key
 from ..core.values import BatchId, Failure, InputPosition, Payload
 from ..errors import BlobError, LimitExceeded
+from ..sdk.compare import LACKS_CODE
 from ..sdk.registry import Registry
 from .batch import Batch
 from .careful import Careful
@@ -158,6 +159,9 @@ class Builder:
             if taken.turn.verdict is not None:
                 verdict = taken.turn.verdict
                 self._turns.drop(key)
+                if verdict.kind == LACKS_CODE:
+                    self._turns.lacking[key] = verdict.message
+                    return
                 self._record(batch, Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site)))
                 return
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
@@ -219,7 +223,7 @@ class Builder:
                 return False
             self._record(batch, Draft(*key, RunPinned(known.version, known.identity)))
             return False
-        return self._turns.has_code(run)
+        return self._turns.has_code(key, run)
 
     def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
         try:

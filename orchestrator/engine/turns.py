@@ -106,10 +106,16 @@ class Turns:
         self._slice = options.replay_slice
         self._blobs = options.blobs
         self._runs: OrderedDict[RunKey, _Loaded] = OrderedDict()
+        self.lacking: dict[RunKey, str] = {}
+        """Runs whose history was made by code of another release, and what of it this process lacks."""
 
-    def has_code(self, run: RunRow) -> bool:
-        """Whether this process has the code that the run is pinned to."""
-        return run.version != 0 and self._registry.workflow(run.workflow_type, run.version) is not None
+    def has_code(self, key: RunKey, run: RunRow) -> bool:
+        """Whether this process has the code that the run is pinned to, with every patch of its history."""
+        return (
+            key not in self.lacking
+            and run.version != 0
+            and self._registry.workflow(run.workflow_type, run.version) is not None
+        )
 
     def notice(self, event: Event) -> None:
         """A delivery was recorded; a run in memory will take it without reading its history."""
@@ -166,7 +172,7 @@ class Turns:
         A run in memory that has seen everything is asked as it stands, else a copy is replayed: a delivery whose turn
         issued nothing left no trace but in the code's own variables.
         """
-        if not self.has_code(run):
+        if not self.has_code(key, run):
             return None
         loaded = self._runs.get(key)
         if loaded is not None and not loaded.replays and not loaded.deliveries:
@@ -195,6 +201,7 @@ class Turns:
         """Evict all: what they did since the last proven footer may be void, and another owner may have gone on."""
         for key in list(self._runs):
             self.drop(key)
+        self.lacking.clear()
 
     def _load(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
         loaded = self._runs[key] = self._loaded(view, key, run)

@@ -132,4 +132,5 @@ def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:
         "failure": failure_view(run.failure),
         "next_run_id": run.next_run_id or None,
         "code": run.code._asdict(),
+        "patches": list(run.patches),
     }

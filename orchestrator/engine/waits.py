@@ -31,7 +31,9 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
         return f"parked ({run.parked_kind}): {message}; after a fix: orchestrator workflow retry {key[0]}"
     if run.status == "delayed":
         return f"its start delay ends at {moment(_timer(view, key, 'start|'))}"
-    if not turns.has_code(run):
+    if key in turns.lacking:
+        return f"waits for code: {turns.lacking[key]}; it goes on where that is deployed"
+    if not turns.has_code(key, run):
         version = f" version {run.version}" if run.version else ""
         return f"waits for code: this engine has no {run.workflow_type}{version}; it goes on where that is deployed"
     rows, sleeps = _rows(view, key), _sleeps(view, key)

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]
 
+LACKS_CODE = "code"
+"""Kind of the verdict over a run whose code is of another release: it waits for that and is not parked."""
+
 _OF_COMMAND: dict[type, str] = {
     c.ScheduleStep: "step",
     c.SetTimer: "timer",
     c.StartChild: "child workflow",
     c.SendSignal: "signal to another workflow",
+    c.RecordPatch: "patch",
     c.CancelStep: "cancelled step",
     c.CancelTimer: "cancelled timer",
     c.CancelChild: "cancelled child",
@@ -34,6 +38,7 @@ _OF_EVENT: dict[type, str] = {
     e.TimerSet: "timer",
     e.ChildScheduled: "child workflow",
     e.SignalSent: "signal to another workflow",
+    e.RunPatched: "patch",
     e.StepCancelRequested: "cancelled step",
     e.TimerCancelled: "cancelled timer",
     e.ChildCancelRequested: "cancelled child",
@@ -49,7 +54,7 @@ _CANCELS = {"cancelled step", "cancelled timer", "cancelled child"}
 def _place(kind: str, body: Any) -> Place:
     if hasattr(body, "path"):
         return kind, step_id(body.path, body.n)
-    for name in ("step", "timer", "child"):
+    for name in ("step", "timer", "child", "patch"):
         if hasattr(body, name):
             return kind, str(getattr(body, name))
     return kind, ""
@@ -59,6 +64,10 @@ def divergence(issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], reg
     """The verdict, naming the exact place, what history has and what the code does now; None when they agree."""
     came = {_place(_OF_COMMAND[type(one)], one): one for one in issued}
     expected = {_place(_OF_EVENT[type(one.body)], one.body): one.body for one in recorded}
+    for place in [place for place in expected if place[0] == "patch"]:
+        marker = expected.pop(place)
+        if came.pop(place, None) is None and isinstance(marker, e.RunPatched) and not marker.deprecated:
+            return _lacks(marker)
     for place, body in expected.items():
         command = came.pop(place, None)
         if command is None:
@@ -70,6 +79,16 @@ def divergence(issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], reg
         if place[0] not in _CANCELS:
             return _verdict(place, "nothing", _what(command), getattr(command, "call_site", ""))
     return None
+
+
+def _lacks(marker: e.RunPatched) -> c.ParkRun:
+    """Code of before a patch, or of after it was removed too early, has met a run that took its new side."""
+    return c.ParkRun(
+        LACKS_CODE,
+        f"history has patch {marker.patch!r} (at {marker.call_site}), which this code does not ask for: deploy code"
+        f" with patched({marker.patch!r}) or deprecate_patch({marker.patch!r})",
+        marker.call_site,
+    )
 
 
 def _differs(command: Any, body: Any, registry: Registry) -> str:

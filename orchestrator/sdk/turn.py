@@ -60,6 +60,9 @@ class LiveRun:
         self.closed = False
         self.replaying = False
         self.cancel_requested = False
+        self.patches: dict[str, bool] = {}
+        """Which side of each change the code took, once it asked."""
+        self.recorded_patches: frozenset[str] = frozenset()
         self.context = RunContext(workflow_id, run_id, started)
         self._started = started
         self._loop = RunLoop()  # type: ignore[abstract]
@@ -78,6 +81,7 @@ class LiveRun:
     def replay(self, delivery: e.Event, recorded: Sequence[e.Event]) -> Turn:
         """Deliver an event of history; a turn that issues anything but `recorded` has diverged."""
         self.replaying = True
+        self.recorded_patches = frozenset(one.body.patch for one in recorded if isinstance(one.body, e.RunPatched))
         try:
             turn = self._turn(delivery)
         finally:

@@ -180,7 +180,7 @@ class World:
             self.add()
 
     def add(self) -> Engine:
-        """One more engine, as another process would be."""
+        """One more engine, as another process would be, with the code of the newest release."""
         assert self.ground is not None
         assert self._app is not None
         app, stores = self._app, dict[int, MemoryStore]()
@@ -199,6 +199,13 @@ class World:
         """End every engine, oldest first."""
         while self.engines:
             self.engines.pop(0).stop(grace_s)
+
+    async def deploy(self, app: Orchestrator, engines: int = 0) -> None:
+        """Roll `app` out, as the next release: one engine after the other is replaced (`engines` of them; 0: all)."""
+        self._app = app
+        for _ in range(engines or len(self.engines)):
+            await asyncio.to_thread(self.add)
+            await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
 
     async def restart(self) -> None:
         """End every engine and start new ones with empty stores: all that remains is the log."""

@@ -12,6 +12,7 @@ from ..events import (
     RunContinuedAsNew,
     RunFailed,
     RunParked,
+    RunPatched,
     RunPinned,
     RunResumed,
     RunStarted,
@@ -53,6 +54,10 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
 
 def run_pinned(fold: Fold, run: RunRow, body: RunPinned) -> Fields:
     return {"version": body.version, "code": body.code}
+
+
+def run_patched(fold: Fold, run: RunRow, body: RunPatched) -> Fields:
+    return {"patches": (*run.patches, body.patch)}
 
 
 def signal_received(fold: Fold, run: RunRow, body: SignalReceived) -> Fields:

@@ -76,6 +76,10 @@ def _send_signal(view: View, place: TurnPlace, command: c.SendSignal) -> list[e.
     return [e.SignalSent(place.turn, *command)]
 
 
+def _record_patch(view: View, place: TurnPlace, command: c.RecordPatch) -> list[e.Body]:
+    return [e.RunPatched(place.turn, *command)]
+
+
 def _complete_run(view: View, place: TurnPlace, command: c.CompleteRun) -> list[e.Body]:
     return [e.RunCompleted(place.turn, command.result)]
 
@@ -105,6 +109,7 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.StartChild: _start_child,
     c.CancelChild: _cancel_child,
     c.SendSignal: _send_signal,
+    c.RecordPatch: _record_patch,
     c.CompleteRun: _complete_run,
     c.FailRun: _fail_run,
     c.CancelRun: _cancel_run,
