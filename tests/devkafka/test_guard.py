@@ -29,10 +29,11 @@ mine, plan["report"] = os.pipe()
 plan["owner"] = os.getpid()
 child = subprocess.Popen([sys.executable, "-I", "-S", sys.argv[2], json.dumps(plan)],
     pass_fds=(plan["lifeline"], plan["report"]), start_new_session=True)
-print(child.pid, json.loads(os.read(mine, 1000))["pid"], flush=True)
+broker = json.loads(os.read(mine, 1000))["pid"]
 if len(sys.argv) > 3 and os.fork() == 0:
     os.closerange(0, 3)
     time.sleep(600)
+print(child.pid, broker, flush=True)
 time.sleep(600)
 """
 
