@@ -17,6 +17,7 @@ from . import exits
 from .arguments import check_start, json_of, value_of, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_debug import debug_command
+from .run_replay import replay_command
 from .run_views import history_command, list_command, show_command
 from .run_wait import report_end, wait_command, wait_for, watch_command
 from .session import call, request_of, request_options, settings_of
@@ -27,7 +28,15 @@ def workflow() -> None:
     """Start, watch and steer runs."""
 
 
-for _command in (show_command, history_command, list_command, wait_command, watch_command, debug_command):
+for _command in (
+    show_command,
+    history_command,
+    list_command,
+    wait_command,
+    watch_command,
+    debug_command,
+    replay_command,
+):
     workflow.add_command(_command)
 
 

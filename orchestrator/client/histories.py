@@ -20,8 +20,8 @@ from .views import JsonObject
 TYPES = {body.__name__: body for body in typing.get_args(events.RunBody)}
 
 
-def event_of(raw: JsonObject, workflow_id: str, run_id: str) -> Event:
-    """One exported event. Payloads come back as compact JSON: equal values, not always equal bytes.
+def event_of(raw: JsonObject, workflow_id: str = "", run_id: str = "") -> Event:
+    """One exported event; the ids are for one that does not name its own. Payloads come back as compact JSON: equal values, not always equal bytes.
 
     Raises UndecodableRecord naming the event.
     """
@@ -30,6 +30,7 @@ def event_of(raw: JsonObject, workflow_id: str, run_id: str) -> Event:
         fields = dict(raw["body"])
         if "turn" in kind._fields:
             fields["turn"] = raw["turn"]
+        workflow_id, run_id = str(raw.get("workflow_id", workflow_id)), str(raw.get("run_id", run_id))
         return Event(workflow_id, run_id, int(raw["seq"]), _record(kind, fields), recorded_at_ms=int(raw["at_ms"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UndecodableRecord(

@@ -60,9 +60,11 @@ def value_view(value: Any) -> Any:
 
 
 def event_view(event: Event) -> Json:
-    """One event of a history."""
+    """One event of a history, as it is exported: complete by itself."""
     body = event.body
     return {
+        "workflow_id": event.workflow_id,
+        "run_id": event.run_id,
         "seq": event.seq,
         "type": type(body).__name__,
         "at_ms": event.recorded_at_ms,

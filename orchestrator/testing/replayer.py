@@ -43,7 +43,7 @@ class Replayer:
         """
         if isinstance(history, str | Path):
             path = Path(history)
-            history = [event_of(raw, path.stem, "") for raw in read_history(path)]
+            history = [event_of(raw, path.stem) for raw in read_history(path)]
         code, started = self._code_of(history)
         live = LiveRun(code, history[0].workflow_id, history[0].run_id, started)
         try:

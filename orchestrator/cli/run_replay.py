@@ -1,0 +1,52 @@
+"""`workflow replay`: exported histories against the code at hand, without Kafka; what CI runs before a deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.testing.replayer import Replayer
+
+from . import exits
+from .output import output_option, print_rows
+from .session import settings_of
+
+SUFFIXES = (".jsonl", ".json")
+
+
+@click.command("replay")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@output_option
+@click.pass_context
+def replay_command(context: click.Context, /, paths: Sequence[Path], output: str) -> None:
+    """Replay exported histories (files, or directories of .jsonl and .json) with the code of --app, without effects.
+
+    Exit code 1 if the code no longer does what one of them says: a deploy would park such a run.
+    """
+    from orchestrator.worker.loading import load_app
+
+    replayer = Replayer(load_app(settings_of(context).required_app()))
+    rows = [_row(replayer, file) for file in _files(paths)]
+    print_rows(rows, ["file", "outcome", "turns", "what"], output)
+    if any(row["outcome"] != "repeated" for row in rows):
+        raise exits.Exit(exits.FAILED)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        found = sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES) if path.is_dir() else [path]
+        if not found:
+            raise ConfigurationError(f"{path} holds no histories: export them with `workflow history ID -o jsonl`")
+        yield from found
+
+
+def _row(replayer: Replayer, file: Path) -> dict[str, Any]:
+    try:
+        turns = replayer.replay(file)
+    except OrchestratorError as error:
+        return {"file": str(file), "outcome": type(error).__name__, "turns": None, "what": str(error)}
+    return {"file": str(file), "outcome": "repeated", "turns": turns, "what": ""}

@@ -1,0 +1,1 @@
+"""Recorded histories of this release, which every later one must repeat."""
