@@ -21,7 +21,9 @@ TYPES = {body.__name__: body for body in typing.get_args(events.RunBody)}
 
 
 def event_of(raw: JsonObject, workflow_id: str = "", run_id: str = "") -> Event:
-    """One exported event; the ids are for one that does not name its own. Payloads come back as compact JSON: equal values, not always equal bytes.
+    """One exported event; the ids are for one that does not name its own.
+
+    Payloads come back as compact JSON: equal values, not always equal bytes.
 
     Raises UndecodableRecord naming the event.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 from orchestrator import (
@@ -125,10 +126,8 @@ async def failures() -> str:
 async def timers() -> str:
     began = now()
     await asyncio.sleep(3600)
-    try:
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(item.wait(), 60)
-    except TimeoutError:
-        pass
     async with asyncio.timeout(30):
         await note("in time")
     return str(now() - began)

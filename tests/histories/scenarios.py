@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -27,10 +28,8 @@ def scenario(make: Scenario) -> Scenario:
 
 async def to_the_end(handle: Handle[Any]) -> Handle[Any]:
     """Wait for it, whatever it is."""
-    try:
+    with contextlib.suppress(OrchestratorError, code.Declined):
         await handle.result()
-    except (OrchestratorError, code.Declined):
-        pass
     return handle
 
 

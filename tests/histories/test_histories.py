@@ -21,8 +21,8 @@ WHAT_TO_DO = """
 {file} was recorded by an earlier release and no longer repeats. Open runs like it would be parked by a deploy.
 
 - Not meant? Undo it: the identity of calls, the order of commands and the reading of exported events are fixed.
-- Meant? Let the new behaviour begin with what a run records from now on (a field with a default, a marker), and keep the
-  old one for histories without it. Then record a new history beside this one: python -m tests.histories --write
+- Meant? Let the new behaviour begin with what a run records from now on (a field with a default, a marker), and keep
+  the old one for histories without it. Then record a new history beside this one: python -m tests.histories --write
 - Do not write this file again, and do not change the workflow in tests/histories/app.py that it belongs to.
 
 What differs: {error}"""
