@@ -115,7 +115,8 @@ class Engine:
     def health(self) -> Health:
         """For the probes."""
         with self._lock:
-            states = {number: partition.state.value for number, partition in self.partitions.items()}
+            states = {number: State.STOPPED.value for number in self._assigned_now}
+            states |= {number: partition.state.value for number, partition in self.partitions.items()}
         settled = all(state != State.RESTORING.value for state in states.values())
         ready = all(state == State.OWNED.value for state in states.values())
         member = self.log.membership().healthy() and not self._stopping.is_set()

@@ -280,14 +280,8 @@ def _owned(*engines: Engine) -> None:
         time.sleep(0.01)
 
 
-def test_a_fenced_owner_stops_says_who_claimed_and_comes_back_by_a_claim_alone(
-    rig: Make, gate: Gate, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = rig(gate.app)
-    one.engine()
-    gate.open.set()
-    one.start("w", gate.safe, "a")
-    one.result("w")
+def steal(one: Rig, caplog: pytest.LogCaptureFixture) -> int:
+    """Another process claims partition 0, and its owner has heard of it. Returns the number of the owner's claim."""
     thief = one.site.log("owned").lanes(0)
     thief.init()
     claim = next(batch.footer.event for batch in one.batches() if batch.is_claim and batch.footer.event.claim_no == 1)
@@ -299,13 +293,41 @@ def test_a_fenced_owner_stops_says_who_claimed_and_comes_back_by_a_claim_alone(
     while "another/1/engine" not in caplog.text:
         assert time.monotonic() < deadline, caplog.text
         time.sleep(0.01)
+    return claim.claim_no
+
+
+def test_a_static_owner_that_lost_its_partition_is_not_ready(
+    rig: Make, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = rig(gate.app)
+    engine = one.engine(EngineOptions(claims_back=False))
+    gate.open.set()
+    one.start("w", gate.safe, "a")
+    one.result("w")
+    while not engine.health().ready:
+        time.sleep(0.01)
+    steal(one, caplog)
+    while engine.health().partitions != {0: "stopped", 1: "owned"}:
+        time.sleep(0.01)
+    assert not engine.health().ready
+
+
+def test_a_fenced_owner_stops_says_who_claimed_and_comes_back_by_a_claim_alone(
+    rig: Make, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = rig(gate.app)
+    one.engine()
+    gate.open.set()
+    one.start("w", gate.safe, "a")
+    one.result("w")
+    lost = steal(one, caplog)
     # The group still gives the partition to this process: it claims anew, above the other's number.
     names = [name for n in range(40) if partition_of((name := f"v{n}").encode(), 2) == 0][:3]
     for name in names:
         one.start(name, gate.safe, name)
         one.result(name)
     claims = [batch.footer.event.claim_no for batch in one.batches() if batch.is_claim and batch.offset]
-    assert max(claims) >= claim.claim_no + 2
+    assert max(claims) >= lost + 2
     assert {event.claim_no for event in one.events() if event.workflow_id in names} == {max(claims)}
 
 
