@@ -115,7 +115,7 @@ class Engine:
     def health(self) -> Health:
         """For the probes."""
         with self._lock:
-            states = {number: State.STOPPED.value for number in self._assigned_now}
+            states = dict.fromkeys(self._assigned_now, State.STOPPED.value)
             states |= {number: partition.state.value for number, partition in self.partitions.items()}
         settled = all(state != State.RESTORING.value for state in states.values())
         ready = all(state == State.OWNED.value for state in states.values())

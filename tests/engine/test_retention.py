@@ -50,11 +50,10 @@ class Bench:
     def skip(self, days: float) -> None:
         """Let time pass, and commit a footer on every partition after it."""
         self.clock.skip(days * DAY_S)
-        for number in range(2):
-            command = c.Command(f"tick-{self.clock.wall_ms()}-{number}", "nobody", c.SignalWorkflow("tick"))
-            # Forwarded from the wrong partition, decided on the right one: a batch on each.
-            self.rig.send_raw(b"nobody", self.rig.codec.encode_command(command), partition=number)
-        self.rig.ask("nobody", c.SignalWorkflow("tick"))
+        # Forwarded from the wrong partition, decided on the right one: a batch on each.
+        ticks = [self.rig.send("nobody", c.SignalWorkflow("tick"), partition=number) for number in range(2)]
+        for tick in ticks:
+            assert self.rig.answers(tick), "a tick was not decided"
 
     def rows(self, family: str, workflow: str = "w") -> list[Any]:
         """Keys of a family that name a workflow, as they were written to the stores."""
