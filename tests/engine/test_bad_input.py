@@ -122,6 +122,7 @@ def test_a_command_without_a_usable_id_is_a_dead_letter(rig: Make, command_id: s
     assert "id" in one.wait_for(e.DeadLettered)[0].reason
 
 
+@pytest.mark.contract("forwarded")
 def test_an_unknown_workflow_waits_for_code(rig: Make) -> None:
     one = rig(app)
     engine = one.engine()
@@ -141,6 +142,7 @@ def test_an_unknown_workflow_waits_for_code(rig: Make) -> None:
     assert one.kinds("w") == ["RunStarted", "RunPinned", "RunCompleted"]
 
 
+@pytest.mark.contract("forwarded")
 def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(rig: Make) -> None:
     one = rig(app)
     one.engine()

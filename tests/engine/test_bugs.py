@@ -219,6 +219,7 @@ def test_divergence_is_found_at_the_exact_step_and_a_fix_resumes(rig: Make) -> N
     assert len(one.bodies(e.StepScheduled, "w")) == 2
 
 
+@pytest.mark.contract("bugs-others")
 def test_a_bug_in_a_step_stops_nobody(rig: Make) -> None:
     app = Orchestrator(NAME)
 
@@ -250,6 +251,7 @@ def test_a_bug_in_a_step_stops_nobody(rig: Make) -> None:
     assert len(one.bodies(e.StepAttemptFailed, "w")) == 1
 
 
+@pytest.mark.contract("bugs-others")
 def test_a_poisoned_message_delays_no_other(rig: Make) -> None:
     one = rig(BROKEN)
     one.engine()

@@ -70,6 +70,7 @@ def mortal(
     return died
 
 
+@pytest.mark.contract("bugs-others")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
     rig: Make, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +122,7 @@ def _start(code: Any, *args: Any) -> Any:
     return StartWorkflow(code.code.workflow_type, code.code.signature.bind(args, {}))
 
 
+@pytest.mark.contract("bugs-others")
 @pytest.mark.slow
 def test_a_step_that_kills_its_process_stops_nobody(rig: Make) -> None:
     one = rig(app)
@@ -141,6 +143,7 @@ def test_a_step_that_kills_its_process_stops_nobody(rig: Make) -> None:
     assert one.result("w0") == b"3"
 
 
+@pytest.mark.contract("bugs-others")
 @pytest.mark.broker
 @pytest.mark.slow
 @pytest.mark.parametrize(("deadly", "code"), [(deadly_turn, -9), (stubborn_turn, 1)], ids=["killed", "stubborn"])
