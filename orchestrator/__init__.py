@@ -33,6 +33,7 @@ from .errors import (
 )
 from .sdk.app import Orchestrator as _Application
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
+from .sdk.entity import EntityHandler
 from .sdk.messages import Query, Signal, query, signal
 from .sdk.patches import deprecate_patch, patched
 from .sdk.retry import RetryPolicy
@@ -45,6 +46,7 @@ if _typing.TYPE_CHECKING:
 
     from .client.blocking import BlockingClient as BlockingClient
     from .client.client import Client as Client
+    from .client.entity import EntityHandle as EntityHandle
     from .client.handle import Handle as Handle
     from .client.requests import ClientOptions as _ClientOptions
     from .client.schedules import Schedule as Schedule
@@ -61,6 +63,8 @@ __all__ = [
     "CompensationFailed",
     "ConfigurationError",
     "DoesNotRoundTrip",
+    "EntityHandle",
+    "EntityHandler",
     "Failed",
     "Handle",
     "KafkaUnavailable",
@@ -104,6 +108,7 @@ _CALLERS = {
     "BlockingClient": ".client.blocking",
     "Client": ".client.client",
     "Calendar": ".core.calendars",
+    "EntityHandle": ".client.entity",
     "Handle": ".client.handle",
     "Schedule": ".client.schedules",
 }

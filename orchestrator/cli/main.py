@@ -32,6 +32,7 @@ class Root(LazyGroup):
         "doctor": Later("orchestrator.cli.doctor:doctor", "Check settings, cluster, topics and engines."),
         "engine": Later("orchestrator.cli.engine:engine", "Run an engine."),
         "worker": Later("orchestrator.cli.worker:worker", "Run a worker of task queues."),
+        "entity": Later("orchestrator.cli.entity:entity", "Read entities and call their handlers."),
         "dev": Later("orchestrator.cli.dev:dev", "Kafka, topics and engine in one command, for development."),
         "kafka": Later("orchestrator.cli.kafka:kafka", "Start and stop the embedded Kafka."),
         "completion": Later("orchestrator.cli.completion:completion", "Print the completion script of a shell."),

@@ -17,6 +17,7 @@ from orchestrator.store.blobs import DirectoryBlobs
 from .caller import Caller
 from .calls import Calls
 from .code import Code, start_of
+from .entity import EntityHandle
 from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions, Request
 from .results import seconds
@@ -27,6 +28,7 @@ from .views import RunSummary
 
 P = ParamSpec("P")
 R = TypeVar("R")
+E = TypeVar("E")
 
 
 class Client:
@@ -87,6 +89,10 @@ class Client:
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> Handle[R]:
         """A handle of a run that was started before, by anyone. Asks nobody whether it exists."""
         return Handle(self.calls, Code(workflow), workflow_id, run_id)
+
+    def entity(self, entity: type[E], key: str) -> EntityHandle[E]:
+        """The entity of a key (`@app.entity`). Asks nobody whether it exists."""
+        return EntityHandle(self.calls, entity.__qualname__.rpartition("<locals>.")[2], key, self._request)
 
     def step(self, key: str) -> StepHandle:
         """A step to speak for, by the idempotency key that it handed on. Raises ConfigurationError."""

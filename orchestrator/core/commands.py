@@ -27,7 +27,8 @@ from .values import (
 class StartWorkflow(NamedTuple):
     """Start a run.
 
-    `version` 0 is the newest the owner has; `conflict` and `reuse` as semantics.md; times in ms, 0 none.
+    `version` 0 is the newest the owner has; `conflict` and `reuse` as semantics.md, and `queue`: a call of an entity,
+    which runs when those before it have ended. Times in ms, 0 none.
     """
 
     workflow_type: str
@@ -128,8 +129,8 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, history, list, routing, schedule, schedules or code (a question to workflow code,
-    named `name`).
+    `kind` is describe, result, history, list, routing, schedule, schedules, code (a question to workflow code, named
+    `name`) or entity (a read of an entity, named `name`).
     """
 
     kind: str
@@ -244,6 +245,7 @@ class StartChild(NamedTuple):
     arguments: Payload
     call_site: str
     close_policy: str = "terminate"
+    conflict: str = "fail"
 
 
 class CancelChild(NamedTuple):
@@ -269,6 +271,13 @@ class RecordPatch(NamedTuple):
     patch: str
     deprecated: bool
     call_site: str
+
+
+class ChangeEntity(NamedTuple):
+    """A call of entity `name` ends and leaves it in this state."""
+
+    name: str
+    state: Payload
 
 
 class CompleteRun(NamedTuple):
@@ -330,6 +339,7 @@ TurnCommand = (
     | CancelChild
     | SendSignal
     | RecordPatch
+    | ChangeEntity
     | CompleteRun
     | FailRun
     | CancelRun

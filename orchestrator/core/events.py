@@ -32,6 +32,8 @@ from .run_events import (
     ChildFailed as ChildFailed,
     ChildScheduled as ChildScheduled,
     ChildStarted as ChildStarted,
+    EntityAdmitted as EntityAdmitted,
+    EntityChanged as EntityChanged,
     RunCancelled as RunCancelled,
     RunCompleted as RunCompleted,
     RunContinuedAsNew as RunContinuedAsNew,
@@ -97,6 +99,8 @@ RunBody = (
     | ChildFailed
     | ChildCancelRequested
     | SignalSent
+    | EntityAdmitted
+    | EntityChanged
     | RunPatched
     | RunParked
     | RunResumed
@@ -144,6 +148,7 @@ DELIVERABLE = (
     CancelRequested,
     ChildCompleted,
     ChildFailed,
+    EntityAdmitted,
 )
 """The events that workflow code can see: each is delivered alone and takes one turn."""
 

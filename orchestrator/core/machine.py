@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import commands as c, events as e, invariants
-from .apply import child, partition, run, schedule, step, timer
+from .apply import child, entity, partition, run, schedule, step, timer
 from .apply.fold import Changes, Fold, Settings
 from .decide import (
     child as decide_child,
+    entity as decide_entity,
     routing as decide_routing,
     run as decide_run,
     schedule as decide_schedule,
@@ -64,6 +65,8 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.ChildFailed: child.child_failed,
     e.ChildCancelRequested: child.child_cancel_requested,
     e.SignalSent: child.signal_sent,
+    e.EntityAdmitted: entity.entity_admitted,
+    e.EntityChanged: entity.entity_changed,
     e.RunPatched: run.run_patched,
     e.RunParked: run.run_parked,
     e.RunResumed: run.run_resumed,
@@ -126,6 +129,7 @@ FIRE: Mapping[str, Callable[[View, str, str, c.FireTimer, Context], list[Draft]]
     "run": decide_timer.run_timeout,
     "execution": decide_timer.run_timeout,
     "purge": decide_timer.purge,
+    "admit": decide_entity.admit,
     "schedule": decide_schedule.due,
     "lease": decide_timer.lease,
     "start_to_close": decide_timer.step_timeout,

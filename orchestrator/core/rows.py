@@ -1,8 +1,8 @@
 """Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
 order here.
 
-Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules. A key is a tuple of strings and integers;
-the store encodes it so that byte order equals tuple order.
+Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities. A key is a tuple of strings and
+integers; the store encodes it so that byte order equals tuple order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ DEDUP = "dedup"
 INDEX = "index"
 HISTORY = "history"
 SCHEDULES = "schedules"
-FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES)
+ENTITIES = "entities"
+FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES)
 
 Part = str | int
 Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
@@ -42,11 +43,12 @@ Key = tuple[Part, ...]
 
 
 class RunRow(NamedTuple):
-    """The head of a run. `status`: running, parked, waiting_for_code, delayed, or a closed one.
+    """The head of a run. `status`: running, parked, waiting_for_code, delayed, queued, or a closed one.
 
     `turn` is the `seq` of the newest delivery whose turn is on the log, by the commands that it issued or by a record
     that it issued none; `delivered` the newest deliverable event;
-    `attempts` counts careful-mode turn attempts since the last committed turn.
+    `attempts` counts careful-mode turn attempts since the last committed turn; `call` is its number among the calls of
+    its entity, 0 for every other run.
     """
 
     workflow_type: str
@@ -74,6 +76,7 @@ class RunRow(NamedTuple):
     next_run_id: str = ""
     code: CodeIdentity = CodeIdentity()
     patches: tuple[str, ...] = ()
+    call: int = 0
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}
@@ -217,6 +220,21 @@ class IndexRow(NamedTuple):
     started_at_ms: int
 
 
+class EntityRow(NamedTuple):
+    """An entity: its state, the run of the call that has its turn (""), and how many wait. `calls` numbers them all."""
+
+    state: Payload = NOTHING
+    running: str = ""
+    waiting: int = 0
+    calls: int = 0
+
+
+class EntityCallRow(NamedTuple):
+    """A call that waits for its turn."""
+
+    run_id: str
+
+
 POSITION_KEY: Key = ("position",)
 CLAIM_KEY: Key = ("claim",)
 ROUTING_KEY: Key = ("routing",)
@@ -270,6 +288,16 @@ def expiry_key(expires_at_ms: int, workflow_id: str, command_id: str) -> Key:
 def schedule_key(name: str) -> Key:
     """Key of a ScheduleRow in SCHEDULES; `name` is the prefix and the schedule's id, as in its commands."""
     return (name,)
+
+
+def entity_key(workflow_id: str) -> Key:
+    """Key of an EntityRow in ENTITIES; sorts before the calls that wait."""
+    return (workflow_id,)
+
+
+def entity_call_key(workflow_id: str, call: int) -> Key:
+    """Key of an EntityCallRow in ENTITIES, in the order of the calls."""
+    return (workflow_id, call)
 
 
 def index_key(status: str, started_at_ms: int, workflow_id: str, run_id: str) -> Key:

@@ -20,7 +20,8 @@ from .values import (
 
 
 class RunStarted(NamedTuple):
-    """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later."""
+    """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later. `queued`: a call of an entity,
+    which waits for its turn (`EntityAdmitted`)."""
 
     workflow_type: str
     version: int
@@ -35,6 +36,7 @@ class RunStarted(NamedTuple):
     start_delay_ms: int = 0
     execution_timeout_ms: int = 0
     run_timeout_ms: int = 0
+    queued: bool = False
 
 
 class RunPinned(NamedTuple):
@@ -208,6 +210,7 @@ class ChildScheduled(NamedTuple):
     arguments: Payload
     call_site: str
     close_policy: str
+    conflict: str = "fail"
 
 
 class ChildStarted(NamedTuple):
@@ -249,6 +252,19 @@ class SignalSent(NamedTuple):
     name: str
     payload: Payload
     call_site: str
+
+
+class EntityAdmitted(NamedTuple):
+    """The turn of this call has come: no other call of its entity runs. `state` is what the one before left."""
+
+    state: Payload = NOTHING
+
+
+class EntityChanged(NamedTuple):
+    """The call ends and leaves its entity in this state."""
+
+    turn: int
+    state: Payload
 
 
 class RunPatched(NamedTuple):

@@ -29,7 +29,7 @@ from ..core.rows import (
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
-from . import views, waits
+from . import entities, views, waits
 from .deadlines import Deadlines
 from .turns import RunKey, Turns
 
@@ -65,6 +65,9 @@ class Queries:
             return
         if body.kind in ("schedule", "schedules"):
             self._schedules(command, body)
+            return
+        if body.kind == "entity":
+            self._entity(command, body)
             return
         if body.kind == "routing":
             row = self._view.get(META, ROUTING_KEY)
@@ -201,6 +204,14 @@ class Queries:
             self._refuse(command, "no_code", why)
             return
         self._reply_payload(command, key[1], answer)
+
+    def _entity(self, command: Command, body: QueryWorkflow) -> None:
+        try:
+            answer = entities.read(self._view, self._turns.registry, command.workflow_id, body)
+        except Exception as error:
+            self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")
+        else:
+            self._reply_payload(command, "", answer)
 
     def _reply(self, command: Command, run_id: str, value: Any) -> None:
         self._reply_payload(command, run_id, Payload(data=json.dumps(value, separators=(",", ":")).encode()))

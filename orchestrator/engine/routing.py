@@ -10,6 +10,7 @@ from ..core.events import CommandForwarded, CommandReturned, RoutingChanged
 from ..core.routing import HOP_HEADER, Hop, follows, next_place, parse_hop
 from ..core.rows import (
     DEDUP,
+    ENTITIES,
     META,
     ROUTING_KEY,
     RUNS,
@@ -19,6 +20,7 @@ from ..core.rows import (
     asked_key,
     current_key,
     dedup_key,
+    entity_key,
     schedule_key,
 )
 from ..core.values import Actor, Cause
@@ -83,6 +85,7 @@ class Routing:
         overlay = self._builder.overlay
         return (
             overlay.get(RUNS, current_key(command.workflow_id)) is not None
+            or overlay.get(ENTITIES, entity_key(command.workflow_id)) is not None
             or overlay.get(SCHEDULES, schedule_key(command.workflow_id)) is not None
             or overlay.get(DEDUP, dedup_key(command.workflow_id, command.id)) is not None
         )

@@ -100,7 +100,7 @@ class Turns:
     """The cache of one partition."""
 
     def __init__(self, registry: Registry, guard: TurnGuard, options: EngineOptions) -> None:
-        self._registry = registry
+        self.registry = registry
         self._guard = guard
         self._capacity = options.cached_runs
         self._slice = options.replay_slice
@@ -114,7 +114,7 @@ class Turns:
         return (
             key not in self.lacking
             and run.version != 0
-            and self._registry.workflow(run.workflow_type, run.version) is not None
+            and self.registry.workflow(run.workflow_type, run.version) is not None
         )
 
     def notice(self, event: Event) -> None:
@@ -208,7 +208,7 @@ class Turns:
         return loaded
 
     def _loaded(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
-        code = self._registry.workflow(run.workflow_type, run.version)
+        code = self.registry.workflow(run.workflow_type, run.version)
         assert code is not None, "has_code is asked first"
         history = [record.event for _, record in view.scan(HISTORY, key)]
         started = history[0].body

@@ -12,6 +12,7 @@ from ..core.events import StepAttemptFailed, StepParked
 from ..core.rows import HISTORY, STEPS, TIMERS, ChildRow, RunRow, StepRow, history_key, run_key, timer_due_key
 from ..core.values import Failure, Payload
 from ..sdk.turn import LiveRun
+from .entities import why_queued
 from .turns import RunKey, Turns
 
 SHOWN = 3
@@ -29,6 +30,8 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
     if run.status == "parked":
         message = run.parked_message.rstrip(".")
         return f"parked ({run.parked_kind}): {message}; after a fix: orchestrator workflow retry {key[0]}"
+    if run.status == "queued":
+        return why_queued(view, key[0], run)
     if run.status == "delayed":
         return f"its start delay ends at {moment(_timer(view, key, 'start|'))}"
     if key in turns.lacking:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from ..errors import ConfigurationError
+from .entity import EntityCode, EntityHandler, handler_code
 from .messages import Query, Signal
 from .registry import Registry
 from .step import Options, Step, StepCode
@@ -20,6 +21,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 E = TypeVar("E", bound=type[BaseException])
 S = TypeVar("S")
+C = TypeVar("C", bound=type)
 
 
 class _StepDecorator(Protocol):
@@ -81,6 +83,21 @@ class Orchestrator:
         code = WorkflowCode(fn, owner, 1, "park", self.registry)
         self.registry.add_workflow(code)
         return Workflow(code)
+
+    def entity(self, cls: C, /) -> C:
+        """Make a class an entity: its fields (each with a default) are its state, its `@app.handler` methods change it,
+        its `@query` methods read it.
+
+        Raises ConfigurationError naming a field without a default.
+        """
+        self.registry.add_entity(EntityCode(cls))
+        return cls
+
+    def handler(self, fn: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> EntityHandler[P, R]:
+        """A method of an entity that may change it. Calls of a key run one at a time, in the order they came in."""
+        code = handler_code(fn, self.registry)
+        self.registry.add_workflow(code)
+        return EntityHandler(code)
 
     def signal(self, name: str, type: type[T], /) -> Signal[T]:
         """A typed signal."""

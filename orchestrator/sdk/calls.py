@@ -18,7 +18,7 @@ from .loop import RunFuture, RunLoop, call_site
 
 if TYPE_CHECKING:
     from .step import StepCode
-    from .workflow import WorkflowCode
+    from .workflow import StartOptions, WorkflowCode
 
 
 class Called(collections.abc.Coroutine[Any, None, Any]):
@@ -160,16 +160,13 @@ class StepCalled(Called):
 class ChildCalled(Called):
     """A call of a workflow inside a workflow."""
 
-    __slots__ = ("arguments", "close_policy", "code", "workflow_id")
+    __slots__ = ("arguments", "code", "options")
 
-    def __init__(
-        self, loop: RunLoop, code: WorkflowCode, arguments: Payload, workflow_id: str, close_policy: str
-    ) -> None:
+    def __init__(self, loop: RunLoop, code: WorkflowCode, arguments: Payload, options: StartOptions) -> None:
         super().__init__(loop)
         self.code = code
         self.arguments = arguments
-        self.workflow_id = workflow_id
-        self.close_policy = close_policy
+        self.options = options
 
     def issue(self) -> None:
         self.loop.issue(
@@ -178,10 +175,11 @@ class ChildCalled(Called):
                 self.n,
                 self.code.workflow_type,
                 self.code.version,
-                self.workflow_id,
+                self.options.id,
                 self.arguments,
                 self.call_site,
-                self.close_policy,
+                self.options.close_policy,
+                "queue" if self.options.conflict == "queue" else "fail",
             )
         )
 

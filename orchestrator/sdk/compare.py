@@ -25,6 +25,7 @@ _OF_COMMAND: dict[type, str] = {
     c.StartChild: "child workflow",
     c.SendSignal: "signal to another workflow",
     c.RecordPatch: "patch",
+    c.ChangeEntity: "the entity's state",
     c.CancelStep: "cancelled step",
     c.CancelTimer: "cancelled timer",
     c.CancelChild: "cancelled child",
@@ -39,6 +40,7 @@ _OF_EVENT: dict[type, str] = {
     e.ChildScheduled: "child workflow",
     e.SignalSent: "signal to another workflow",
     e.RunPatched: "patch",
+    e.EntityChanged: "the entity's state",
     e.StepCancelRequested: "cancelled step",
     e.TimerCancelled: "cancelled timer",
     e.ChildCancelRequested: "cancelled child",
@@ -104,6 +106,10 @@ def _differs(command: Any, body: Any, registry: Registry) -> str:
         child = registry.workflow(command.workflow_type, command.version)
         if child is not None and not child.signature.equal(command.arguments, body.arguments):
             return _other_arguments(command, body)
+    elif isinstance(command, c.ChangeEntity):
+        entity = registry.entities[command.name]
+        if entity.normal(command.state) != entity.normal(body.state):
+            return f"{_what(command)} as {_short(command.state.data)}, not {_short(body.state.data)}"
     elif isinstance(command, c.SendSignal) and (command.workflow_id, command.name) != (
         body.target_workflow_id,
         body.name,

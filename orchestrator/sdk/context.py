@@ -94,4 +94,6 @@ def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
     Raises TypeError and DoesNotRoundTrip as a call of the workflow would.
     """
     run: LiveRun = _here("continue_as_new()").run  # type: ignore[assignment]
+    if run.code.entity is not None:
+        raise ConfigurationError("a call of an entity does not continue as new: call another one, or return")
     raise ContinueAsNewRequested(run.code.signature.bind(args, kwargs))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import CompensationFailed, ConfigurationError, WorkflowFailed
+from .entity import EntityCode
 from .step import StepCode
 from .workflow import WorkflowCode
 
@@ -19,6 +20,7 @@ class Registry:
             "WorkflowFailed": WorkflowFailed,
             "CompensationFailed": CompensationFailed,
         }
+        self.entities: dict[str, EntityCode] = {}
         self._steps: dict[str, StepCode] = {}
         self._workflows: dict[str, dict[int, WorkflowCode]] = {}
 
@@ -63,6 +65,16 @@ class Registry:
             )
         self.errors[cls.__name__] = cls
 
+    def add_entity(self, code: EntityCode) -> None:
+        """See `add_step`."""
+        known = self.entities.get(code.name)
+        if known is not None and known.cls.__module__ != code.cls.__module__:
+            raise ConfigurationError(
+                f"entity {code.name!r} is defined in {known.cls.__module__} and again in {code.cls.__module__}: give"
+                " one of them another name"
+            )
+        self.entities[code.name] = code
+
     def bind(self, obj: object) -> None:
         """The object whose methods are steps in this process. Never serialised."""
         classes = {cls.__qualname__ for cls in type(obj).__mro__}
@@ -78,6 +90,12 @@ class Registry:
             _ = step.signature
         for workflow in self.workflows():
             _ = workflow.signature
+            if workflow.is_handler and workflow.entity is None:
+                raise ConfigurationError(
+                    f"{workflow.workflow_type} is a handler of a class without @app.entity: decorate the class"
+                )
+        for entity in self.entities.values():
+            _ = entity.adapter
 
     @staticmethod
     def _check_same(kind: str, name: str, known: Any, code: Any) -> None:

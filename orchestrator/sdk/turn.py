@@ -69,6 +69,7 @@ class LiveRun:
         self._loop.run = self
         self._main: RunTask | None = None
         self._object: Any = None
+        self._entity_state = NOTHING
         self._handler_error: BaseException | None = None
         self._asyncgens: set[Any] = set()
 
@@ -131,7 +132,11 @@ class LiveRun:
         if isinstance(body, e.StepCompleted):
             self._complete(body.step, body.result)
         elif isinstance(body, e.RunStarted):
-            self._start(body)
+            if self.code.entity is None:
+                self._start(body)
+        elif isinstance(body, e.EntityAdmitted):
+            self._entity_state = body.state
+            self._start(self._started)
         elif isinstance(body, e.StepFailed):
             self._fail(body.step, self._step_error(body))
         elif isinstance(body, e.TimerFired):
@@ -154,13 +159,17 @@ class LiveRun:
         if code.is_method:
             assert code.owner is not None
             try:
-                self._object = code.owner()
+                entity = code.entity
+                self._object = code.owner() if entity is None else entity.load(self._entity_state)
             except Exception as error:
                 self._loop.commands.extend(self.bug(f"{type(error).__name__}: {error}", error))
                 self.closed = self._loop.verdict is None
                 return
             args = (self._object, *args)
         self._main = self._loop.main = self._loop.spawn(code.fn(*args, **kwargs), Identity("0"))
+        if code.entity is not None and self.cancel_requested:
+            # It was asked to cancel while it waited for its turn.
+            self._loop.cancel_main()
 
     def _complete(self, step: str, result: Payload) -> None:
         called = self._loop.waiting.pop(step, None)
@@ -261,10 +270,14 @@ class LiveRun:
             return []
         except BaseException as error:
             return self._ended_by(error)
+        entity = self.code.entity
         try:
             payload, _ = self.code.signature.result.round_trip(value, f"result of workflow {self.code.workflow_type}")
+            state = None if entity is None else entity.changed(self._object, self._entity_state)
         except DoesNotRoundTrip as error:
             return self.bug(str(error), error)
+        if entity is not None and state is not None:
+            return [c.ChangeEntity(entity.name, state), c.CompleteRun(payload)]
         return [c.CompleteRun(payload)]
 
     def _ended_by(self, error: BaseException) -> list[c.TurnCommand]:

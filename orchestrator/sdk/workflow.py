@@ -17,6 +17,7 @@ from .calls import ChildCalled
 from .loop import running_loop
 
 if TYPE_CHECKING:
+    from .entity import EntityCode
     from .registry import Registry
 
 P = ParamSpec("P")
@@ -71,6 +72,8 @@ class WorkflowCode:
         self.on_bug = on_bug
         self.registry = registry
         self.owner: type | None = None
+        self.entity: EntityCode | None = None
+        self.is_handler = False
         self.handlers = Handlers({}, {})
 
     @cached_property
@@ -120,11 +123,11 @@ class Workflow(Generic[P, R_co]):
             return plain
         options = self.start_options
         arguments = self.code.signature.bind(args, kwargs)
-        return ChildCalled(loop, self.code, arguments, options.id, options.close_policy)
+        return ChildCalled(loop, self.code, arguments, options)
 
     def options(self, **given: Unpack[GivenOptions]) -> Workflow[P, R_co]:
         """The same workflow, started differently."""
-        return Workflow(self.code, self.start_options._replace(**given))
+        return type(self)(self.code, self.start_options._replace(**given))
 
     def older(self, *, version: int) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
         """Keep an older version: runs that began on it go on with it."""

@@ -234,6 +234,26 @@ async def saga(what: str) -> None:
         await fails(3)
 
 
+@app.entity
+class Counter:
+    value: int = 0
+
+    @app.handler
+    async def grow(self, by: int) -> int:
+        self.value = await add(self.value, by)
+        return self.value
+
+    @query
+    def doubled(self, plus: int = 0) -> int:
+        return 2 * self.value + plus
+
+
+@app.workflow
+async def counts() -> int:
+    await Counter.grow.on("one")(2)
+    return await Counter.grow.on("one")(3)
+
+
 @app.workflow
 async def patches() -> list[str]:
     deprecate_patch("long ago")

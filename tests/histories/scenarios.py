@@ -129,6 +129,18 @@ async def saga(client: Client) -> Handle[Any]:
 
 
 @scenario
+async def entity(client: Client) -> Handle[Any]:
+    counter = client.entity(code.Counter, "here")
+    await counter.call(code.Counter.grow, 2)
+    return await to_the_end(await counter.send(code.Counter.grow, 3))
+
+
+@scenario
+async def entity_called(client: Client) -> Handle[Any]:
+    return await to_the_end(await client.start(code.counts.options(id="entity_called")))
+
+
+@scenario
 async def patches(client: Client) -> Handle[Any]:
     return await to_the_end(await client.start(code.patches.options(id="patches")))
 

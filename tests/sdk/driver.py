@@ -45,6 +45,8 @@ def as_event(turn: int, command: c.TurnCommand) -> Any:
         return e.ChildScheduled(turn, *command[:4], child, *command[5:])
     if isinstance(command, c.ContinueAsNew):
         return e.RunContinuedAsNew(turn, command.arguments, "next")
+    if isinstance(command, c.ChangeEntity):
+        return e.EntityChanged(turn, command.state)
     return kinds[type(command)](turn, *command)
 
 

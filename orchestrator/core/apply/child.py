@@ -24,11 +24,14 @@ Fields = dict[str, Any]
 def child_scheduled(fold: Fold, run: RunRow, body: ChildScheduled) -> Fields:
     event = fold.event
     step = ids.step_id(body.path, body.n)
-    row = ChildRow(body.workflow_type, body.child_workflow_id, "", body.close_policy, event.seq)
-    fold.state.put(STEPS, step_key(event.workflow_id, event.run_id, step), row)
     parent = ParentRef(event.workflow_id, event.run_id, step)
-    start = StartWorkflow(body.workflow_type, body.arguments, body.version, parent=parent)
-    fold.send_command(body.child_workflow_id, start, step=step)
+    start = StartWorkflow(body.workflow_type, body.arguments, body.version, body.conflict, parent=parent)
+    command_id = fold.send_command(body.child_workflow_id, start, step=step)
+    # The calls of an entity share a workflow id: a cancellation must know its own before it is heard to have started.
+    queued = body.conflict == "queue"
+    run_id = ids.run_id(fold.settings.app, body.child_workflow_id, command_id) if queued else ""
+    row = ChildRow(body.workflow_type, body.child_workflow_id, run_id, body.close_policy, event.seq)
+    fold.state.put(STEPS, step_key(event.workflow_id, event.run_id, step), row)
     return {"pending_children": run.pending_children + 1}
 
 

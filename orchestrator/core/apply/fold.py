@@ -48,8 +48,8 @@ class Fold:
         self.state.put(OUTBOX, outbox_key(event.claim_no, event.batch_no, event.batch_index, self.sent), row)
         self.sent += 1
 
-    def send_command(self, workflow_id: str, body: TopicCommand, *, step: str = "", command_id: str = "") -> None:
-        """Queue a command to another workflow, with an id derived from this event unless one is given."""
+    def send_command(self, workflow_id: str, body: TopicCommand, *, step: str = "", command_id: str = "") -> str:
+        """Queue a command to another workflow, with an id (returned) derived from this event unless one is given."""
         event = self.event
         command = Command(
             id=command_id or self._command_id(),
@@ -62,6 +62,7 @@ class Fold:
             trace=event.trace,
         )
         self.send("commands", workflow_id, command, step=step)
+        return command.id
 
     def _command_id(self) -> str:
         event = self.event

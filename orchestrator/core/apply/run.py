@@ -21,6 +21,7 @@ from ..events import (
 )
 from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
+from . import entity
 from .fold import Fold
 from .step import stop_worker
 
@@ -42,13 +43,14 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
     return RunRow(
         workflow_type=body.workflow_type,
         version=body.version,
-        status="delayed" if body.start_delay_ms else "running",
+        status="queued" if body.queued else "delayed" if body.start_delay_ms else "running",
         seq=0,
         head_hash=b"",
         seed=body.seed,
         started_at_ms=event.recorded_at_ms,
         parent=body.parent,
         code=body.code,
+        call=entity.enter(fold) if body.queued else 0,
     )
 
 
@@ -127,6 +129,8 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         fold.state.put(STEPS, key, None)
     for name in _run_timers(fold):
         fold.clear_timer(name)
+    if run.call:
+        entity.leave(fold, run)
     fold.set_timer("purge", "", event.recorded_at_ms + fold.settings.retention_ms)
     return {
         "status": status,

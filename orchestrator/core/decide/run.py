@@ -7,6 +7,7 @@ from ..commands import CancelWorkflow, Command, RetryWorkflow, SignalWorkflow, S
 from ..events import CancelRequested, RunResumed, RunStarted, RunTerminated, SignalReceived, StepRetried
 from ..rows import STEPS, RunRow, StepRow
 from ..values import CodeIdentity
+from . import entity
 from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, rejected
 
 
@@ -15,6 +16,10 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
     problem = _bad_id(command.workflow_id)
     if problem:
         return rejected(command, context, "bad_request", problem)
+    if body.conflict == "queue":
+        if body.start_delay_ms:
+            return rejected(command, context, "bad_request", "a call of an entity cannot be delayed")
+        return entity.call(view, _started(command, body, context))
     drafts: list[Draft] = []
     existing_id, existing = current_run(view, command.workflow_id)
     if existing is not None and existing.status not in CLOSED:
@@ -32,6 +37,10 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
         if refusal:
             message = f"{command.workflow_id} was used by run {existing_id} ({existing.status}); {refusal}"
             return rejected(command, context, "already_closed", message, existing_id)
+    return [*drafts, _started(command, body, context)]
+
+
+def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
     run_id = ids.run_id(context.app, command.workflow_id, command.id)
     known = context.code_of(body.workflow_type, body.version)
     started = RunStarted(
@@ -48,8 +57,7 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
     )
-    drafts.append(Draft(command.workflow_id, run_id, started, caused(command, context)))
-    return drafts
+    return Draft(command.workflow_id, run_id, started, caused(command, context))
 
 
 def _bad_id(workflow_id: str) -> str:

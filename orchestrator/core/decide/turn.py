@@ -62,6 +62,7 @@ def _start_child(view: View, place: TurnPlace, command: c.StartChild) -> list[e.
             command.arguments,
             command.call_site,
             command.close_policy,
+            command.conflict,
         )
     ]
 
@@ -78,6 +79,10 @@ def _send_signal(view: View, place: TurnPlace, command: c.SendSignal) -> list[e.
 
 def _record_patch(view: View, place: TurnPlace, command: c.RecordPatch) -> list[e.Body]:
     return [e.RunPatched(place.turn, *command)]
+
+
+def _change_entity(view: View, place: TurnPlace, command: c.ChangeEntity) -> list[e.Body]:
+    return [e.EntityChanged(place.turn, command.state)]
 
 
 def _complete_run(view: View, place: TurnPlace, command: c.CompleteRun) -> list[e.Body]:
@@ -110,6 +115,7 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.CancelChild: _cancel_child,
     c.SendSignal: _send_signal,
     c.RecordPatch: _record_patch,
+    c.ChangeEntity: _change_entity,
     c.CompleteRun: _complete_run,
     c.FailRun: _fail_run,
     c.CancelRun: _cancel_run,

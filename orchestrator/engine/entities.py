@@ -1,0 +1,48 @@
+"""Reads of entities: answered from the state that the last call left, beside whatever call runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+from ..core.commands import QueryWorkflow
+from ..core.decide.decision import View
+from ..core.rows import ENTITIES, EntityRow, RunRow, entity_key
+from ..core.values import Payload
+from ..sdk.registry import Registry
+from .views import payload_view
+
+COUNTED = 1_000
+
+
+def read(view: View, registry: Registry, workflow_id: str, body: QueryWorkflow) -> Payload:
+    """The answer of a `@query` method; with an empty name, what the entity is. Raises what the method raises."""
+    row: EntityRow | None = view.get(ENTITIES, entity_key(workflow_id))
+    if not body.name:
+        return Payload(data=json.dumps(_described(workflow_id, row), separators=(",", ":")).encode())
+    name = workflow_id.partition("/")[0]
+    code = registry.entities.get(name)
+    if code is None:
+        raise LookupError(f"entity {name} is not in this engine; deploy the code that defines it")
+    return code.read((row or EntityRow()).state, body.name, body.arguments)
+
+
+def _described(workflow_id: str, row: EntityRow | None) -> dict[str, Any]:
+    found = row or EntityRow()
+    return {
+        "workflow_id": workflow_id,
+        "state": payload_view(found.state) if found.state.data else None,
+        "running": found.running,
+        "waiting": found.waiting,
+        "calls": found.calls,
+    }
+
+
+def why_queued(view: View, workflow_id: str, run: RunRow) -> str:
+    """What a call waits for, in a sentence."""
+    row: EntityRow = view.get(ENTITIES, entity_key(workflow_id)) or EntityRow()
+    calls = view.scan(ENTITIES, entity_key(workflow_id), after=entity_key(workflow_id))
+    before = sum(1 for _ in itertools.islice((key for key, _ in calls if int(key[1]) < run.call), COUNTED))
+    more = f" and {before}{' or more' if before == COUNTED else ''} that came before it" if before else ""
+    return f"waits for its turn: {workflow_id} takes one call at a time, now run {row.running or 'none'}{more}"
