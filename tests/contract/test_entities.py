@@ -194,6 +194,22 @@ def test_the_same_call_counts_once(world: World) -> None:
 
 
 @pytest.mark.contract("entity")
+def test_a_queue_survives_restarts(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        account = client.entity(Account, "alice")
+        handles = [await account.send(Account.deposit, n, slowly=True) for n in range(8)]
+        for handle in handles[::4]:
+            await handle.result()
+            await world.restart()
+        assert [await handle.result() for handle in handles] == [sum(range(n + 1)) for n in range(8)]
+        for handle in handles:
+            kinds = [event.type async for event in handle.history()]
+            assert kinds.count("EntityAdmitted") == 1
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("entity")
 def test_calls_that_are_ended_while_they_wait_or_run_let_the_next_one_in(world: World) -> None:
     async def scenario(client: Client) -> None:
         account = client.entity(Account, "alice")

@@ -14,6 +14,7 @@ from orchestrator.core import commands as c, events as e
 from orchestrator.core.routing import Hop, next_place, parse_hop
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Actor, Payload
+from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.ownership import ClaimLost
 from orchestrator.engine.run import Engine
 from orchestrator.engine.visiting import found_partition
@@ -39,6 +40,19 @@ def plus_one(x: int) -> int:
 async def collects(n: int) -> list[int]:
     """Adds one to each of `n` signals."""
     return [await plus_one(await go.wait()) for _ in range(n)]
+
+
+@app.entity
+class Tally:
+    """State that outlives its calls' runs."""
+
+    count: int = 0
+
+    @app.handler
+    async def add(self, n: int) -> int:
+        """What it counts to now."""
+        self.count += n
+        return self.count
 
 
 def moved(old: int = OLD, new: int = NEW) -> Iterator[str]:
@@ -171,6 +185,23 @@ def test_policies_are_decided_where_the_id_was_used(rig: Make) -> None:
     one.start(workflow, collects, 0)
     assert one.result(workflow) == b"[]"
     assert partition_of_run(one, workflow) == {partition_of(workflow.encode(), OLD)}, "its id was used there"
+
+
+@pytest.mark.contract("entity")
+def test_an_entity_stays_where_its_state_is_even_when_its_calls_are_purged(rig: Make) -> None:
+    one = rig(app, OLD)
+    one.engine(EngineOptions(retention_ms=50))
+    workflow = next(key for key in (f"Tally/{n}" for n in range(1_000)) if partition_of(key.encode(), NEW) >= OLD)
+    call = c.StartWorkflow("Tally.add", Payload(data=b'{"n":3}'), conflict="queue")
+    one.accepted(workflow, call)
+    one.wait_for(e.RunPurged, workflow)
+    grow(one)
+    one.accepted(workflow, call)
+    one.wait_for(e.RunCompleted, workflow, 2)
+    assert [body.result.data for body in one.bodies(e.RunCompleted, workflow)] == [b"3", b"6"]
+    assert partition_of_run(one, workflow) == {partition_of(workflow.encode(), OLD)}
+    described = json.loads(one.ask(workflow, c.QueryWorkflow("entity")).result.data)
+    assert described["state"] == {"count": 6}
 
 
 def test_a_signal_for_nobody_is_rejected_once_by_its_home(rig: Make) -> None:

@@ -6,7 +6,19 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar, assert_type
 
-from orchestrator import BlockingClient, Client, Failed, Handle, Orchestrator, Workflow, query, signal
+from orchestrator import (
+    BlockingClient,
+    Client,
+    EntityHandle,
+    Failed,
+    Handle,
+    Orchestrator,
+    Saga,
+    Workflow,
+    patched,
+    query,
+    signal,
+)
 
 app = Orchestrator("shop")
 approved = app.signal("approved", bool)
@@ -102,6 +114,54 @@ class Approval:
         return self.ok
 
 
+@app.entity
+class Account:
+    """An entity: a plain class whose fields are its state."""
+
+    balance: int = 0
+
+    @app.handler
+    async def deposit(self, cents: int, *, note: str = "") -> int:
+        self.balance += cents
+        return self.balance
+
+    @app.handler
+    async def twice(self, cents: int) -> str:
+        assert_type(await self.deposit(cents, note="first"), int)
+        return str(await Account.deposit.on("other")(cents))
+
+    @query
+    def statement(self, currency: str = "EUR") -> str:
+        return f"{self.balance} {currency}"
+
+
+@app.workflow
+async def pays(cents: int) -> int:
+    async with Saga() as saga:
+        paid = await saga.do(charge("o", cents), refund)
+        assert_type(paid, str)
+        saga.add(charge, "o", cents, currency="CZK")
+        assert_type(patched("side"), bool)
+    return await Account.deposit.on("alice")(cents, note="paid")
+
+
+@app.step
+async def refund(payment: str) -> None:
+    print(payment)
+
+
+async def of_entities(client: Client) -> None:
+    """Callers of an entity."""
+    account = client.entity(Account, "alice")
+    assert_type(account, EntityHandle[Account])
+    assert_type(await account.call(Account.deposit, 5, note="x"), int)
+    assert_type(await account.send(Account.twice, 5), Handle[str])
+    assert_type(await account.query(Account.statement, "CZK"), str)
+    assert_type(await client.start(Account.deposit.on("bob"), 5), Handle[int])
+    assert_type(await client.execute(Account.twice.on("bob"), 5), str)
+    assert_type(await Account().deposit(5), int)
+
+
 async def inferred() -> None:
     """Callers' side."""
     assert_type(app.connect(), AbstractAsyncContextManager[Client])
@@ -116,6 +176,7 @@ async def inferred() -> None:
         assert_type(await charge("a", 1), str)
         decision = await client.start(Approval.run, "eva")
         assert_type(decision, Handle[bool])
+        assert_type(client.handle(Approval.run, "d-1"), Handle[bool])
         await decision.signal(Approval.approve, True)
         assert_type(await decision.query(Approval.state), bool)
     with BlockingClient.connect(app) as blocking:
@@ -143,3 +204,13 @@ async def refused(client: Client) -> None:
     app.signal("paid", 5)  # wrong E16: a signal's type
     app.workflow(on_bug="explode")  # wrong E17: a workflow's option
     app.step(retries=3)  # wrong E18: a step's option
+    account = client.entity(Account, "alice")
+    await account.call(Account.deposit, "5")  # wrong E19: a call's argument
+    await account.send(Account.deposit, 5, nota="x")  # wrong E20: a keyword that is not there
+    await account.query(Approval.state)  # wrong E21: a query of another class
+    total: str = await account.call(Account.deposit, 5)  # wrong E22: the result's type
+    await Account.deposit.on(7)(5)  # wrong E23: a key's type
+    await Account.deposit.on("bob")(total)  # wrong E24: a child call's argument
+    async with Saga() as saga:
+        await saga.do(child("x"), refund)  # wrong E25: the compensation takes another type
+        saga.add(charge, "o")  # wrong E26: a compensation's arguments
