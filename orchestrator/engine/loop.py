@@ -394,5 +394,7 @@ class PartitionLoop:
         self._unproven, self._open = batch, None
         self._sent_at = self._shared.clock.monotonic()
         self._prove_and_materialise()
+        self._answer_queries()
+        self.queries.dismiss()
         self.ground.give_up()
         self.deadline = float("inf")

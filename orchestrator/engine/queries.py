@@ -122,6 +122,14 @@ class Queries:
                 run = self._view.get(RUNS, run_key(*key))
                 self._send_result(waiter.command, key[1], run)
 
+    def dismiss(self) -> None:
+        """The partition goes to another owner: whoever waits here asks there."""
+        for key, waiters in self._waiting.items():
+            run = self._view.get(RUNS, run_key(*key))
+            for waiter in waiters:
+                self._send_result(waiter.command, key[1], run)
+        self._waiting.clear()
+
     def _send_result(self, command: Command, run_id: str, run: RunRow | None) -> None:
         if run is None:
             self._refuse(command, "not_found", f"{command.workflow_id}/{run_id} left the state: its retention is over")

@@ -100,12 +100,12 @@ class TaskConsumer:
         config = LogConfig.of(settings, app)
         self._topics = [config.topic(f"tasks.{queue}") for queue in settings.queues]
         self._consumer = Consumer(
-            config.client(
+            config.consumer(
                 group_id=f"{app}.worker.{'+'.join(sorted(settings.queues))}",
-                isolation_level="read_committed",
                 session_timeout_ms=int(config.session_timeout_s * 1000),
                 heartbeat_interval_ms=int(config.session_timeout_s * 1000 / 3),
                 enable_auto_commit=True,
+                enable_auto_offset_store=True,
                 auto_commit_interval_ms=500,
                 auto_offset_reset="earliest",
                 # New partitions of a task topic (`topics grow`) are found at most so long after.

@@ -8,6 +8,20 @@ from tests.contract.modes import MODES
 from tests.contract.world import World
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Processes share no memory: in a mode that has some there is no log in memory to run on."""
+    if not MODES[config.getoption("--mode")].processes:
+        return
+    dropped = [one for one in items if _in_memory(one)]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [one for one in items if one not in dropped]
+
+
+def _in_memory(item: pytest.Item) -> bool:
+    spec = getattr(item, "callspec", None)
+    return "memory" in getattr(item, "fixturenames", ()) or (spec is not None and spec.params.get("world") == "memory")
+
+
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.broker)])
 def world(request: pytest.FixtureRequest) -> World:
     """A place to run an application in."""

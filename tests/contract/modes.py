@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 class Mode(NamedTuple):
     """How an application under test runs. `options` are EngineOptions; `in_ci` modes run in every CI.
 
-    `remote`: every step goes through a task queue to a worker. `deal_s` > 0: the partitions are dealt out anew so
-    often.
+    `remote`: every step goes through a task queue to a worker. `processes`: each engine is a process of its own, with
+    RocksDB; steps run by the worker in the test's process, where tests look. `deal_s` > 0: the partitions are dealt
+    out anew so often.
     """
 
     what: str
@@ -19,6 +20,7 @@ class Mode(NamedTuple):
     partitions: int = 2
     options: Mapping[str, Any] = MappingProxyType({})
     remote: bool = False
+    processes: bool = False
     deal_s: float = 0.0
     in_ci: bool = False
 
@@ -27,7 +29,15 @@ MODES: Mapping[str, Mode] = MappingProxyType(
     {
         "default": Mode("as an engine runs", in_ci=True),
         "cache0": Mode("every await evicts the run and replays it", options={"cached_runs": 0}, in_ci=True),
-        "engines3": Mode("many partitions, three engines", engines=3, partitions=6, in_ci=True),
+        "engines3": Mode("many partitions, three engines in one process", engines=3, partitions=6),
+        "processes3": Mode(
+            "many partitions, three engine processes with RocksDB, steps by a worker; on the real broker alone",
+            engines=3,
+            partitions=6,
+            remote=True,
+            processes=True,
+            in_ci=True,
+        ),
         "timers1": Mode("one due timer a batch", options={"timers_per_batch": 1}),
         "single": Mode("a single partition", partitions=1),
         "remote": Mode("every step through a task queue", remote=True),

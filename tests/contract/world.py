@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import replace
 from typing import Any, Protocol
-from unittest import mock
+
+import pytest
 
 from orchestrator import Client, Orchestrator
 from orchestrator.client.caller import Caller
@@ -16,7 +17,7 @@ from orchestrator.client.kafka import KafkaTransport
 from orchestrator.client.requests import ClientOptions
 from orchestrator.client.transport import Transport
 from orchestrator.config import Settings
-from orchestrator.core.values import Actor, StepOptions
+from orchestrator.core.values import Actor
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.log.client_io import TaskConsumer
@@ -24,7 +25,6 @@ from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.ports import Log
 from orchestrator.log.topics import init_topics
-from orchestrator.sdk.calls import StepCalled
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_cluster import MemoryCluster
@@ -32,9 +32,11 @@ from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topic
 from orchestrator.testing.transport import MemoryTransport
 from orchestrator.worker.remote import RemoteWorker, TaskSource, WorkerOptions
 from orchestrator.worker.threads import ThreadExecutor
+from tests.contract.engine_process import EngineProcess, Order, whereabouts
 from tests.contract.modes import Mode
+from tests.contract.queued import QUEUE, every_step_queued
 
-QUEUE = "contract"
+LOCAL_APP = "another process cannot find an application that was made within a test"
 Scenario = Callable[[Client], Awaitable[None]]
 
 
@@ -117,7 +119,7 @@ class World:
         self.mode = mode
         self._bootstrap = bootstrap
         self.ground: Ground | None = None
-        self.engines: list[Engine] = []
+        self.engines: list[Engine | EngineProcess] = []
         self._app: Orchestrator | None = None
 
     @property
@@ -127,8 +129,9 @@ class World:
 
     def run(self, app: Orchestrator, scenario: Scenario, **options: Any) -> None:
         """Run engines (and a worker, if the mode wants one) and the scenario; `options` are more EngineOptions."""
-        with self._named(app), self._routed():
-            asyncio.run(self._run(app, scenario, EngineOptions(**{"prove_s": 5.0, **self.mode.options, **options})))
+        self._options = {"prove_s": 5.0, **self.mode.options, **options}
+        with self._named(app), self._routed(), tempfile.TemporaryDirectory() as self._scratch:
+            asyncio.run(self._run(app, scenario))
 
     @contextlib.contextmanager
     def _named(self, app: Orchestrator) -> Iterator[None]:
@@ -138,28 +141,16 @@ class World:
         finally:
             app.name = name
 
-    @contextlib.contextmanager
-    def _routed(self) -> Iterator[None]:
-        """In the mode of remote steps every step has a queue."""
-        if not self.mode.remote:
-            yield
-            return
-        make = StepCalled.__init__
+    def _routed(self) -> contextlib.AbstractContextManager[None]:
+        return every_step_queued() if self.mode.remote else contextlib.nullcontext()
 
-        def with_queue(call: Any, loop: Any, code: Any, arguments: Any, options: StepOptions) -> None:
-            make(call, loop, code, arguments, options if options.queue else options._replace(queue=QUEUE))
-
-        with mock.patch.object(StepCalled, "__init__", with_queue):
-            yield
-
-    async def _run(self, app: Orchestrator, scenario: Scenario, options: EngineOptions) -> None:
+    async def _run(self, app: Orchestrator, scenario: Scenario) -> None:
         app.registry.check()
         self._app, partitions = app, self.mode.partitions
         if self._bootstrap:
             self.ground = await asyncio.to_thread(KafkaGround, app.name, partitions, self._bootstrap)
         else:
             self.ground = MemoryGround(app.name, partitions)
-        self._options = options
         try:
             await asyncio.to_thread(self.start)
             transport, client_options = self.ground.transport(), ClientOptions(parked="raise")
@@ -179,21 +170,31 @@ class World:
         for _ in range(self.mode.engines - len(self.engines)):
             self.add()
 
-    def add(self) -> Engine:
-        """One more engine, as another process would be, with the code of the newest release."""
+    def add(self) -> None:
+        """One more engine, in a process of its own or as one would be, with the code of the newest release."""
+        engine = self._process() if self.mode.processes else self._thread()
+        engine.start()
+        self.engines.append(engine)
+
+    def _thread(self) -> Engine:
         assert self.ground is not None
         assert self._app is not None
         app, stores = self._app, dict[int, MemoryStore]()
-        engine = Engine(
+        return Engine(
             self.ground.log(),
             app.registry,
             lambda report, freed: ThreadExecutor(app, ExecutorOptions(freed=freed), report),
             lambda number, codec: stores.setdefault(number, MemoryStore(codec)),
-            replace(self._options, instance=uuid.uuid4().hex, claims_back=True),
+            EngineOptions(**self._options, instance=uuid.uuid4().hex, claims_back=True),
         )
-        engine.start()
-        self.engines.append(engine)
-        return engine
+
+    def _process(self) -> EngineProcess:
+        assert self._app is not None
+        found = whereabouts(self._app)
+        if found is None:
+            pytest.skip(LOCAL_APP)
+        state = f"{self._scratch}/{uuid.uuid4().hex}"
+        return EngineProcess(Order(*found, self._app.name, self._bootstrap, self._options, state))
 
     def stop(self, grace_s: float = 1.0) -> None:
         """End every engine, oldest first."""

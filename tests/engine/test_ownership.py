@@ -178,6 +178,19 @@ def test_a_clean_release_is_recorded(rig: Make, gate: Gate) -> None:
     assert {body.instance for body in one.bodies(e.PartitionReleased)} == {engine.options.instance}
 
 
+def test_who_waits_for_a_result_is_told_to_ask_the_next_owner(rig: Make, gate: Gate) -> None:
+    one = rig(gate.app)
+    engine = one.engine()
+    one.start("w", gate.safe, "a")
+    question = one.send("w", c.QueryWorkflow("result", wait_ms=20_000))
+    while not any(partition.awaited for partition in engine.partitions.values()):
+        time.sleep(0.01)
+    engine.stop(0.0)
+    (answer,) = one.answers(question)
+    assert (answer.outcome, answer.code) == ("not_ready", "running")
+    gate.open.set()
+
+
 def test_a_step_whose_outcome_waits_is_not_begun_again_by_a_new_claim(rig: Make, gate: Gate) -> None:
     """The commit that would take the outcome fails: the same process claims again and takes it from its queue."""
     one = rig(gate.app)
