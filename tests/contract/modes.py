@@ -31,7 +31,8 @@ MODES: Mapping[str, Mode] = MappingProxyType(
         "cache0": Mode("every await evicts the run and replays it", options={"cached_runs": 0}, in_ci=True),
         "engines3": Mode("many partitions, three engines in one process", engines=3, partitions=6),
         "processes3": Mode(
-            "many partitions, three engine processes with RocksDB, steps by a worker; on the real broker alone",
+            "many partitions, three engine processes with RocksDB, steps by a worker, on the real broker alone"
+            " (applications that a test makes for itself: three engines in its process)",
             engines=3,
             partitions=6,
             remote=True,

@@ -9,8 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
-import pytest
-
 from orchestrator import Client, Orchestrator
 from orchestrator.client.caller import Caller
 from orchestrator.client.kafka import KafkaTransport
@@ -36,7 +34,6 @@ from tests.contract.engine_process import EngineProcess, Order, whereabouts
 from tests.contract.modes import Mode
 from tests.contract.queued import QUEUE, every_step_queued
 
-LOCAL_APP = "another process cannot find an application that was made within a test"
 Scenario = Callable[[Client], Awaitable[None]]
 
 
@@ -171,8 +168,12 @@ class World:
             self.add()
 
     def add(self) -> None:
-        """One more engine, in a process of its own or as one would be, with the code of the newest release."""
-        engine = self._process() if self.mode.processes else self._thread()
+        """One more engine, in a process of its own or as one would be, with the code of the newest release.
+
+        Another process cannot find an application that was made within a test.
+        """
+        found = whereabouts(self._app) if self.mode.processes and self._app is not None else None
+        engine = self._thread() if found is None else self._process(*found)
         engine.start()
         self.engines.append(engine)
 
@@ -188,13 +189,10 @@ class World:
             EngineOptions(**self._options, instance=uuid.uuid4().hex, claims_back=True),
         )
 
-    def _process(self) -> EngineProcess:
+    def _process(self, module: str, attribute: str) -> EngineProcess:
         assert self._app is not None
-        found = whereabouts(self._app)
-        if found is None:
-            pytest.skip(LOCAL_APP)
         state = f"{self._scratch}/{uuid.uuid4().hex}"
-        return EngineProcess(Order(*found, self._app.name, self._bootstrap, self._options, state))
+        return EngineProcess(Order(module, attribute, self._app.name, self._bootstrap, self._options, state))
 
     def stop(self, grace_s: float = 1.0) -> None:
         """End every engine, oldest first."""
