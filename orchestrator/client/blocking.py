@@ -13,10 +13,12 @@ from orchestrator.config import Settings
 from orchestrator.core.tasks import Reply
 from orchestrator.errors import BlockingInLoop
 from orchestrator.sdk.app import Orchestrator
+from orchestrator.sdk.entity import EntityHandler
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.workflow import Workflow
 
 from .client import Client
+from .entity import EntityDescription, EntityHandle
 from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions
 from .steps import StepHandle
@@ -27,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class LoopThread:
@@ -159,6 +162,30 @@ class BlockingStep:
         return self._thread.run(self._handle.heartbeat(details))
 
 
+class BlockingEntity(Generic[E]):
+    """`EntityHandle` without `await`."""
+
+    def __init__(self, thread: LoopThread, handle: EntityHandle[E]) -> None:
+        self._thread = thread
+        self._handle = handle
+
+    def send(self, handler: EntityHandler[P, R], /, *args: P.args, **kwargs: P.kwargs) -> BlockingHandle[R]:
+        """See `EntityHandle.send`."""
+        return BlockingHandle(self._thread, self._thread.run(self._handle.send(handler, *args, **kwargs)))
+
+    def call(self, handler: EntityHandler[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """See `EntityHandle.call`."""
+        return self._thread.run(self._handle.call(handler, *args, **kwargs))
+
+    def query(self, handler: Callable[Concatenate[E, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """See `EntityHandle.query`."""
+        return self._thread.run(self._handle.query(handler, *args, **kwargs))
+
+    def describe(self) -> EntityDescription:
+        """See `EntityHandle.describe`."""
+        return self._thread.run(self._handle.describe())
+
+
 class BlockingClient:
     """`Client` without `await`. Refuses to work on a thread whose event loop runs (BlockingInLoop)."""
 
@@ -206,6 +233,10 @@ class BlockingClient:
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> BlockingHandle[R]:
         """See `Client.handle`."""
         return BlockingHandle(self._thread, self._client.handle(workflow, workflow_id, run_id))
+
+    def entity(self, entity: type[E], key: str) -> BlockingEntity[E]:
+        """See `Client.entity`."""
+        return BlockingEntity(self._thread, self._client.entity(entity, key))
 
     def step(self, key: str) -> BlockingStep:
         """See `Client.step`."""

@@ -35,6 +35,10 @@ class _WorkflowDecorator(Protocol):
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 
 
+class _RunDecorator(Protocol):
+    def __call__(self, fn: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+
 class Orchestrator:
     """An application. Its name `[a-z0-9-]+` begins the names of its topics, group and transactional ids."""
 
@@ -77,12 +81,22 @@ class Orchestrator:
 
         return decorate if fn is None else decorate(fn)
 
-    def run(self, fn: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> Workflow[P, R]:
-        """Class form: the method that is the workflow. The workflow's type is the class's name."""
-        owner = fn.__qualname__.rpartition("<locals>.")[2].rpartition(".")[0]
-        code = WorkflowCode(fn, owner, 1, "park", self.registry)
-        self.registry.add_workflow(code)
-        return Workflow(code)
+    @overload
+    def run(self, fn: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+    @overload
+    def run(
+        self, /, *, name: str = ..., version: int = ..., on_bug: Literal["park", "fail"] = ...
+    ) -> _RunDecorator: ...
+    def run(self, fn: Any = None, /, *, name: str = "", version: int = 1, on_bug: str = "park") -> Any:
+        """Class form: the method that is the workflow. Unless `name` says otherwise its type is the class's name."""
+
+        def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
+            owner = fn.__qualname__.rpartition("<locals>.")[2].rpartition(".")[0]
+            code = WorkflowCode(fn, name or owner, version, on_bug, self.registry)
+            self.registry.add_workflow(code)
+            return Workflow(code)
+
+        return decorate if fn is None else decorate(fn)
 
     def entity(self, cls: C, /) -> C:
         """Make a class an entity: its fields (each with a default) are its state, its `@app.handler` methods change it,

@@ -101,9 +101,13 @@ class Approval:
     def __init__(self) -> None:
         self.ok = False
 
-    @app.run
+    @app.run(version=2, on_bug="fail")
     async def run(self, who: str) -> bool:
         return self.ok and bool(who)
+
+    @app.run(version=1)
+    async def run_1(self, who: str) -> bool:
+        return bool(who)
 
     @signal
     def approve(self, ok: bool) -> None:
@@ -180,6 +184,8 @@ async def inferred() -> None:
         await decision.signal(Approval.approve, True)
         assert_type(await decision.query(Approval.state), bool)
     with BlockingClient.connect(app) as blocking:
+        assert_type(blocking.entity(Account, "a").call(Account.deposit, 5), int)
+        assert_type(blocking.entity(Account, "a").query(Account.statement), str)
         assert_type(blocking.execute(order, "o", 1), str)
 
 
@@ -203,6 +209,7 @@ async def refused(client: Client) -> None:
     await decision.signal(approved, "yes")  # wrong E15: a signal's value
     app.signal("paid", 5)  # wrong E16: a signal's type
     app.workflow(on_bug="explode")  # wrong E17: a workflow's option
+    app.run(on_bug="explode")  # wrong E17b: of the class form
     app.step(retries=3)  # wrong E18: a step's option
     account = client.entity(Account, "alice")
     await account.call(Account.deposit, "5")  # wrong E19: a call's argument
