@@ -11,6 +11,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from orchestrator.codec.payloads import Signature
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.values import NOTHING, Payload
+from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.entity import QUEUE
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.workflow import Workflow
 
@@ -38,6 +40,9 @@ class Code(Generic[R_co]):
 def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, StartWorkflow]:
     """The workflow id and the command that start a call as its options say. Raises TypeError, DoesNotRoundTrip."""
     code, options = workflow.code, workflow.start_options
+    if code.is_handler and options.conflict != QUEUE:
+        name = code.workflow_type
+        raise ConfigurationError(f"{name} is a handler of an entity: start {name}.on(key)")
     newest = code.registry.workflow(code.workflow_type)
     body = StartWorkflow(
         workflow_type=code.workflow_type,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from ..codec.payloads import Adapter, Signature, adapter
 from ..core.values import NOTHING, Payload
 from ..errors import ConfigurationError
 from .loop import running_loop
-from .workflow import StartOptions, Workflow, WorkflowCode
+from .workflow import GivenOptions, StartOptions, Workflow, WorkflowCode
 
 if TYPE_CHECKING:
     from .turn import LiveRun
@@ -58,6 +58,13 @@ class EntityHandler(Workflow[P, R_co]):
             raise ConfigurationError(f"{self.code.workflow_type}: an entity's key is a non-empty text")
         name = self.code.workflow_type.rpartition(".")[0]
         return EntityHandler(self.code, StartOptions(id=entity_id(name, key), conflict=QUEUE))
+
+    def options(self, **given: Unpack[GivenOptions]) -> Workflow[P, R_co]:
+        """The same call with time-outs or a close policy; key and queue are fixed by `on`."""
+        fixed = sorted({"id", "conflict", "reuse", "start_delay"} & given.keys())
+        if fixed:
+            raise ConfigurationError(f"{self.code.workflow_type}: a call of an entity has no option {', '.join(fixed)}")
+        return super().options(**given)
 
     @overload
     def __get__(self, obj: None, owner: Any = ..., /) -> EntityHandler[P, R_co]: ...

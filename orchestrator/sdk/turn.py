@@ -134,7 +134,12 @@ class LiveRun:
         elif isinstance(body, e.RunStarted):
             if self.code.entity is None:
                 self._start(body)
-        elif isinstance(body, e.EntityAdmitted):
+            elif not body.queued:
+                what = (
+                    f"{self.code.workflow_type} is a handler of an entity: call it on a key (orchestrator entity call)"
+                )
+                self._loop.verdict = c.ParkRun("bug", what)
+        elif isinstance(body, e.EntityAdmitted) and self.code.entity is not None:
             self._entity_state = body.state
             self._start(self._started)
         elif isinstance(body, e.StepFailed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.codec.payloads import adapter, encode_failure
@@ -53,7 +53,14 @@ def as_event(turn: int, command: c.TurnCommand) -> Any:
 class Driver:
     """One run. `pending` are steps, timers and children that the log has no outcome of, by identity."""
 
-    def __init__(self, workflow: Workflow[..., Any] | WorkflowCode, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        workflow: Workflow[..., Any] | WorkflowCode,
+        *args: Any,
+        started: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`started`: more fields of `RunStarted`; the others are the call's arguments."""
         self.code = workflow if isinstance(workflow, WorkflowCode) else workflow.code
         self.history: list[e.Event] = []
         self.pending: dict[str, Any] = {}
@@ -61,7 +68,11 @@ class Driver:
         self.verdict: c.ParkRun | None = None
         self.end: Any = None
         self.started = e.RunStarted(
-            self.code.workflow_type, self.code.version, self.code.signature.bind(args, kwargs), "seed"
+            self.code.workflow_type,
+            self.code.version,
+            self.code.signature.bind(args, kwargs),
+            "seed",
+            **(started or {}),
         )
         self.live = live_run(self.code, self.started)
         self.deliver(self.started)

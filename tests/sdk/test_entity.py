@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from orchestrator import ConfigurationError, Orchestrator, continue_as_new, query
+from orchestrator.client.code import start_of
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import NOTHING, Payload
 from orchestrator.errors import DoesNotRoundTrip, MissingHint
@@ -50,9 +52,14 @@ class Counter:
         return 2 * self.value + plus
 
 
+def waiting(handler: Any, *args: Any) -> Driver:
+    """A call that lined up."""
+    return Driver(handler, *args, started={"queued": True})
+
+
 def called(handler: Any, *args: Any, state: Payload = NOTHING) -> Driver:
     """A call whose turn has come."""
-    driver = Driver(handler, *args)
+    driver = waiting(handler, *args)
     driver.deliver(e.EntityAdmitted(state))
     return driver.go()
 
@@ -63,7 +70,7 @@ def states(driver: Driver) -> list[bytes]:
 
 
 def test_a_call_waits_for_its_turn_and_leaves_its_state_with_its_result() -> None:
-    waits = Driver(Counter.grow, 2)
+    waits = waiting(Counter.grow, 2)
     assert (waits.verdict, waits.end, waits.steps()) == (None, None, [])
     driver = called(Counter.grow, 2, state=Payload(data=b'{"value":40}'))
     assert driver.result == 42
@@ -79,7 +86,7 @@ def test_a_call_that_changes_nothing_records_nothing() -> None:
 
 
 def test_one_that_is_cancelled_while_it_waits_never_begins() -> None:
-    driver = Driver(Counter.grow, 2)
+    driver = waiting(Counter.grow, 2)
     driver.cancel()
     driver.deliver(e.EntityAdmitted(NOTHING))
     assert isinstance(driver.end, c.CancelRun)
@@ -151,6 +158,18 @@ def test_a_call_without_key_or_run_is_refused() -> None:
         Counter.grow.on("a")(1)
     with pytest.raises(ConfigurationError, match="non-empty"):
         Counter.grow.on("")
+
+
+def test_a_handler_that_is_started_like_a_workflow_parks_and_says_how() -> None:
+    verdict = Driver(Counter.grow, 2).verdict
+    assert verdict is not None
+    assert "orchestrator entity call" in verdict.message
+    with pytest.raises(ConfigurationError, match=r"start Counter.grow.on\(key\)"):
+        start_of(Counter.grow, (1,), {})
+    with pytest.raises(ConfigurationError, match="no option conflict, id"):
+        Counter.grow.on("a").options(id="b", conflict="fail")
+    _, body = start_of(Counter.grow.on("a").options(run_timeout=timedelta(seconds=5)), (1,), {})
+    assert (body.conflict, body.run_timeout_ms) == ("queue", 5_000)
 
 
 def test_definitions_that_cannot_work_are_refused() -> None:
