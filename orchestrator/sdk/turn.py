@@ -10,20 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..codec.payloads import Signature, adapter, decode_failure, encode_failure
+from ..codec.payloads import Signature, adapter, encode_failure
 from ..core import commands as c, events as e
 from ..core.values import NOTHING, Failure, Payload
-from ..errors import (
-    ChildCancelled,
-    ChildFailed,
-    Divergence,
-    DoesNotRoundTrip,
-    StepCancelled,
-    StepFailed,
-    StepTimeout,
-    WorkflowFailed,
-)
-from . import forbidden
+from ..errors import Divergence, DoesNotRoundTrip, StepCancelled
+from . import forbidden, outcomes
 from .calls import Called, ChildCalled, StepCalled
 from .compare import divergence
 from .context import ContinueAsNewRequested, RunContext
@@ -143,7 +134,7 @@ class LiveRun:
             self._entity_state = body.state
             self._start(self._started)
         elif isinstance(body, e.StepFailed):
-            self._fail(body.step, self._step_error(body))
+            self._fail(body.step, outcomes.step_error(body, self.code.registry.errors))
         elif isinstance(body, e.TimerFired):
             self._loop.fire(body.timer)
         elif isinstance(body, e.SignalReceived):
@@ -156,7 +147,7 @@ class LiveRun:
         elif isinstance(body, e.ChildCompleted):
             self._complete(body.child, body.result)
         elif isinstance(body, e.ChildFailed):
-            self._fail(body.child, self._child_error(body))
+            self._fail(body.child, outcomes.child_error(body, self.code.registry.errors))
 
     def _start(self, body: e.RunStarted) -> None:
         code = self.code
@@ -199,21 +190,6 @@ class LiveRun:
             return
         error.__orchestrator_step__ = True  # type: ignore[attr-defined]
         called.future.set_exception(error)
-
-    def _step_error(self, body: e.StepFailed) -> BaseException:
-        if body.timeout or body.failure.type in ("StepTimeout", "StepLeaseExpired"):
-            return StepTimeout(body.failure.message, "StepTimeout")
-        return decode_failure(body.failure, self.code.registry.errors)
-
-    def _child_error(self, body: e.ChildFailed) -> BaseException:
-        if body.outcome in ("cancelled", "terminated"):
-            return ChildCancelled(body.failure.message, body.failure.type, body.outcome)
-        if body.outcome == "failed":
-            error = decode_failure(body.failure, self.code.registry.errors)
-            if not isinstance(error, StepFailed):
-                error.__cause__ = ChildFailed(body.failure.message, body.failure.type)
-                return error
-        return ChildFailed(f"{body.failure.type}: {body.failure.message}", body.failure.type, body.outcome)
 
     def _signal(self, seq: int, body: e.SignalReceived) -> None:
         handler = self.code.handlers.signals.get(body.name)
@@ -295,22 +271,11 @@ class LiveRun:
 
     def fails_the_run(self, error: BaseException) -> bool:
         """Whether an error that leaves the code is the run's failure, not a bug."""
-        if isinstance(error, BaseExceptionGroup):
-            return all(self.fails_the_run(one) for one in error.exceptions)
-        if getattr(error, "__orchestrator_step__", False) or isinstance(
-            error, WorkflowFailed | StepFailed | ChildFailed
-        ):
-            return True
-        return self.code.registry.errors.get(type(error).__name__) is type(error)
+        return outcomes.fails_the_run(error, self.code.registry.errors)
 
     def bug(self, message: str, error: BaseException | None) -> list[c.TurnCommand]:
         """A bug parks the run: a fixed deploy goes on. `on_bug="fail"` fails it instead."""
-        site = ""
-        if error is not None and error.__traceback__ is not None:
-            frame = error.__traceback__
-            while frame.tb_next is not None:
-                frame = frame.tb_next
-            site = f"{frame.tb_frame.f_code.co_filename.rpartition('/')[2]}:{frame.tb_lineno}"
+        site = outcomes.site_of(error)
         if self.code.on_bug == "fail":
             failure = (
                 encode_failure(error, self.code.registry.errors)
