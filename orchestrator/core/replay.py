@@ -7,7 +7,8 @@ Published in `schemas/README.md`; the engine's restore, clients, projections and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..errors import LogGap
@@ -186,13 +187,22 @@ class AcceptingAssembler(BatchAssembler):
             self.gap, self.gap_at = None, -1
 
 
-def turns_of(history: Sequence[Event]) -> Iterator[tuple[Event, list[Event]]]:
-    """Each event that code saw, with the events that its turn issued: what a replay delivers and compares."""
-    issued: dict[int, list[Event]] = {}
+def turns_of(history: Iterable[Event]) -> Iterator[tuple[Event, list[Event]]]:
+    """Each event that code saw, with the events that its turn issued: what a replay delivers and compares.
+
+    Turns are taken in the order of their deliveries: one is whole when an event of a later turn comes, or the end.
+    """
+    unseen: deque[Event] = deque()
+    issued: list[Event] = []
     for event in history:
         turn: int = getattr(event.body, "turn", 0)
         if turn:
-            issued.setdefault(turn, []).append(event)
-    for event in history:
+            while unseen and unseen[0].seq < turn:
+                yield unseen.popleft(), issued
+                issued = []
+            issued.append(event)
         if isinstance(event.body, DELIVERABLE):
-            yield event, issued.get(event.seq, [])
+            unseen.append(event)
+    while unseen:
+        yield unseen.popleft(), issued
+        issued = []

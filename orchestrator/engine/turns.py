@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, islice
 from typing import NamedTuple
 
 from ..core.commands import ParkRun
 from ..core.decide.decision import View
 from ..core.events import Event, RunStarted
 from ..core.replay import turns_of
-from ..core.rows import HISTORY, RunRow
+from ..core.rows import HISTORY, RunRow, history_key
 from ..core.values import Payload
 from ..errors import BlobError
 from ..sdk.registry import Registry
@@ -85,15 +86,53 @@ class TurnGuard:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overlong))
 
 
+HISTORY_PAGE = 500
+
+
+def _history(view: View, key: RunKey, last: int) -> Iterator[Event]:
+    """A run's events up to `last`, read as they are wanted: a long history neither fills memory nor holds others up."""
+    seq = 0
+    while seq < last:
+        page = islice(view.scan(HISTORY, key, after=history_key(*key, seq)), HISTORY_PAGE)
+        for event in [record.event for _, record in page]:
+            seq = event.seq
+            if seq > last:
+                return
+            yield event
+
+
 class _Loaded:
-    """A run in memory: its coroutine, replays still to do, deliveries still to make."""
+    """A run in memory: its coroutine, what of its history is still to be replayed, deliveries still to make.
 
-    __slots__ = ("deliveries", "live", "replays")
+    `seen` is the newest delivery whose turn the history holds; `noticed` came while the history was replayed.
+    """
 
-    def __init__(self, live: LiveRun) -> None:
+    __slots__ = ("deliveries", "live", "noticed", "replays", "seen")
+
+    def __init__(self, live: LiveRun, history: Iterator[Event], seen: int) -> None:
         self.live = live
-        self.replays: deque[tuple[Event, list[Event]]] = deque()
+        self.seen = seen
+        self.replays: Iterator[tuple[Event, list[Event]]] | None = turns_of(history)
         self.deliveries: deque[Event] = deque()
+        self.noticed: list[Event] = []
+
+    def replay(self) -> tuple[Event, list[Event]] | None:
+        """The next turn to replay; None at the end of what the history holds."""
+        while self.replays is not None:
+            turn = next(self.replays, None)
+            if turn is not None and turn[0].seq <= self.seen:
+                return turn
+            if turn is not None:
+                self.deliveries.append(turn[0])
+            else:
+                self.replays = None
+                self.deliveries.extend(self.noticed)
+                self.noticed.clear()
+        return None
+
+    def notice(self, event: Event) -> None:
+        """A delivery that was recorded after the run was loaded."""
+        (self.deliveries if self.replays is None else self.noticed).append(event)
 
 
 class Turns:
@@ -121,7 +160,7 @@ class Turns:
         """A delivery was recorded; a run in memory will take it without reading its history."""
         loaded = self._runs.get((event.workflow_id, event.run_id))
         if loaded is not None:
-            loaded.deliveries.append(event)
+            loaded.notice(event)
 
     def next(self, view: View, key: RunKey, run: RunRow) -> Taken | None:
         """Take the run's next turn, if it has a delivery that its code has not seen.
@@ -136,7 +175,7 @@ class Turns:
         problem = self._replay(loaded)
         if problem is not None:
             return problem
-        if loaded.replays or not loaded.deliveries:
+        if loaded.replays is not None or not loaded.deliveries:
             return None
         event = loaded.deliveries.popleft()
         return Taken(event.seq, self._turn(event, loaded.live.deliver))
@@ -164,7 +203,7 @@ class Turns:
     def replaying(self, key: RunKey) -> bool:
         """Whether the run's replay was cut at the end of its slice and goes on in the next batch."""
         loaded = self._runs.get(key)
-        return loaded is not None and bool(loaded.replays)
+        return loaded is not None and loaded.replays is not None
 
     def ask(self, view: View, key: RunKey, run: RunRow, question: Callable[[LiveRun], Payload]) -> Payload | None:
         """Put a question to the run's code as its history left it; None without code, or when it diverges.
@@ -175,12 +214,15 @@ class Turns:
         if not self.has_code(key, run):
             return None
         loaded = self._runs.get(key)
-        if loaded is not None and not loaded.replays and not loaded.deliveries:
+        if loaded is not None and loaded.replays is None and not loaded.deliveries:
             return question(loaded.live)
         copy = self._loaded(view, key, run)
         try:
-            for delivery, recorded in (*copy.replays, *((event, []) for event in copy.deliveries)):
-                if self._turn(delivery, partial(_replay, copy.live, recorded)).verdict is not None:
+            while (turn := copy.replay()) is not None:
+                if self._replayed(copy, *turn).verdict is not None:
+                    return None
+            for delivery in copy.deliveries:
+                if self._replayed(copy, delivery, []).verdict is not None:
                     return None
             return question(copy.live)
         finally:
@@ -210,24 +252,23 @@ class Turns:
     def _loaded(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
         code = self.registry.workflow(run.workflow_type, run.version)
         assert code is not None, "has_code is asked first"
-        history = [record.event for _, record in view.scan(HISTORY, key)]
-        started = history[0].body
-        assert isinstance(started, RunStarted)
-        loaded = _Loaded(LiveRun(code, key[0], key[1], started))
-        for delivery, recorded in turns_of(history):
-            if delivery.seq <= run.turn:
-                loaded.replays.append((delivery, recorded))
-            else:
-                loaded.deliveries.append(delivery)
-        return loaded
+        history = _history(view, key, run.seq)
+        first = next(history)
+        assert isinstance(first.body, RunStarted)
+        return _Loaded(LiveRun(code, key[0], key[1], first.body), chain((first,), history), run.turn)
 
     def _replay(self, loaded: _Loaded) -> Taken | None:
-        for _ in range(min(self._slice, len(loaded.replays))):
-            delivery, recorded = loaded.replays.popleft()
-            turn = self._turn(delivery, partial(_replay, loaded.live, recorded))
-            if turn.verdict is not None:
-                return Taken(delivery.seq, turn)
+        for _ in range(self._slice):
+            turn = loaded.replay()
+            if turn is None:
+                return None
+            verdict = self._replayed(loaded, *turn)
+            if verdict.verdict is not None:
+                return Taken(turn[0].seq, verdict)
         return None
+
+    def _replayed(self, loaded: _Loaded, delivery: Event, recorded: list[Event]) -> Turn:
+        return self._turn(delivery, partial(_replay, loaded.live, recorded))
 
 
 def _replay(live: LiveRun, recorded: list[Event], delivery: Event) -> Turn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from orchestrator.codec.records import Codec
@@ -185,3 +187,26 @@ def test_turns_pair_deliveries_with_what_their_turn_issued() -> None:
     ]
     found = [(delivery.seq, [event.seq for event in issued]) for delivery, issued in turns_of(history)]
     assert found == [(1, [2]), (3, []), (4, [5])]
+
+
+def test_turns_are_paired_as_the_history_is_read() -> None:
+    """Deliveries that wait are no turns yet: nothing is read beyond what tells that a turn is whole."""
+    read: list[int] = []
+
+    def history() -> Iterator[e.Event]:
+        bodies = [
+            e.RunStarted("t", 1, Payload(), "s"),
+            e.SignalReceived("go", Payload()),
+            e.SignalReceived("go", Payload()),
+            e.StepScheduled(1, "0", 0, "s", "f:1", Payload()),
+            e.StepScheduled(1, "0", 1, "s", "f:1", Payload()),
+            e.StepScheduled(3, "0", 2, "s", "f:1", Payload()),
+            e.SignalReceived("go", Payload()),
+        ]
+        for seq, body in enumerate(bodies, 1):
+            read.append(seq)
+            yield e.Event("w", "r", seq, body)
+
+    turns = turns_of(history())
+    found = [(delivery.seq, [event.seq for event in issued], read[-1]) for delivery, issued in turns]
+    assert found == [(1, [4, 5], 6), (2, [], 6), (3, [6], 7), (7, [], 7)]
