@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, Saga, WorkflowFailed, patched
 from orchestrator.codec.records import Codec
 from orchestrator.core import commands as c
 from orchestrator.core.apply.fold import Settings
@@ -47,6 +47,29 @@ async def work(n: int) -> int:
         total += await add(x)
     await asyncio.sleep(0.01)
     return total + await go.wait()
+
+
+@app.entity
+class Tally:
+    """One count a key."""
+
+    count: int = 0
+
+    @app.handler
+    async def add(self, x: int) -> int:
+        """The count so far."""
+        self.count += await add(x)
+        return self.count
+
+
+@app.workflow
+async def tallies(key: str) -> int:
+    """Two calls of an entity behind a patch, then undone."""
+    async with Saga() as saga:
+        first = await saga.do(Tally.add.on(key)(1), add)
+        assert patched("second")
+        await Tally.add.on(key)(2)
+        raise WorkflowFailed(f"{first}")
 
 
 class Load:
@@ -120,6 +143,36 @@ def failing(every: int) -> Callable[[str], str]:
     """Every n-th commit fails, in turn before and after it took effect."""
     numbers, ends = itertools.count(1), itertools.cycle(("unknown", "lost"))
     return lambda name: next(ends) if every and next(numbers) % every == 0 else ""
+
+
+@pytest.mark.parametrize("every", [0, 7])
+@pytest.mark.contract("entity")
+def test_a_log_of_entities_sagas_and_patches_is_whole(every: int) -> None:
+    load = Load()
+    load.cluster.on_commit = failing(every)
+    engine = load.engine()
+    engine.start()
+    calls = [c.StartWorkflow("Tally.add", Payload(data=b'{"x":%d}' % n), conflict="queue") for n in range(8)]
+    for call in calls:
+        load.accepted("Tally/one", call)
+        load.send("Tally/two", call)
+    for number in range(4):
+        load.accepted(f"t{number}", c.StartWorkflow("tallies", Payload(data=b'{"key":"one"}')))
+    for number in range(4):
+        load.result(f"t{number}")
+    load.accepted("Tally/one", c.StartWorkflow("Tally.add", Payload(data=b'{"x":-1}'), conflict="queue"))
+    counted = load.result("Tally/one")
+    load.result("Tally/two")
+    load.cluster.on_commit = lambda name: ""
+    engine.stop()
+    assert int(counted) == sum(n + 1 for n in range(8)) + 4 * (2 + 3)
+    audit = verify(
+        {n: [log.read(0, 1 << 30)[0]] for n, log in enumerate(load.cluster.topics[f"{app.name}.events"].partitions)},
+        load.codec,
+        AuditOptions(state_hash=lambda n: state_hash(load.stores[n]), settings=Settings(app.name)),
+    )
+    assert audit.ok, audit.findings
+    assert {part.state for part in audit.partitions.values()} == {"equal"}
 
 
 @pytest.mark.parametrize("every", [0, 11])
