@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 class EngineProcess:
     """`orchestrator engine run` with a state directory and a log file of its own."""
 
-    def __init__(self, environment: Mapping[str, str], directory: Path, port: int) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], directory: Path, port: int, app: str = "benchmarks.load_app:app"
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port
         self.log = directory / "engine.log"
@@ -32,7 +34,7 @@ class EngineProcess:
                     **os.environ,
                     **environment,
                     "PYTHONPATH": str(ROOT),
-                    "ORCHESTRATOR_APP": "benchmarks.load_app:app",
+                    "ORCHESTRATOR_APP": app,
                     "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
                     "ORCHESTRATOR_HEALTH_PORT": str(port),
                 },
@@ -64,6 +66,15 @@ class EngineProcess:
             return refused
         except OSError:
             return None
+
+    def peak_mb(self) -> float:
+        """The most memory that it has had, in MB (elsewhere than on Linux: what it has now)."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        if status.exists():
+            (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+            return int(line.split()[1]) / 1024
+        words = ["ps", "-o", "rss=", "-p", str(self._process.pid)]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) / 1024
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -45,7 +45,7 @@ class EngineOptions:
     event_bytes: int = 1_000_000
     inline_bytes: int = 64 * 1024
     cached_runs: int = 5_000
-    replay_slice: int = 2_000
+    replay_slice: int = 500
     timers_per_batch: int = 500
     turn_s: float = 1.0
     prove_s: float = 2.0

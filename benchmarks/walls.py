@@ -1,0 +1,209 @@
+"""`make walls`: a run of 100,000 steps, 10,000 concurrent steps in one run, 10 MB of state, 20,000 signals, on one
+partition; then the engine is started anew and they are replayed while somebody else's runs go on.
+
+The last line is one JSON object. Figures of one run are for comparing with each other, not with another machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.__main__ import quantile, say
+from benchmarks.engines import EngineProcess
+from benchmarks.walls_app import app, counts, go, heavy, long, other, wide
+from orchestrator import Client, Handle
+from orchestrator.config import Settings
+from orchestrator.devkafka import DevKafka
+from orchestrator.log.config import LogConfig
+from orchestrator.log.topics import init_topics
+
+STEPS, WIDTH, PIECES, PIECE, SIGNALS = 100_000, 10_000, 200, 52_430, 20_000
+SENDERS = 100
+BLOCK = 100
+
+
+class Others:
+    """Runs of somebody else, one after the other: milliseconds from start to result."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def once(self) -> float:
+        """One of them."""
+        began = time.perf_counter()
+        await self._client.execute(other)
+        return (time.perf_counter() - began) * 1000
+
+    @contextlib.asynccontextmanager
+    async def beside(self) -> AsyncIterator[list[float]]:
+        """They go on while the block does; what each took."""
+        took: list[float] = []
+        over = asyncio.Event()
+
+        async def go_on() -> None:
+            while not over.is_set():
+                took.append(await self.once())
+
+        running = asyncio.create_task(go_on())
+        try:
+            yield took
+        finally:
+            over.set()
+            await running
+
+
+async def stepped(handle: Handle[Any], steps: int) -> None:
+    """Until a run has done so many steps."""
+    while True:
+        if (await handle.describe()).steps_done >= steps:
+            return
+        await asyncio.sleep(0.5)
+
+
+async def flatness(handle: Handle[Any]) -> dict[str, float]:
+    """Milliseconds a step at the run's start and at its end, by the log's own clock; what the history pages hold."""
+    ends: list[int] = []
+    events = 0
+    async for event in handle.history():
+        events += 1
+        if event.type == "StepCompleted":
+            ends.append(event.at_ms)
+    tenth = max(BLOCK, len(ends) // 10)
+    first = statistics.mean(later - earlier for earlier, later in itertools.pairwise(ends[:tenth]))
+    last = statistics.mean(later - earlier for earlier, later in itertools.pairwise(ends[-tenth:]))
+    return {"first_step_ms": first, "last_step_ms": last, "flat": last / first, "history_events": events}
+
+
+async def signalled(client: Client, signals: int) -> float:
+    """Seconds until a run has taken so many signals."""
+    handle = await client.start(counts, signals)
+    began = time.perf_counter()
+    left = iter(range(signals))
+
+    async def send() -> None:
+        for _ in left:
+            await handle.signal(go, 1)
+
+    await asyncio.gather(*(send() for _ in range(SENDERS)))
+    assert await handle.result() == signals
+    return time.perf_counter() - began
+
+
+class Walls(NamedTuple):
+    """How large they are."""
+
+    steps: int
+    width: int
+    pieces: int
+    signals: int
+
+    @classmethod
+    def of(cls, scale: float) -> Walls:
+        """A share of their full size."""
+        steps, width, signals = (max(BLOCK, int(size * scale)) for size in (STEPS, WIDTH, SIGNALS))
+        return cls(steps, width, max(2, int(PIECES * scale)), signals)
+
+
+@contextlib.contextmanager
+def running(settings: Settings, directory: Path) -> Iterator[EngineProcess]:
+    """An engine that owns the one partition."""
+    environment = {
+        "ORCHESTRATOR_BOOTSTRAP": settings.bootstrap,
+        "ORCHESTRATOR_MEMBERSHIP": "static",
+        "ORCHESTRATOR_ASSIGNMENT": "0",
+    }
+    engine = EngineProcess(environment, directory, 18083, "benchmarks.walls_app:app")
+    try:
+        engine.wait_ready()
+        yield engine
+        engine.terminate()
+    finally:
+        engine.kill()
+
+
+async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Handle[int], Handle[int]]:
+    """The long and the heavy run, waiting; the wide one and the one of signals have ended."""
+    others = Others(client)
+    found["other_alone_ms_p50"] = quantile([await others.once() for _ in range(50)], 0.5)
+    say(f"a run of {walls.steps} steps")
+    began = time.perf_counter()
+    longest = await client.start(long, walls.steps)
+    await stepped(longest, walls.steps)
+    found["steps_s"] = time.perf_counter() - began
+
+    say(f"{walls.width} concurrent steps")
+    began = time.perf_counter()
+    async with others.beside() as took:
+        assert await client.execute(wide, walls.width) == walls.width
+        found["width_s"] = time.perf_counter() - began
+    found["other_beside_width_ms_max"] = max(took)
+
+    say(f"{walls.pieces} pieces of {PIECE} characters")
+    heaviest = await client.start(heavy, walls.pieces, PIECE)
+    await stepped(heaviest, walls.pieces)
+
+    say(f"{walls.signals} signals")
+    found["signals_s"] = await signalled(client, walls.signals)
+    return longest, heaviest
+
+
+async def replayed(
+    client: Client, walls: Walls, found: dict[str, Any], longest: Handle[int], heaviest: Handle[int]
+) -> None:
+    """Wake both in an engine that has them nowhere but on disk, while somebody else's runs go on."""
+    others = Others(client)
+    await others.once()
+    async with others.beside() as took:
+        began = time.perf_counter()
+        await asyncio.gather(longest.signal(go, 1), heaviest.signal(go, 1))
+        assert await longest.result() == walls.steps
+        assert await heaviest.result() == walls.pieces * PIECE
+        found["replay_s"] = time.perf_counter() - began
+    found |= {"other_beside_replay_ms_p50": quantile(took, 0.5), "other_beside_replay_ms_max": max(took)}
+    say("history, page by page")
+    found |= await flatness(longest)
+
+
+async def measure(settings: Settings, directory: Path, walls: Walls) -> dict[str, Any]:
+    """All walls."""
+    init_topics(LogConfig.of(settings, app.name), 1)
+    found: dict[str, Any] = {**walls._asdict(), "state_mb": walls.pieces * PIECE / 1e6}
+    async with Client.connect(app, settings) as client:
+        with running(settings, directory) as engine:
+            runs = await built(client, walls, found)
+            found["peak_mb"] = engine.peak_mb()
+        say("the engine starts anew, the runs are replayed")
+        with running(settings, directory) as engine:
+            await replayed(client, walls, found, *runs)
+            found["peak_mb_of_replay"] = engine.peak_mb()
+    return found
+
+
+def main() -> int:
+    """Run them and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="the share of their full size")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, DevKafka.start(progress=say) as kafka:
+        settings = Settings.from_env({}).with_changes(bootstrap=kafka.bootstrap)
+        figures = asyncio.run(measure(settings, Path(scratch), Walls.of(given.scale)))
+    figures = {name: round(value, 3) for name, value in figures.items()}
+    print(json.dumps(figures | {"python": platform.python_version(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
