@@ -21,7 +21,8 @@ from .values import (
 
 class RunStarted(NamedTuple):
     """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later. `queued`: a call of an entity,
-    which waits for its turn (`EntityAdmitted`)."""
+    which waits for its turn (`EntityAdmitted`). `execution_ends_ms`: when the time-out of the whole execution is over,
+    told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay."""
 
     workflow_type: str
     version: int
@@ -37,6 +38,7 @@ class RunStarted(NamedTuple):
     execution_timeout_ms: int = 0
     run_timeout_ms: int = 0
     queued: bool = False
+    execution_ends_ms: int = 0
 
 
 class RunPinned(NamedTuple):

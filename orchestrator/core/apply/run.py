@@ -31,12 +31,14 @@ Fields = dict[str, Any]
 def run_started(fold: Fold, body: RunStarted) -> RunRow:
     """The one event that makes a row instead of changing one."""
     event = fold.event
+    begins = event.recorded_at_ms + body.start_delay_ms
+    ends = body.execution_ends_ms or (begins + body.execution_timeout_ms if body.execution_timeout_ms else 0)
     if body.start_delay_ms:
-        fold.set_timer("start", "", event.recorded_at_ms + body.start_delay_ms)
+        fold.set_timer("start", "", begins)
     if body.run_timeout_ms:
-        fold.set_timer("run", "", event.recorded_at_ms + body.start_delay_ms + body.run_timeout_ms)
-    if body.execution_timeout_ms:
-        fold.set_timer("execution", "", event.recorded_at_ms + body.start_delay_ms + body.execution_timeout_ms)
+        fold.set_timer("run", "", begins + body.run_timeout_ms)
+    if ends:
+        fold.set_timer("execution", "", ends)
     fold.state.put(RUNS, current_key(event.workflow_id), CurrentRow(event.run_id))
     if body.parent is not None:
         _tell_parent(fold, body.parent, "started")
@@ -51,6 +53,9 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
         parent=body.parent,
         code=body.code,
         call=entity.enter(fold) if body.queued else 0,
+        run_timeout_ms=body.run_timeout_ms,
+        execution_ends_ms=ends,
+        memo=body.memo,
     )
 
 

@@ -145,6 +145,9 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         code=known.identity if known else run.code,
         parent=run.parent,
         previous_run_id=place.run_id,
+        memo=run.memo,
+        run_timeout_ms=run.run_timeout_ms,
+        execution_ends_ms=run.execution_ends_ms,
     )
     return Draft(place.workflow_id, new_run_id, started)
 
