@@ -48,8 +48,8 @@ class RunRow(NamedTuple):
     `turn` is the `seq` of the newest delivery whose turn is on the log, by the commands that it issued or by a record
     that it issued none; `delivered` the newest deliverable event;
     `attempts` counts careful-mode turn attempts since the last committed turn; `call` is its number among the calls of
-    its entity, 0 for every other run. `run_timeout_ms`, `execution_ends_ms` (a moment, 0: never) and `memo` go on to the
-    run that continues it.
+    its entity, 0 for every other run. `run_timeout_ms`, `execution_ends_ms` (a moment, 0: never) and `memo` go on to
+    the run that continues it.
     """
 
     workflow_type: str
