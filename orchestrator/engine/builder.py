@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..codec.records import Codec
 from ..core import machine
@@ -137,6 +137,14 @@ class Builder:
         batch.woken.append(key)
         self._wake(batch)
 
+    def wake_later(self, batch: Batch, has_room: Callable[[Batch], bool]) -> None:
+        """Runs whose turn, or the rest of whose replay, was put off: each once, as far as there is room."""
+        for key in tuple(self.later):
+            if not has_room(batch):
+                return
+            del self.later[key]
+            self.wake(batch, key)
+
     def _wake(self, batch: Batch) -> None:
         while batch.woken:
             self._take_turns(batch, batch.woken.popleft())
@@ -149,7 +157,7 @@ class Builder:
             if self.careful.doubts(key, run):
                 self.careful.queue(key, run)
                 return
-            taken = self._turns.next(self.overlay, key, run)
+            taken = self._turns.next(self.overlay, key, run, batch.no_turn_after)
             if taken is None:
                 if self._turns.replaying(key):
                     self.later[key] = None

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FOREVER_S = 100 * 365 * 86_400.0
 BUSY_S = 30.0
+COMMANDS_AT_LEAST = 10
 
 
 class PartitionLoop:
@@ -216,13 +217,13 @@ class PartitionLoop:
         if self.inbox.slot_freed or self.steps.wanting:
             self.inbox.slot_freed = False
             self.intake.want_slots(batch)
-        while self.builder.later and self._room(batch):
-            key = next(iter(self.builder.later))
-            del self.builder.later[key]
-            self.builder.wake(batch, key)
-        while self.inbox.commands and self._room(batch):
+        self.builder.wake_later(batch, self._room)
+        # However long a replay or a queue of outcomes is, some commands get into every batch.
+        taken = 0
+        while self.inbox.commands and (taken < COMMANDS_AT_LEAST or self._room(batch)):
             self.intake.command(batch, self.inbox.commands.popleft())
             self.inbox.took_command()
+            taken += 1
 
     def _room(self, batch: Batch) -> bool:
         return batch.bytes < self._options.batch_bytes and time.perf_counter() < batch.no_turn_after
@@ -264,10 +265,7 @@ class PartitionLoop:
     # -- prove, materialise ------------------------------------------------------------------------------------------
 
     def _prove_and_materialise(self) -> None:
-        """Wait until the footer of the committed batch came back.
-
-        Then, and only then, it is state and may be answered.
-        """
+        """Wait until the footer of the committed batch came back: only then it is state and may be answered."""
         batch = self._unproven
         if batch is None:
             return
@@ -333,11 +331,11 @@ class PartitionLoop:
         self.answers.flush()
         if batch.closed_runs:
             self.queries.changed((event.workflow_id, event.run_id) for event in batch.closed_runs)
-        position = ground.position()
-        assert position is not None
-        note = write_note(position.batch, position.footer_hash)
-        self._shared.log.membership().commit_offset(ground.number, position.position.offset, note)
-        self._shared.anchors.proven(ground.number, position)
+        at = ground.position()
+        assert at is not None
+        note = write_note(at.batch, at.footer_hash)
+        self._shared.log.membership().commit_offset(ground.number, at.position.offset, note)
+        self._shared.anchors.proven(ground.number, at)
 
     def _answer_queries(self) -> None:
         """Between batches, from proven state."""

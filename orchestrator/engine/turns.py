@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
+from math import inf
 from typing import NamedTuple
 
 from ..core.commands import ParkRun
@@ -162,17 +163,17 @@ class Turns:
         if loaded is not None:
             loaded.notice(event)
 
-    def next(self, view: View, key: RunKey, run: RunRow) -> Taken | None:
+    def next(self, view: View, key: RunKey, run: RunRow, until: float = inf) -> Taken | None:
         """Take the run's next turn, if it has a delivery that its code has not seen.
 
-        `replaying(key)` tells a slice's end.
+        A replay is cut at the moment `until` (of `perf_counter`), or after a slice: `replaying(key)` tells.
         """
         loaded = self._runs.get(key)
         if loaded is None:
             loaded = self._load(view, key, run)
         else:
             self._runs.move_to_end(key)
-        problem = self._replay(loaded)
+        problem = self._replay(loaded, until)
         if problem is not None:
             return problem
         if loaded.replays is not None or not loaded.deliveries:
@@ -257,11 +258,15 @@ class Turns:
         assert isinstance(first.body, RunStarted)
         return _Loaded(LiveRun(code, key[0], key[1], first.body), chain((first,), history), run.turn)
 
-    def _replay(self, loaded: _Loaded) -> Taken | None:
-        for _ in range(self._slice):
+    def _replay(self, loaded: _Loaded, until: float) -> Taken | None:
+        for done in range(self._slice):
+            if done and time.perf_counter() > until:
+                return None
             turn = loaded.replay()
             if turn is None:
                 return None
+            if time.perf_counter() > until:
+                until = inf
             verdict = self._replayed(loaded, *turn)
             if verdict.verdict is not None:
                 return Taken(turn[0].seq, verdict)

@@ -1,0 +1,46 @@
+"""Runs of one partition wait for each other's turns, never for each other's replays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator import Orchestrator
+from orchestrator.core import commands as c, events as e
+from orchestrator.core.values import Payload
+from tests.engine.rig import Rig
+
+Make = Callable[..., Rig]
+TURNS = 40
+
+app = Orchestrator("fairness")
+go = app.signal("go", int)
+
+
+@app.workflow
+async def long(turns: int) -> int:
+    """Each of its turns takes some milliseconds."""
+    total = 0
+    for _ in range(turns):
+        total += await go.wait() + sum(range(600_000)) * 0
+    return total
+
+
+@app.workflow
+async def other() -> int:
+    return 1
+
+
+def test_commands_get_into_batches_while_a_run_is_replayed(rig: Make) -> None:
+    one = rig(app, 1)
+    engine = one.engine()
+    one.start("long", long, TURNS)
+    for _ in range(TURNS - 1):
+        one.signal("long", "go", b"1")
+    engine.stop(1.0)
+    one.send("long", c.SignalWorkflow("go", Payload(data=b"1")))
+    one.send("other", c.StartWorkflow("other", Payload(data=b"{}")))
+    one.engine()
+    one.wait_for(e.RunCompleted, "other")
+    one.wait_for(e.RunCompleted, "long")
+    ends = [event.workflow_id for event in one.events() if isinstance(event.body, e.RunCompleted)]
+    assert ends == ["other", "long"]
