@@ -23,6 +23,7 @@ from orchestrator.log.topics import topic_ids
 from orchestrator.projections.anchors import Anchors, Signed, from_directory, from_topic, read_anchors
 from orchestrator.projections.audit import AuditOptions, Progress, Witness, verify, witness_of
 from orchestrator.projections.audit_report import as_json, lines
+from orchestrator.store.blobs import DirectoryBlobs
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import state_hash
 
@@ -55,6 +56,8 @@ def keygen_command(path: Path, output: str) -> None:
               help="Public key, or a directory of *.pub; repeat for more  [ORCHESTRATOR_ANCHOR_PUBLIC].")  # fmt: skip
 @click.option("--anchor-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIRECTORY",
               help="Anchors that engines kept as files too  [ORCHESTRATOR_ANCHOR_DIR].")  # fmt: skip
+@click.option("--blobs/--no-blobs", default=True, show_default=True,
+              help="Look at the large results that events name, in ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
 @click.option("--state", is_flag=True, help="Compare with the state directories here too; no engine may be running.")
 @output_option
 @click.pass_context
@@ -83,6 +86,7 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
         witnesses=_witnesses(config, ids.partitions, anchors),
         state_hash=partial(_state_hash, settings.state_dir / config.app, codec) if options["state"] else None,
         settings=Settings(config.app),
+        blobs=DirectoryBlobs(settings.blobs) if options["blobs"] else None,
         progress=progress,
     )
     result = verify({number: read_partition(config, topic, number, first) for number in chosen}, codec, checks)

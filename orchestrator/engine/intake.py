@@ -88,7 +88,7 @@ class Intake:
         """The outcome or heartbeat of a step of this process."""
         batch.reports.append(report)
         body = report.body
-        if isinstance(body, ReportStep) and len(body.result.data) > self._options.payload_bytes:
+        if isinstance(body, ReportStep):
             body = reported(report.workflow_id, body, self._options.blobs, self._options.payload_bytes)
         command = Command("", report.workflow_id, body)
         context = self._builder.context(batch)._replace(is_local=True, any_attempt=sabotaged("lease_ignored"))

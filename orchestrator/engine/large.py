@@ -10,6 +10,8 @@ from ..core.values import NOTHING, Failure, Payload
 from ..errors import BlobError, BlobMissing
 from ..store.blobs import Blobs
 
+KEPT_LETTERS = 2_000
+
 
 def kept(payload: Payload, blobs: Blobs | None, limit: int) -> Payload:
     """The payload as an event may hold it: itself up to `limit` bytes, else a reference. Raises BlobsUnavailable."""
@@ -19,12 +21,34 @@ def kept(payload: Payload, blobs: Blobs | None, limit: int) -> Payload:
 
 
 def reported(workflow_id: str, body: ReportStep, blobs: Blobs | None, limit: int) -> ReportStep:
-    """A step's outcome with its result kept; where that cannot be done, the attempt failed with that error."""
+    """A step's outcome with its result kept; where that cannot be done, the attempt failed with that error.
+
+    Of a failure that is too large the beginning of its message is left.
+    """
+    if body.failure is not None:
+        return body if _size(body.failure) <= limit else body._replace(failure=_shortened(body.failure))
+    if len(body.result.data) <= limit:
+        return body
+    if blobs is None:
+        message = (
+            f"{workflow_id}, result of step {body.step}: {len(body.result.data):,} bytes, an event takes {limit:,}, and"
+            " there is no blob store. Return a reference to large data, not the data."
+        )
+        return body._replace(result=NOTHING, failure=Failure("LimitExceeded", message, retryable=False))
     try:
         return body._replace(result=kept(body.result, blobs, limit))
     except BlobError as error:
         message = f"{workflow_id}, result of step {body.step}: {error}"
         return body._replace(result=NOTHING, failure=Failure(type(error).__name__, message))
+
+
+def _size(failure: Failure) -> int:
+    return len(failure.message.encode()) + len(failure.traceback.encode()) + len(failure.details.data)
+
+
+def _shortened(failure: Failure) -> Failure:
+    message = f"{failure.message[:KEPT_LETTERS]}… (of {_size(failure):,} bytes: too large for an event)"
+    return failure._replace(message=message, traceback="", details=NOTHING)
 
 
 def filled(event: Event, blobs: Blobs | None) -> Event:

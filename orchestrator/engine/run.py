@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..codec.records import Codec
-from ..core.commands import Command, HeartbeatStep
+from ..core.commands import Command, HeartbeatStep, ReportStep
 from ..core.values import Actor
 from ..failpoints import failpoint
 from ..log.partitioner import partition_of
@@ -20,6 +20,7 @@ from .anchors import OFF, AnchorWriter, NoAnchors
 from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
+from .large import reported
 from .options import EngineOptions
 from .partition import Partition, State
 from .shared import Shared
@@ -180,6 +181,8 @@ class Engine:
         if partition is not None and not partition.inbox.request.release:
             partition.inbox.put_report(report)
             return
+        if isinstance(body, ReportStep):
+            body = reported(report.workflow_id, body, self.options.blobs, self.options.payload_bytes)
         kind = "beat" if isinstance(body, HeartbeatStep) else "report"
         command = Command(
             id=f"{body.token}/{kind}/{self.options.instance}" + (f"/{time.time_ns()}" if kind == "beat" else ""),

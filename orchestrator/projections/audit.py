@@ -14,11 +14,12 @@ from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
-from ..core.values import BatchId
+from ..core.values import BatchId, Payload
 from ..core.witness import read_note
 from ..engine.overlay import Overlay
-from ..errors import LogGap, OrchestratorError, UndecodableRecord
+from ..errors import BlobError, LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
+from ..store.blobs import Blobs
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store, state_hash
 from .acceptances import accepted_words
@@ -29,7 +30,7 @@ PROGRESS_EVERY = 10_000
 FOLD_EVERY = 2_000
 NO_BATCH = BatchId(0, 0)
 
-Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "anchor", "state"]
+Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "anchor", "state", "blob"]
 
 
 class Finding(NamedTuple):
@@ -79,7 +80,8 @@ class AuditOptions:
     `starts` gives the offset at which a partition's range begins, when it is not the log's start at 0. `level` "chain"
     checks hashes, chains and footers, "full" the laws of histories too. `state_hash(p)` gives the hash of partition p's
     state directory (None: there is none): state is then folded from the log's start into `scratch(p)` and compared; no
-    engine may be writing meanwhile. `settings` must be the engine's.
+    engine may be writing meanwhile. `settings` must be the engine's. `blobs`: where the results lie that events name;
+    None: they are not looked at.
     """
 
     level: Literal["chain", "full"] = "full"
@@ -88,6 +90,7 @@ class AuditOptions:
     state_hash: Callable[[int], bytes | None] | None = None
     scratch: Callable[[int], Store] | None = None
     settings: Settings | None = None
+    blobs: Blobs | None = None
     progress: Callable[[Progress], None] | None = None
 
 
@@ -106,6 +109,7 @@ class PartitionAudit:
     runs: int = 0
     closed_runs: int = 0
     step_results: int = 0
+    blobs: int = 0
     max_skew_ms: int = 0
     head: BatchId = NO_BATCH
     head_offset: int = -1
@@ -273,6 +277,7 @@ class _PartitionAudit:
         for record, offset in zip(batch.records, self._offsets, strict=True):
             self._laws.event(record, offset)
             self._note_accepted(record, offset)
+            self._check_blob(record, offset)
         self._laws.footer(batch.footer, wire.offset)
         if wire.timestamp_ms > 0:
             skew = wire.timestamp_ms - batch.footer.event.recorded_at_ms
@@ -288,6 +293,17 @@ class _PartitionAudit:
         part.head_offset, part.head_hash = wire.offset, batch.footer.hash
         for witness in self._witnesses.pop(part.head, ()):
             self._witnessed(witness, wire.offset)
+
+    def _check_blob(self, record: Record, offset: int) -> None:
+        result = getattr(record.event.body, "result", None)
+        ref = result.blob if isinstance(result, Payload) else None
+        if ref is None or self._options.blobs is None:
+            return
+        self.part.blobs += 1
+        try:
+            self._options.blobs.get(ref)
+        except BlobError as error:
+            self._found(offset, "blob", f"{record.event.workflow_id}/{record.event.run_id}: {error}")
 
     def _note_accepted(self, record: Record, offset: int) -> None:
         body = record.event.body

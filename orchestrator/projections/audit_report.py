@@ -52,6 +52,7 @@ def lines(audit: Audit) -> Iterator[str]:
         yield (
             f"partition {number}: {part.events} events, {part.batches} batches, {part.claims} claims,"
             f" {part.void_events} void, {part.runs} runs ({part.closed_runs} closed), {part.step_results} step results,"
+            f" {part.blobs} blobs,"
             f" head {head} at offset {part.head_offset}, clock skew {part.max_skew_ms} ms, state {part.state}:"
             f" {verdict_of(part)}"
         )
@@ -79,6 +80,7 @@ def as_json(audit: Audit) -> dict[str, object]:
                 "batches": part.batches,
                 "claims": part.claims,
                 "void_events": part.void_events,
+                "blobs": part.blobs,
                 "head": f"{part.head.claim_no}/{part.head.batch_no}",
                 "head_offset": part.head_offset,
                 "head_hash": part.head_hash.hex(),

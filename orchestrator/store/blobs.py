@@ -1,13 +1,17 @@
-"""Blobs: payloads too large for an event, kept beside the log and named by the SHA-256 of the bytes that are stored.
+"""Blobs: payloads too large for an event, kept beside the log.
 
-A blob is written before the transaction that names it, so that a committed event never names bytes that were never
-written; one without an event is garbage and does no harm.
+A name is the HMAC-SHA256 of the bytes under a key of the store's own, so that the log, which has the names, does not
+let its readers check a guess of the contents. A blob is written before the transaction that names it, so that a
+committed event never names bytes that were never written; one without an event is garbage and does no harm.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import hmac
 import os
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +19,8 @@ from typing import Protocol
 from ..core.values import BlobRef
 from ..errors import BlobAltered, BlobMissing, BlobsUnavailable
 
+KEY_BYTES = 32
+KEY_FILE = "key"
 ADVICE = "ORCHESTRATOR_BLOB_DIR has to name the directory that the engines write to, on every machine"
 
 
@@ -35,10 +41,11 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
+        self._key = secrets.token_bytes(KEY_BYTES)
 
     def put(self, data: bytes) -> BlobRef:
         """See Blobs."""
-        ref = _ref("memory", data)
+        ref = _ref("memory", self._key, data)
         self.kept[ref.name] = data
         return ref
 
@@ -47,26 +54,31 @@ class MemoryBlobs:
         data = self.kept.get(ref.name)
         if data is None:
             raise BlobMissing(f"blob {ref.name} ({ref.size:,} bytes) is not in this process's memory")
-        return _checked(ref, data, "this process's memory")
+        return _checked(ref, self._key, data, "this process's memory")
 
 
 class DirectoryBlobs:
-    """Blobs as files `<first two hex digits>/<name>` below one directory, which is made when first written to."""
+    """Blobs as files `<first two hex digits>/<name>` below one directory, which is made when first written to.
+
+    The file `key` beside them is made once, by whoever writes first.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._known_key = b""
 
     def put(self, data: bytes) -> BlobRef:
         """See Blobs. Temporary file, fsync, rename, fsync of the directory: a crash leaves all of it or nothing."""
-        ref = _ref("directory", data)
-        path = self._path(ref)
         try:
-            if not self._is_whole(path, ref):
+            key = self._key(make=True)
+            ref = _ref("directory", key, data)
+            path = self._path(ref)
+            if not self._is_whole(path, ref, key):
                 _make(path.parent)
                 _write(path, data)
         except OSError as error:
             raise BlobsUnavailable(
-                f"blob {ref.name} ({ref.size:,} bytes) cannot be written to {self.directory}: {error}."
+                f"a blob of {len(data):,} bytes cannot be written to {self.directory}: {error}."
                 f" Make room or give access; {ADVICE}."
             ) from error
         return ref
@@ -76,13 +88,32 @@ class DirectoryBlobs:
         path = self._path(ref)
         try:
             data = path.read_bytes()
+            key = self._key()
         except FileNotFoundError as error:
             raise BlobMissing(
                 f"blob {ref.name} ({ref.size:,} bytes) is not in {self.directory}. Restore that file; {ADVICE}."
             ) from error
         except OSError as error:
             raise BlobsUnavailable(f"blob {ref.name} cannot be read from {self.directory}: {error}") from error
-        return _checked(ref, data, str(path))
+        return _checked(ref, key, data, str(path))
+
+    def _key(self, make: bool = False) -> bytes:
+        """The store's key. Raises OSError, BlobsUnavailable."""
+        if self._known_key:
+            return self._known_key
+        path = self.directory / KEY_FILE
+        if make and not path.exists():
+            _make(self.directory)
+            # Two that begin at once agree on one key: it is whole before it has its name, and a name is given once.
+            with contextlib.suppress(FileExistsError):
+                _write(path, secrets.token_bytes(KEY_BYTES), once=True)
+        key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise BlobsUnavailable(
+                f"{path} has {len(key)} bytes, not {KEY_BYTES}: restore it, the blobs' names need it"
+            )
+        self._known_key = key
+        return key
 
     def _path(self, ref: BlobRef) -> Path:
         # A name comes from the log: only our own form of it may become a path.
@@ -90,9 +121,9 @@ class DirectoryBlobs:
             raise BlobMissing(f"{ref.name!r:.100} is no blob name of this store (64 lower-case hex digits)")
         return self.directory / ref.name[:2] / ref.name
 
-    def _is_whole(self, path: Path, ref: BlobRef) -> bool:
+    def _is_whole(self, path: Path, ref: BlobRef, key: bytes) -> bool:
         try:
-            _checked(ref, path.read_bytes(), str(path))
+            _checked(ref, key, path.read_bytes(), str(path))
         except (FileNotFoundError, BlobAltered):
             return False
         # Whoever renamed it may have crashed, or not come yet, to this.
@@ -100,12 +131,16 @@ class DirectoryBlobs:
         return True
 
 
-def _ref(store: str, data: bytes) -> BlobRef:
-    return BlobRef(store, hashlib.sha256(data).hexdigest(), len(data))
+def _ref(store: str, key: bytes, data: bytes) -> BlobRef:
+    return BlobRef(store, _name(key, data), len(data))
 
 
-def _checked(ref: BlobRef, data: bytes, where: str) -> bytes:
-    if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.name:
+def _name(key: bytes, data: bytes) -> str:
+    return hmac.new(key, data, hashlib.sha256).hexdigest()
+
+
+def _checked(ref: BlobRef, key: bytes, data: bytes, where: str) -> bytes:
+    if len(data) != ref.size or _name(key, data) != ref.name:
         raise BlobAltered(
             f"{where}: {len(data):,} bytes that are not those of blob {ref.name} ({ref.size:,} bytes)."
             " Put the original file back, from a backup."
@@ -121,14 +156,19 @@ def _make(directory: Path) -> None:
         _sync(one.parent)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, once: bool = False) -> None:
+    """All of it or nothing. With `once` a file that is there stays. Raises FileExistsError then."""
     handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        if once:
+            os.link(name, path)
+            os.unlink(name)
+        else:
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

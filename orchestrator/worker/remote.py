@@ -19,6 +19,8 @@ from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
 from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, Failure, Payload
+from orchestrator.engine.large import reported
+from orchestrator.engine.options import EngineOptions
 from orchestrator.errors import (
     CommandRejected,
     KafkaUnavailable,
@@ -38,6 +40,7 @@ from orchestrator.sdk.execution import (
     cancelled,
     outcome,
 )
+from orchestrator.store.blobs import Blobs
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class WorkerOptions:
     """`worker` names this process in leases. `slots` steps are held at once. Durations in seconds.
 
     An attempt is granted for `lease_s`, renewed every `renew_s` while it runs. On a drain, steps may run on for
-    `grace_s`, and their reports may take `report_s` after that.
+    `grace_s`, and their reports may take `report_s` after that. `blobs` takes results that do not fit into an event.
     """
 
     worker: str
@@ -75,6 +78,7 @@ class WorkerOptions:
     renew_s: float = 20.0
     grace_s: float = 30.0
     report_s: float = 10.0
+    blobs: Blobs | None = None
 
 
 @dataclass(eq=False)
@@ -280,6 +284,9 @@ class RemoteWorker:
         failpoint("K20")
         request = Request(command_id=new_command_id())
         try:
+            body = await asyncio.to_thread(
+                reported, held.call.workflow_id, body, self._options.blobs, EngineOptions().payload_bytes
+            )
             if body.failure is not None and held.details is not held.said:
                 # The next attempt gets the newest details, unless they are too large for anybody.
                 with suppress(LimitExceeded):

@@ -19,6 +19,7 @@ from orchestrator.core.values import Actor
 from orchestrator.engine.health import Health, Probes
 from orchestrator.errors import ConfigurationError
 from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.store.blobs import DirectoryBlobs
 
 from .build import executor_of
 from .loading import load_app
@@ -69,7 +70,12 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     executor_options = ExecutorOptions(slots=slots, guarded_slots=slots)
     worker = RemoteWorker(
         WorkerOptions(
-            name, slots=slots, lease_s=settings.lease_s, renew_s=settings.lease_s / 3, grace_s=settings.grace_s
+            name,
+            slots=slots,
+            lease_s=settings.lease_s,
+            renew_s=settings.lease_s / 3,
+            grace_s=settings.grace_s,
+            blobs=DirectoryBlobs(settings.blobs),
         ),
         caller,
         source,

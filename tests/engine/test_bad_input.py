@@ -165,7 +165,7 @@ def test_an_oversized_result_fails_its_step_alone(rig: Make) -> None:
     assert one.result("v") == b"100"
     failure = one.bodies(e.StepFailed, "w")[0].failure
     assert failure.type == "LimitExceeded"
-    assert "20000" in failure.message
+    assert "30,002 bytes" in failure.message
 
 
 def test_an_oversized_argument_parks_the_run_and_names_step_and_size(rig: Make) -> None:

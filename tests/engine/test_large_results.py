@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from orchestrator import Orchestrator
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Payload
 from orchestrator.engine.options import EngineOptions
+from orchestrator.log.ports import Wire
+from orchestrator.projections.audit import AuditOptions, verify
 from orchestrator.sdk.execution import ExecutorOptions, Report
 from orchestrator.store.blobs import DirectoryBlobs
 from orchestrator.worker.executor import Executor
@@ -28,6 +31,26 @@ go = app.signal("go", int)
 async def large(size: int) -> str:
     """A result of any size."""
     return "x" * size
+
+
+let_go = threading.Event()
+
+
+@app.step
+def held(size: int, fails: bool) -> str:
+    """Ends when the test lets go."""
+    let_go.wait(20)
+    if fails:
+        raise RuntimeError("y" * size)
+    return "x" * size
+
+
+@app.workflow
+async def holds(size: int, fails: bool) -> str:
+    try:
+        return str(len(await held.options(retry=1)(size, fails)))
+    except RuntimeError as error:
+        return str(error)[-60:]
 
 
 @app.workflow
@@ -115,3 +138,48 @@ def test_a_large_result_of_a_run_is_named_in_the_reply(rig: Make, tmp_path: Path
     payload: Payload = one.outcome("w").result
     assert payload.blob is not None
     assert DirectoryBlobs(tmp_path).get(payload.blob) == b'"' + b"x" * 2_000_000 + b'"'
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_outcome_that_ends_elsewhere_is_carried_there(rig: Make, tmp_path: Path, fails: bool) -> None:
+    """A step was handed over and ends in its old process: what it has to say goes to the new owner by command."""
+    let_go.clear()
+    one = rig(app)
+    first = one.engine(options(tmp_path))
+    one.start("w", holds, 2_000_000, fails)
+    leaving = threading.Thread(target=first.stop, args=(15.0,))
+    while not first.executor.running():
+        one.site.wait(0.01)
+    leaving.start()
+    one.wait_for(e.StepHandedOver, None)
+    one.engine(options(tmp_path), stores={})
+    one.ask("w", c.QueryWorkflow("describe"))
+    let_go.set()
+    result = one.result("w").decode()
+    leaving.join()
+    assert "too large for an event" in result if fails else result == '"2000000"'
+    assert len(one.bodies(e.StepHandedOver)) == 1
+    assert one.bodies(e.StepInterrupted) == []
+
+
+@pytest.mark.parametrize("harm", ["", "missing", "altered"])
+def test_the_audit_looks_at_every_blob_and_names_the_offset(rig: Make, tmp_path: Path, harm: str) -> None:
+    one, path = waiting(rig, tmp_path)
+    if harm == "missing":
+        path.unlink()
+    elif harm:
+        path.write_bytes(b"X" + path.read_bytes()[1:])
+    logs = one.records("events")
+    audit = verify(
+        {number: [[Wire(*raw) for raw in raws]] for number, raws in logs.items()},
+        one.codec,
+        AuditOptions(blobs=DirectoryBlobs(tmp_path)),
+    )
+    assert sum(part.blobs for part in audit.partitions.values()) == 1
+    if not harm:
+        assert audit.ok
+        return
+    (finding,) = audit.findings
+    place = next(raw for raws in logs.values() for raw in raws if path.name.encode() in raw.value)
+    assert (finding.kind, finding.partition, finding.offset) == ("blob", place.partition, place.offset)
+    assert path.name in finding.detail

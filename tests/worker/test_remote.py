@@ -19,6 +19,7 @@ from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, Top
 from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.errors import CommandRejected, LimitExceeded, ReplyTimeout
 from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.store.blobs import MemoryBlobs
 from orchestrator.worker.executor import Executor
 from orchestrator.worker.remote import RemoteWorker, WorkerOptions
 
@@ -258,6 +259,19 @@ def test_a_result_that_is_too_large_fails_the_step() -> None:
         assert not reports[1].failure.retryable
 
     work(test, decide=decide)
+
+
+def test_a_result_that_does_not_fit_into_an_event_is_kept_as_a_blob() -> None:
+    blobs = MemoryBlobs()
+
+    async def test(bench: Bench) -> None:
+        bench.offer("echo", value="x" * 1_100_000)
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert report.failure is None
+        assert (report.result.data, report.result.blob.size) == (b"", 1_100_002)
+        assert blobs.get(report.result.blob) == b'"' + b"x" * 1_100_000 + b'"'
+
+    work(test, blobs=blobs)
 
 
 def test_details_that_are_too_large_fail_the_step(tmp_path: Path) -> None:
