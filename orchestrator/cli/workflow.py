@@ -181,6 +181,8 @@ def _steer(name: str, help_text: str, done: Callable[..., Any]) -> click.Command
 workflow.add_command(_steer("cancel", "Ask a run to end; its code may clean up first.", Calls.cancel))
 workflow.add_command(_steer("terminate", "End a run at once; its code sees nothing.", Calls.terminate))
 workflow.add_command(_steer("retry", "Let a parked run go on, after a fix.", Calls.retry))
+workflow.add_command(_steer("pause", "Let a run's code stand still; what it has asked for goes on.", Calls.pause))
+workflow.add_command(_steer("resume", "Let a paused run go on.", Calls.resume))
 
 
 def _finish(code: int) -> None:

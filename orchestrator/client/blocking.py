@@ -129,6 +129,14 @@ class BlockingHandle(Generic[R_co]):
         """See `Handle.retry`."""
         return self._thread.run(self._handle.retry())
 
+    def pause(self) -> Reply:
+        """See `Handle.pause`."""
+        return self._thread.run(self._handle.pause())
+
+    def resume(self) -> Reply:
+        """See `Handle.resume`."""
+        return self._thread.run(self._handle.resume())
+
     def describe(self) -> RunDescription:
         """See `Handle.describe`."""
         return self._thread.run(self._handle.describe())

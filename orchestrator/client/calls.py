@@ -73,6 +73,14 @@ class Calls:
         """Let a parked run go on."""
         return await self.caller.command(workflow_id, c.RetryWorkflow(run_id), request)
 
+    async def pause(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
+        """Let a run's code stand still."""
+        return await self.caller.command(workflow_id, c.PauseWorkflow(run_id), request)
+
+    async def resume(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
+        """Let a paused run go on."""
+        return await self.caller.command(workflow_id, c.ResumeWorkflow(run_id), request)
+
     async def complete_step(
         self, workflow_id: str, run_id: str, step: str, result: Payload, request: Request = NO_REQUEST
     ) -> Reply:

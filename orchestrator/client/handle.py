@@ -93,6 +93,14 @@ class Handle(Generic[R_co]):
         """Let the run go on if it is parked."""
         return await self._calls.retry(self.workflow_id, self.run_id, self._request)
 
+    async def pause(self) -> Reply:
+        """Let the run's code stand still; steps under way end and are recorded, signals and due timers wait."""
+        return await self._calls.pause(self.workflow_id, self.run_id, self._request)
+
+    async def resume(self) -> Reply:
+        """Let the run go on if it is paused."""
+        return await self._calls.resume(self.workflow_id, self.run_id, self._request)
+
     async def describe(self) -> RunDescription:
         """The run's state, and in a sentence why it waits."""
         return await self._calls.describe(self.workflow_id, self.run_id)

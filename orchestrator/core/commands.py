@@ -69,6 +69,18 @@ class RetryWorkflow(NamedTuple):
     run_id: str = ""
 
 
+class PauseWorkflow(NamedTuple):
+    """Let a run's code stand still until it is resumed; what it has asked for goes on."""
+
+    run_id: str = ""
+
+
+class ResumeWorkflow(NamedTuple):
+    """Let a paused run go on."""
+
+    run_id: str = ""
+
+
 class StartStep(NamedTuple):
     """A worker asks for the grant of an offered task; the first accepted wins."""
 
@@ -317,6 +329,8 @@ TopicCommand = (
     | CancelWorkflow
     | TerminateWorkflow
     | RetryWorkflow
+    | PauseWorkflow
+    | ResumeWorkflow
     | StartStep
     | HeartbeatStep
     | ReportStep

@@ -40,6 +40,7 @@ from .run_events import (
     RunFailed as RunFailed,
     RunParked as RunParked,
     RunPatched as RunPatched,
+    RunPaused as RunPaused,
     RunPinned as RunPinned,
     RunResumed as RunResumed,
     RunStarted as RunStarted,
@@ -104,6 +105,7 @@ RunBody = (
     | RunPatched
     | RunParked
     | RunResumed
+    | RunPaused
     | RunCompleted
     | RunFailed
     | RunCancelled

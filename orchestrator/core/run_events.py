@@ -293,6 +293,13 @@ class RunResumed(NamedTuple):
     reason: str = ""
 
 
+class RunPaused(NamedTuple):
+    """Somebody lets the run's code stand still: no turn until `RunResumed`. Outcomes and signals are recorded."""
+
+    actor: Actor = Actor()
+    reason: str = ""
+
+
 class RunCompleted(NamedTuple):
     """Terminal: the main function returned."""
 

@@ -30,6 +30,8 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
     if run.status == "parked":
         message = run.parked_message.rstrip(".")
         return f"parked ({run.parked_kind}): {message}; after a fix: orchestrator workflow retry {key[0]}"
+    if run.status == "paused":
+        return f"paused {run.parked_message}; to go on: orchestrator workflow resume {key[0]}"
     if run.status == "queued":
         return why_queued(view, key[0], run)
     if run.status == "delayed":

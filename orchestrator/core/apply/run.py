@@ -13,6 +13,7 @@ from ..events import (
     RunFailed,
     RunParked,
     RunPatched,
+    RunPaused,
     RunPinned,
     RunResumed,
     RunStarted,
@@ -82,6 +83,11 @@ def run_parked(fold: Fold, run: RunRow, body: RunParked) -> Fields:
         "parked_message": body.message,
         "parked_at": body.call_site,
     }
+
+
+def run_paused(fold: Fold, run: RunRow, body: RunPaused) -> Fields:
+    who = f"by {body.actor.id}" if body.actor.id else f"by a {body.actor.kind}"
+    return {"status": "paused", "parked_message": f"{who}: {body.reason}" if body.reason else who}
 
 
 def run_resumed(fold: Fold, run: RunRow, body: RunResumed) -> Fields:

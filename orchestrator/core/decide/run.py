@@ -1,10 +1,19 @@
-"""Decisions about runs as a whole: start, signal, cancel, terminate, retry."""
+"""Decisions about runs as a whole: start, signal, cancel, terminate, retry, pause, resume."""
 
 from __future__ import annotations
 
 from .. import ids
-from ..commands import CancelWorkflow, Command, RetryWorkflow, SignalWorkflow, StartWorkflow, TerminateWorkflow
-from ..events import CancelRequested, RunResumed, RunStarted, RunTerminated, SignalReceived, StepRetried
+from ..commands import (
+    CancelWorkflow,
+    Command,
+    PauseWorkflow,
+    ResumeWorkflow,
+    RetryWorkflow,
+    SignalWorkflow,
+    StartWorkflow,
+    TerminateWorkflow,
+)
+from ..events import CancelRequested, RunPaused, RunResumed, RunStarted, RunTerminated, SignalReceived, StepRetried
 from ..rows import STEPS, RunRow, StepRow
 from ..values import CodeIdentity
 from . import entity
@@ -130,3 +139,31 @@ def retry_workflow(view: View, command: Command, body: RetryWorkflow, context: C
             again = StepRetried(str(key[2]), row.attempt + 1)
             drafts.append(Draft(command.workflow_id, run_id, again, caused(command, context, answers=False)))
     return drafts
+
+
+def pause_workflow(view: View, command: Command, body: PauseWorkflow, context: Context) -> list[Draft]:
+    """Stop a run's turns; a second request is fulfilled already."""
+    run_id, refusal = _open_run(view, command, body.run_id, context)
+    if refusal:
+        return refusal
+    _, run = current_run(view, command.workflow_id, run_id)
+    assert run is not None
+    if run.status == "paused":
+        return accepted(command, context, "already_paused", f"paused {run.parked_message}", run_id)
+    if run.status != "running":
+        return rejected(command, context, "not_running", f"{command.workflow_id}/{run_id} is {run.status}", run_id)
+    paused = RunPaused(command.actor, command.reason)
+    return [Draft(command.workflow_id, run_id, paused, caused(command, context))]
+
+
+def resume_workflow(view: View, command: Command, body: ResumeWorkflow, context: Context) -> list[Draft]:
+    """Let a paused run take the turns that have come meanwhile."""
+    run_id, refusal = _open_run(view, command, body.run_id, context)
+    if refusal:
+        return refusal
+    _, run = current_run(view, command.workflow_id, run_id)
+    assert run is not None
+    if run.status != "paused":
+        return rejected(command, context, "not_paused", f"{command.workflow_id}/{run_id} is {run.status}", run_id)
+    resumed = RunResumed(command.actor, command.reason)
+    return [Draft(command.workflow_id, run_id, resumed, caused(command, context))]
