@@ -55,6 +55,8 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--execution-timeout", type=float, default=0.0, metavar="SECONDS",
                      help="For the run and those that continue it."),
         click.option("--run-timeout", type=float, default=0.0, metavar="SECONDS", help="For the run."),
+        click.option("--signal", default="", metavar="NAME[=JSON]",
+                     help="Deliver a signal with the start, or to the run of this id that is open."),
         click.option("--memo", default="", metavar="JSON", help="A note kept with the run."),
     )  # fmt: skip
     for option in reversed(options):
@@ -63,6 +65,7 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _start_body(options: dict[str, Any]) -> StartWorkflow:
+    signal, _, value = str(options["signal"]).partition("=")
     return StartWorkflow(
         workflow_type=options["workflow_type"],
         arguments=json_payload(workflow_arguments(options["arguments"], options["given"])),
@@ -73,6 +76,8 @@ def _start_body(options: dict[str, Any]) -> StartWorkflow:
         execution_timeout_ms=round(options["execution_timeout"] * 1000),
         run_timeout_ms=round(options["run_timeout"] * 1000),
         memo=json_payload(json_of(options["memo"], "--memo") if options["memo"] else None),
+        signal=signal,
+        signal_payload=json_payload(json_of(value, "--signal") if value else None),
     )
 
 

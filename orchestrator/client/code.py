@@ -43,6 +43,7 @@ def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[
     if code.is_handler and options.conflict != QUEUE:
         name = code.workflow_type
         raise ConfigurationError(f"{name} is a handler of an entity: start {name}.on(key)")
+    signal, payload = ("", NOTHING) if options.signal is None else signal_of(*options.signal)
     newest = code.registry.workflow(code.workflow_type)
     body = StartWorkflow(
         workflow_type=code.workflow_type,
@@ -53,6 +54,8 @@ def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[
         start_delay_ms=_milliseconds(options.start_delay),
         execution_timeout_ms=_milliseconds(options.execution_timeout),
         run_timeout_ms=_milliseconds(options.run_timeout),
+        signal=signal,
+        signal_payload=payload,
     )
     return options.id or f"{code.workflow_type}-{secrets.token_hex(8)}", body
 

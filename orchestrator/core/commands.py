@@ -28,7 +28,8 @@ class StartWorkflow(NamedTuple):
     """Start a run.
 
     `version` 0 is the newest the owner has; `conflict` and `reuse` as semantics.md, and `queue`: a call of an entity,
-    which runs when those before it have ended. Times in ms, 0 none.
+    which runs when those before it have ended. Times in ms, 0 none. `signal` is delivered with the start, or to the run
+    that is open.
     """
 
     workflow_type: str
@@ -41,6 +42,8 @@ class StartWorkflow(NamedTuple):
     run_timeout_ms: int = 0
     parent: ParentRef | None = None
     memo: Payload = NOTHING
+    signal: str = ""
+    signal_payload: Payload = NOTHING
 
 
 class SignalWorkflow(NamedTuple):

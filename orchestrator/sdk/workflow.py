@@ -5,10 +5,22 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from ..codec.payloads import Signature
 from ..core.values import CodeIdentity
@@ -18,11 +30,22 @@ from .loop import running_loop
 
 if TYPE_CHECKING:
     from .entity import EntityCode
+    from .messages import Signal
     from .registry import Registry
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+P2 = ParamSpec("P2")
+T = TypeVar("T")
+
+
+class GivenSignal(NamedTuple):
+    """A signal that goes with a start: `app.signal(...)` or a handler, and what it is given."""
+
+    signal: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
 
 
 class StartOptions(NamedTuple):
@@ -35,6 +58,7 @@ class StartOptions(NamedTuple):
     execution_timeout: timedelta | None = None
     run_timeout: timedelta | None = None
     close_policy: str = "terminate"
+    signal: GivenSignal | None = None
 
 
 class GivenOptions(TypedDict, total=False):
@@ -122,12 +146,28 @@ class Workflow(Generic[P, R_co]):
             plain: Coroutine[None, None, R_co] = self.code.fn(*args, **kwargs)
             return plain
         options = self.start_options
+        if options.signal is not None:
+            raise ConfigurationError(f"{self.code.workflow_type}: a child is started without a signal; send it one")
         arguments = self.code.signature.bind(args, kwargs)
         return ChildCalled(loop, self.code, arguments, options)
 
     def options(self, **given: Unpack[GivenOptions]) -> Workflow[P, R_co]:
         """The same workflow, started differently."""
         return type(self)(self.code, self.start_options._replace(**given))
+
+    @overload
+    def with_signal(self, signal: Signal[T], value: T, /) -> Workflow[P, R_co]: ...
+    @overload
+    def with_signal(
+        self,
+        handler: Callable[Concatenate[Any, P2], Coroutine[Any, Any, None] | None],
+        /,
+        *args: P2.args,
+        **kwargs: P2.kwargs,
+    ) -> Workflow[P, R_co]: ...
+    def with_signal(self, signal: Any, /, *args: Any, **kwargs: Any) -> Workflow[P, R_co]:
+        """Started with a signal, in one commit; a run of the same id that is open gets the signal instead."""
+        return type(self)(self.code, self.start_options._replace(signal=GivenSignal(signal, args, kwargs)))
 
     def older(self, *, version: int) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
         """Keep an older version: runs that began on it go on with it."""

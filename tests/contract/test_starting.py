@@ -190,3 +190,25 @@ def test_a_signal_that_meets_the_completing_turn_is_taken_or_refused(world: Worl
             assert kinds.count("SignalReceived") == 4 - len(refused) >= 1
 
     world.run(app, scenario)
+
+
+@pytest.mark.contract("start-signal")
+def test_a_signal_with_the_start_is_one_commit_and_reaches_a_run_that_is_open(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        starts = takes.options(id="inbox")
+        first = await client.start(starts.with_signal(go, 1), 3)
+        batches = [(event.type, event.raw["batch"][:2]) async for event in first.history()]
+        assert [kind for kind, _ in batches[:2]] == ["RunStarted", "SignalReceived"]
+        assert batches[0][1] == batches[1][1]
+        second = await client.start(starts.with_signal(go, 10), 3)
+        third = client.using(command_id="mine")
+        again = [await third.start(starts.with_signal(go, 100), 3) for _ in range(2)]
+        assert {first.run_id} == {second.run_id, *(one.run_id for one in again)}
+        assert await first.result() == 111
+        after = await client.start(starts.with_signal(go, 7), 1)
+        assert after.run_id != first.run_id
+        assert await after.result() == 7
+        with pytest.raises(WorkflowAlreadyClosed):
+            await client.start(starts.options(reuse="reject").with_signal(go, 1), 1)
+
+    world.run(app, scenario)

@@ -15,7 +15,7 @@ from ..commands import (
 )
 from ..events import CancelRequested, RunPaused, RunResumed, RunStarted, RunTerminated, SignalReceived, StepRetried
 from ..rows import STEPS, RunRow, StepRow
-from ..values import CodeIdentity
+from ..values import Cause, CodeIdentity
 from . import entity
 from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, rejected
 
@@ -32,6 +32,8 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
     drafts: list[Draft] = []
     existing_id, existing = current_run(view, command.workflow_id)
     if existing is not None and existing.status not in CLOSED:
+        if body.signal and body.conflict != "terminate_existing":
+            return [_signalled(command, body, existing_id, caused(command, context))]
         if body.conflict == "use_existing":
             return accepted(command, context, "use_existing", "the run that is open", existing_id)
         if body.conflict != "terminate_existing":
@@ -46,7 +48,16 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
         if refusal:
             message = f"{command.workflow_id} was used by run {existing_id} ({existing.status}); {refusal}"
             return rejected(command, context, "already_closed", message, existing_id)
-    return [*drafts, _started(command, body, context)]
+    started = _started(command, body, context)
+    drafts.append(started)
+    if body.signal:
+        drafts.append(_signalled(command, body, started.run_id, caused(command, context, answers=False)))
+    return drafts
+
+
+def _signalled(command: Command, body: StartWorkflow, run_id: str, cause: Cause) -> Draft:
+    received = SignalReceived(body.signal, body.signal_payload, command.actor)
+    return Draft(command.workflow_id, run_id, received, cause)
 
 
 def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
