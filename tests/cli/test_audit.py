@@ -99,6 +99,7 @@ def test_an_engine_does_not_start_with_a_key_that_cannot_be_used(run: Run, tmp_p
         )
 
 
+@pytest.mark.contract("audit-verify")
 @pytest.mark.broker
 def test_a_tail_that_is_really_gone(rig: Rig, anchored: Application, run: Run, tmp_path: Path, kafka: DevKafka) -> None:
     """The topic is deleted and made again with a prefix of its records: its chains verify, its witnesses do not."""

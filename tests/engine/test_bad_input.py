@@ -81,6 +81,7 @@ def on(partition: int, name: str = "w") -> str:
     return next(f"{name}{n}" for n in range(100) if partition_of(f"{name}{n}".encode(), 2) == partition)
 
 
+@pytest.mark.contract("bad-input")
 @pytest.mark.parametrize("value", [b"", b"\xc3\x01", b"hello, world", b"\xc3\x01" + b"\x07" * 8 + b"body", None])
 def test_undecodable_bytes_go_to_the_dead_letters_and_the_next_command_is_taken(rig: Make, value: bytes | None) -> None:
     one = rig(app)
@@ -98,6 +99,7 @@ def test_undecodable_bytes_go_to_the_dead_letters_and_the_next_command_is_taken(
     assert one.codec.decode(sent[0].value).reason == letter.reason
 
 
+@pytest.mark.contract("bad-input")
 def test_an_unknown_schema_is_named_in_the_dead_letter(rig: Make) -> None:
     one = rig(app)
     one.engine()
@@ -156,6 +158,7 @@ def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(rig: Make) ->
     assert started.cause.command_id == "the-id"
 
 
+@pytest.mark.contract("limits")
 def test_an_oversized_result_fails_its_step_alone(rig: Make) -> None:
     one = rig(app)
     one.engine(EngineOptions(event_bytes=20_000))
@@ -168,6 +171,7 @@ def test_an_oversized_result_fails_its_step_alone(rig: Make) -> None:
     assert "30,002 bytes" in failure.message
 
 
+@pytest.mark.contract("limits")
 def test_an_oversized_argument_parks_the_run_and_names_step_and_size(rig: Make) -> None:
     one = rig(app)
     one.engine(EngineOptions(event_bytes=20_000))
@@ -179,6 +183,7 @@ def test_an_oversized_argument_parks_the_run_and_names_step_and_size(rig: Make) 
     assert one.result("v") == b"10"
 
 
+@pytest.mark.contract("limits")
 def test_an_oversized_signal_is_rejected_before_anything_is_committed(rig: Make) -> None:
     one = rig(app)
     one.engine(EngineOptions(event_bytes=20_000))

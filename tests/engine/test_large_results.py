@@ -162,6 +162,7 @@ def test_an_outcome_that_ends_elsewhere_is_carried_there(rig: Make, tmp_path: Pa
     assert one.bodies(e.StepInterrupted) == []
 
 
+@pytest.mark.contract("audit-verify")
 @pytest.mark.parametrize("harm", ["", "missing", "altered"])
 def test_the_audit_looks_at_every_blob_and_names_the_offset(rig: Make, tmp_path: Path, harm: str) -> None:
     one, path = waiting(rig, tmp_path)

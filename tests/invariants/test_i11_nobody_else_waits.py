@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.core import events as e
 from orchestrator.engine.options import EngineOptions
 from orchestrator.log.partitioner import partition_of
@@ -33,6 +35,7 @@ def test_i11_bugs_and_poison_stop_nobody_else(load: Load) -> None:
     engine.stop(1.0)
 
 
+@pytest.mark.contract("bad-input")
 def test_i11_a_poisoned_message_holds_up_no_other(load: Load) -> None:
     """Commands behind it are taken in their order under the same claim: nothing is tried again or waited for."""
     engine = load.engine()

@@ -66,6 +66,7 @@ def test_a_signed_head_makes_it_complete() -> None:
     assert as_json(found)["ok"] is True
 
 
+@pytest.mark.contract("audit-verify")
 @pytest.mark.parametrize("batches", [1, 3])
 def test_a_cut_tail_is_seen_by_its_witness(batches: int) -> None:
     log = clean()
@@ -101,6 +102,7 @@ def test_a_rewritten_log_is_seen_by_its_witness() -> None:
     assert "rewritten" in found.findings[0].detail
 
 
+@pytest.mark.contract("audit-verify")
 def test_a_changed_byte_is_named() -> None:
     log = clean()
     index = next(i for i, record in enumerate(log.records) if b"s1" in record.value)
@@ -111,6 +113,7 @@ def test_a_changed_byte_is_named() -> None:
     assert f"offsets {changed.offset} to" in found.findings[0].detail
 
 
+@pytest.mark.contract("audit-verify")
 @pytest.mark.parametrize("index", range(1, len(clean().records) - 1))
 def test_any_removed_record_is_noticed(index: int) -> None:
     log = clean()
@@ -123,6 +126,7 @@ def test_any_removed_record_is_noticed(index: int) -> None:
     assert audit(log).ok == void, "only a void event may be missing"
 
 
+@pytest.mark.contract("audit-verify")
 def test_reordered_and_inserted_records_are_noticed() -> None:
     log = clean()
     log.records[1], log.records[2] = log.records[2], log.records[1]
@@ -239,6 +243,7 @@ def folded(log: EventLog) -> bytes:
     return state_hash(kept)
 
 
+@pytest.mark.contract("audit-verify")
 def test_state_folded_from_the_log_is_compared() -> None:
     expected = folded(clean())
     equal = AuditOptions(state_hash=lambda p: expected, settings=Settings("app"))

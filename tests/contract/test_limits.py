@@ -1,0 +1,44 @@
+"""The contract, "Every limit ends in a typed error"."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import Client, Orchestrator, RunParked
+from orchestrator.errors import LimitExceeded
+from tests.contract.world import World
+
+app = Orchestrator("contract-limits")
+said = app.signal("said", str)
+LARGE = 1_200_000
+
+
+@app.step
+async def measures(text: str) -> int:
+    return len(text)
+
+
+@app.workflow
+async def passes_on(size: int) -> int:
+    return await measures("x" * size)
+
+
+@app.workflow
+async def hears() -> int:
+    return len(await said.wait())
+
+
+@pytest.mark.contract("limits")
+def test_what_does_not_fit_is_named_and_nothing_of_it_is_committed(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(passes_on, LARGE)
+        with pytest.raises(RunParked, match=r"(?s)measures.*1200\d\d\d|1,200,\d\d\d.*measures"):
+            await handle.result()
+        assert "StepScheduled" not in [event.type async for event in handle.history()]
+        other = await client.start(hears)
+        with pytest.raises(LimitExceeded, match=r"said|hears"):
+            await other.signal(said, "x" * LARGE)
+        await other.signal(said, "short")
+        assert await other.result() == 5
+
+    world.run(app, scenario)
