@@ -393,6 +393,5 @@ class PartitionLoop:
         self._sent_at = self._shared.clock.monotonic()
         self._prove_and_materialise()
         self._answer_queries()
-        self.queries.dismiss()
         self.ground.give_up()
         self.deadline = float("inf")

@@ -194,4 +194,5 @@ class Partition:
         self.problem = problem
         self.state = state
         loop.turns.clear()
+        loop.queries.dismiss()
         loop.ground.store.close()
