@@ -44,6 +44,7 @@ from .sdk.workflow import Workflow
 if _typing.TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager as _Context
 
+    from .client.batches import Selection as Selection
     from .client.blocking import BlockingClient as BlockingClient
     from .client.client import Client as Client
     from .client.entity import EntityHandle as EntityHandle
@@ -81,6 +82,7 @@ __all__ = [
     "RunTerminated",
     "Saga",
     "Schedule",
+    "Selection",
     "Signal",
     "Step",
     "StepCancelled",
@@ -111,6 +113,7 @@ _CALLERS = {
     "EntityHandle": ".client.entity",
     "Handle": ".client.handle",
     "Schedule": ".client.schedules",
+    "Selection": ".client.batches",
 }
 """What only callers need is imported at first use: engines, workers and step processes start without it."""
 

@@ -24,6 +24,7 @@ class Root(LazyGroup):
     later: ClassVar[Mapping[str, Later]] = {
         "workflow": Later("orchestrator.cli.workflow:workflow", "Start, watch and steer runs."),
         "schedule": Later("orchestrator.cli.schedule:schedule", "Start runs by the clock."),
+        "batch": Later("orchestrator.cli.batch:batch", "Steer many runs at once, chosen by a filter."),
         "step": Later("orchestrator.cli.step:step", "End or retry a step from outside."),
         "topics": Later("orchestrator.cli.topics:topics", "Create, check, grow and adopt the application's topics."),
         "partition": Later("orchestrator.cli.partition:partition", "Repair a parked partition."),

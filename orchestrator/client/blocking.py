@@ -17,6 +17,7 @@ from orchestrator.sdk.entity import EntityHandler
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.workflow import Workflow
 
+from .batches import ActionName, Done, Selection
 from .client import Client
 from .entity import EntityDescription, EntityHandle
 from .handle import Handle
@@ -249,6 +250,10 @@ class BlockingClient:
     def step(self, key: str) -> BlockingStep:
         """See `Client.step`."""
         return BlockingStep(self._thread, self._client.step(key))
+
+    def batch(self, name: ActionName, selection: Selection, *, dry_run: bool = False, batch_id: str = "") -> list[Done]:
+        """See `Client.batch`."""
+        return self._thread.run(self._client.batch(name, selection, dry_run=dry_run, batch_id=batch_id))
 
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> list[RunSummary]:
         """See `Client.runs`; all at once."""

@@ -14,12 +14,13 @@ from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.workflow import Workflow
 from orchestrator.store.blobs import DirectoryBlobs
 
+from .batches import ActionName, Done, Selection, action, carried_out, chosen
 from .caller import Caller
 from .calls import Calls
 from .code import Code, start_of
 from .entity import EntityHandle
 from .handle import Handle
-from .requests import DEFAULT_OPTIONS, ClientOptions, Request
+from .requests import DEFAULT_OPTIONS, ClientOptions, Request, new_command_id
 from .results import seconds
 from .schedules import Schedules
 from .steps import StepHandle
@@ -89,6 +90,15 @@ class Client:
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> Handle[R]:
         """A handle of a run that was started before, by anyone. Asks nobody whether it exists."""
         return Handle(self.calls, Code(workflow), workflow_id, run_id)
+
+    async def batch(
+        self, name: ActionName, selection: Selection, *, dry_run: bool = False, batch_id: str = ""
+    ) -> list[Done]:
+        """Do something to many runs; a dry run says to which. A batch that was cut off goes on under the same id."""
+        runs = await chosen(self.calls, name, selection)
+        if dry_run:
+            return [Done(run.workflow_id, run.run_id, "chosen") for run in runs]
+        return await carried_out(runs, action(self.calls, name), batch_id or new_command_id(), self._request)
 
     def entity(self, entity: type[E], key: str) -> EntityHandle[E]:
         """The entity of a key (`@app.entity`). Asks nobody whether it exists."""
