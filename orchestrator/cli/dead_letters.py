@@ -15,11 +15,12 @@ from orchestrator.codec.records import Codec
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.tasks import DeadLetter
-from orchestrator.errors import ConfigurationError, KafkaUnavailable, UndecodableRecord, WorkflowNotFound
+from orchestrator.errors import KafkaUnavailable, UndecodableRecord, WorkflowNotFound
 from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.reader import read_partition
 from orchestrator.log.topics import partition_count
+from orchestrator.store.blobs import DirectoryBlobs
 
 from . import exits, session
 from .output import output_option, print_one, print_rows
@@ -91,14 +92,25 @@ def list_command(context: click.Context, /, output: str) -> None:
 @click.pass_context
 def show(context: click.Context, /, number: str, output: str) -> None:
     """Show dead letter NUMBER with its original bytes."""
-    letter = _one(settings_of(context), number)
-    value = letter.value
-    row = {**_row(Letter(number, 0, letter)), "blob": value.blob.name if value.blob else None}
+    settings = settings_of(context)
+    letter = _one(settings, number)
+    blob = letter.value.blob
+    row = {**_row(Letter(number, 0, letter)), "blob": blob.name if blob else None}
     row.pop("at_ms")
+    value = _whole(settings, letter).value
     if output == "table":
         print_one({**row, "text": value.data.decode(errors="replace")}, output)
     else:
         print_one({**row, "key_base64": _base64(letter.key), "value_base64": _base64(value.data)}, output)
+
+
+def _whole(settings: Settings, letter: DeadLetter) -> DeadLetter:
+    """The letter with its bytes, from the blob directory if they are there. Raises BlobError."""
+    ref = letter.value.blob
+    if ref is None:
+        return letter
+    data = DirectoryBlobs(settings.blobs).get(ref)
+    return letter._replace(value=letter.value._replace(data=data, blob=None))
 
 
 def _base64(data: bytes) -> str:
@@ -116,11 +128,7 @@ def resubmit(context: click.Context, /, number: str, yes: bool, output: str) -> 
     Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing.
     """
     settings = settings_of(context)
-    letter = _one(settings, number)
-    if letter.value.blob is not None:
-        raise ConfigurationError(
-            f"dead letter {number} is kept in blob {letter.value.blob.name}: send that file's bytes"
-        )
+    letter = _whole(settings, _one(settings, number))
     if not yes and not click.confirm(f"send {len(letter.value.data)} bytes to the commands topic again?", err=True):
         raise exits.Exit(exits.FAILED)
     transport = session.open_transport(app_name(settings), settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -12,6 +11,7 @@ from orchestrator.codec.payloads import Signature
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.values import NOTHING, Payload
 from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.calls import milliseconds
 from orchestrator.sdk.entity import QUEUE
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.workflow import Workflow
@@ -51,17 +51,13 @@ def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[
         version=0 if newest is code else code.version,
         conflict=options.conflict,
         reuse=options.reuse,
-        start_delay_ms=_milliseconds(options.start_delay),
-        execution_timeout_ms=_milliseconds(options.execution_timeout),
-        run_timeout_ms=_milliseconds(options.run_timeout),
+        start_delay_ms=milliseconds(options.start_delay),
+        execution_timeout_ms=milliseconds(options.execution_timeout),
+        run_timeout_ms=milliseconds(options.run_timeout),
         signal=signal,
         signal_payload=payload,
     )
     return options.id or f"{code.workflow_type}-{secrets.token_hex(8)}", body
-
-
-def _milliseconds(time: timedelta | None) -> int:
-    return 0 if time is None else round(time.total_seconds() * 1000)
 
 
 @lru_cache(maxsize=1024)

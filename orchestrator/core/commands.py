@@ -261,6 +261,10 @@ class StartChild(NamedTuple):
     call_site: str
     close_policy: str = "terminate"
     conflict: str = "fail"
+    reuse: str = "allow"
+    start_delay_ms: int = 0
+    execution_timeout_ms: int = 0
+    run_timeout_ms: int = 0
 
 
 class CancelChild(NamedTuple):

@@ -213,6 +213,10 @@ class ChildScheduled(NamedTuple):
     call_site: str
     close_policy: str
     conflict: str = "fail"
+    reuse: str = "allow"
+    start_delay_ms: int = 0
+    execution_timeout_ms: int = 0
+    run_timeout_ms: int = 0
 
 
 class ChildStarted(NamedTuple):

@@ -114,11 +114,21 @@ class Guard:
                     broker.send_signal(ORDERS[order])
                     continue
                 self.owner_gone = True
-            elif len(watched) == 3 and watched[2] in ready:
+            elif watched[2] in ready if len(watched) == 3 else self._owner_has_ended():
                 # A forked child of the owner may still hold the lifeline.
                 self.owner_gone = True
             if self.owner_gone:
                 self._end(broker)
+
+    def _owner_has_ended(self) -> bool:
+        """Without descriptors: it may have ended before one could be opened."""
+        try:
+            os.kill(self.plan["owner"], 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
 
     def _end(self, broker: subprocess.Popen[bytes]) -> None:
         broker.terminate()

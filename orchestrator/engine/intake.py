@@ -21,14 +21,14 @@ from ..core.events import (
     StepStarted,
 )
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
-from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, Payload
+from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
 from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .batch import Batch
 from .builder import Builder
-from .large import reported
+from .large import KEPT_BYTES, KEPT_LETTERS, original, reported
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
@@ -250,6 +250,13 @@ class Intake:
             return
         self.next_offset = batch.next_offset = wire.offset + 1
         try:
+            self._take(batch, wire)
+        except LimitExceeded as error:
+            # Not even its refusal fits into an event: its id, or that of its workflow, is as large as a record.
+            self._dead_letter(batch, wire, str(error))
+
+    def _take(self, batch: Batch, wire: Wire) -> None:
+        try:
             command = self._codec.decode_command(wire.value)
         except UndecodableRecord as error:
             self._dead_letter(batch, wire, str(error))
@@ -295,10 +302,11 @@ class Intake:
 
     def _dead_letter(self, batch: Batch, wire: Wire, reason: str) -> None:
         """Input that no run can take: its bytes and the reason are an event before the position moves on."""
-        log.warning("%s/%d offset %d goes to the dead letters: %s", wire.topic, wire.partition, wire.offset, reason)
-        letter = DeadLettered(
-            wire.topic, wire.partition, wire.offset, reason, wire.key, Payload(codec="bytes", data=wire.value)
-        )
+        where = (wire.topic, wire.partition, wire.offset)
+        value, cut = original(wire.value, self._options.blobs, self._options.payload_bytes - KEPT_BYTES)
+        reason = f"{reason[:KEPT_LETTERS]}{cut}"
+        log.warning("%s/%d offset %d goes to the dead letters: %s", *where, reason)
+        letter = DeadLettered(*where, reason, wire.key[:KEPT_BYTES], value)
         self._builder.take(batch, [Draft("", "", letter, _cause("", wire))])
 
     # -- what could not be sent --------------------------------------------------------------------------------------

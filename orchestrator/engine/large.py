@@ -11,6 +11,7 @@ from ..errors import BlobError, BlobMissing
 from ..store.blobs import Blobs
 
 KEPT_LETTERS = 2_000
+KEPT_BYTES = 16_384
 
 
 def kept(payload: Payload, blobs: Blobs | None, limit: int) -> Payload:
@@ -40,6 +41,20 @@ def reported(workflow_id: str, body: ReportStep, blobs: Blobs | None, limit: int
     except BlobError as error:
         message = f"{workflow_id}, result of step {body.step}: {error}"
         return body._replace(result=NOTHING, failure=Failure(type(error).__name__, message))
+
+
+def original(data: bytes, blobs: Blobs | None, limit: int) -> tuple[Payload, str]:
+    """The bytes of a dead letter as an event may hold them; if only their beginning is kept, a text that says so."""
+    whole = Payload(codec="bytes", data=data)
+    try:
+        payload = kept(whole, blobs, limit)
+        problem = "there is no blob store" if len(payload.data) > limit else ""
+    except BlobError as error:
+        payload, problem = whole, str(error)
+    if not problem:
+        return payload, ""
+    text = f" (of its {len(data):,} bytes only the first {KEPT_BYTES:,} are kept: {problem})"
+    return whole._replace(data=data[:KEPT_BYTES]), text
 
 
 def _size(failure: Failure) -> int:

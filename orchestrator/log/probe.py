@@ -7,7 +7,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestrator.errors import KafkaUnavailable
 
 ATTEMPT_S = 1.0
 ASK_S = 5.0
+HEARD_WITHIN_S = 0.2
 TIMED_OUT = (KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT)  # noqa: SLF001
 STARTING = (
     KafkaError.NOT_COORDINATOR,
@@ -95,11 +97,18 @@ def warm_up_transactions(bootstrap: str, timeout_s: float = 60.0, options: Mappi
     # Whoever is interrupted here does not wait for a broker that may never answer; a pool's threads would be joined.
     for work in works:
         threading.Thread(target=carry_out, args=(work,), name="warm-up", daemon=True).start()
-    problems = [end for end in (ends.get() for _ in works) if end is not None]
+    problems = [end for end in (_next(ends) for _ in works) if end is not None]
     for error in problems:
         if isinstance(error, (KafkaException, TimeoutError)):
             raise _unusable(bootstrap, error) from error
         raise error
+
+
+def _next(ends: SimpleQueue[BaseException | None]) -> BaseException | None:
+    """What comes next. A signal that arrives just before a wait without end begins would not be heard in it."""
+    while True:
+        with suppress(Empty):
+            return ends.get(timeout=HEARD_WITHIN_S)
 
 
 def exercise(bootstrap: str, timeout_s: float = 60.0, options: Mapping[str, str] = NO_OPTIONS) -> None:

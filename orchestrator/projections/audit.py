@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
+from ..core.events import BatchFooter, DeadLettered, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
 from ..core.values import BatchId, Payload
 from ..core.witness import read_note
@@ -295,8 +295,9 @@ class _PartitionAudit:
             self._witnessed(witness, wire.offset)
 
     def _check_blob(self, record: Record, offset: int) -> None:
-        result = getattr(record.event.body, "result", None)
-        ref = result.blob if isinstance(result, Payload) else None
+        body = record.event.body
+        held = body.value if isinstance(body, DeadLettered) else getattr(body, "result", None)
+        ref = held.blob if isinstance(held, Payload) else None
         if ref is None or self._options.blobs is None:
             return
         self.part.blobs += 1

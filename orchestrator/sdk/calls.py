@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections.abc
 from collections.abc import Generator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..core.commands import CancelChild, CancelStep, ScheduleStep, SendSignal, StartChild
@@ -179,7 +180,11 @@ class ChildCalled(Called):
                 self.arguments,
                 self.call_site,
                 self.options.close_policy,
-                "queue" if self.options.conflict == "queue" else "fail",
+                self.options.conflict,
+                self.options.reuse,
+                milliseconds(self.options.start_delay),
+                milliseconds(self.options.execution_timeout),
+                milliseconds(self.options.run_timeout),
             )
         )
 
@@ -188,6 +193,11 @@ class ChildCalled(Called):
 
     def describe(self) -> str:
         return f"child workflow {self.code.workflow_type}"
+
+
+def milliseconds(time: timedelta | None) -> int:
+    """A duration as it is recorded; 0 for none."""
+    return 0 if time is None else round(time.total_seconds() * 1000)
 
 
 def send_signal(loop: RunLoop, workflow_id: str, name: str, payload: Payload) -> None:

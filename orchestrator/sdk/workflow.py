@@ -148,6 +148,8 @@ class Workflow(Generic[P, R_co]):
         options = self.start_options
         if options.signal is not None:
             raise ConfigurationError(f"{self.code.workflow_type}: a child is started without a signal; send it one")
+        if options.conflict == "use_existing":
+            raise ConfigurationError(f"{self.code.workflow_type}: a run that is open already is nobody's new child")
         arguments = self.code.signature.bind(args, kwargs)
         return ChildCalled(loop, self.code, arguments, options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -13,6 +14,7 @@ from orchestrator import (
     Handle,
     Orchestrator,
     RunCancelled,
+    RunParked,
     RunTerminated,
     continue_as_new,
     run_info,
@@ -220,5 +222,60 @@ def test_a_terminated_run_gets_no_word(world: World) -> None:
         with pytest.raises(RunTerminated, match="enough"):
             await handle.result()
         assert "StepScheduled" not in [event.type async for event in handle.history()]
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def forgets() -> None:
+    await go.wait()
+
+
+@app.workflow
+async def impatient(how: str) -> str:
+    """A child has the options of a start."""
+    if how == "in time":
+        call = forgets.options(run_timeout=timedelta(milliseconds=200))()
+    elif how == "late":
+        call = nothing.options(start_delay=timedelta(milliseconds=200))()
+    else:
+        call = nothing.options(id="taken", reuse="reject")()
+    try:
+        await call
+    except (ChildFailed, TimeoutError) as error:
+        return str(error)
+    return "done"
+
+
+@app.workflow
+async def nothing() -> None:
+    """A run that ends in its first turn."""
+
+
+@pytest.mark.contract("child-policy")
+def test_a_child_is_started_as_its_options_say(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        assert "run time-out" in await client.execute(impatient, "in time")
+        late = await client.start(impatient, "late")
+        assert await late.result() == "done"
+        scheduled = [event async for event in late.history() if event.type == "ChildScheduled"]
+        ended = [event async for event in late.history() if event.type == "ChildCompleted"]
+        assert ended[0].at_ms - scheduled[0].at_ms >= 200
+        await client.execute(nothing.options(id="taken"))
+        assert "reject" in await client.execute(impatient, "again")
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def confused() -> None:
+    await nothing.options(id="taken", conflict="use_existing")()
+
+
+@pytest.mark.contract("child-policy")
+def test_a_run_that_is_open_already_becomes_nobodys_child(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        with pytest.raises(RunParked, match="nobody's new child"):
+            await client.execute(confused)
 
     world.run(app, scenario)

@@ -41,10 +41,15 @@ time.sleep(600)
 class Owned:
     """A guard that this test owns."""
 
-    def __init__(self, directory: Path, command: list[str], grace_s: float = 0.2) -> None:
+    def __init__(self, directory: Path, command: list[str], grace_s: float = 0.2, owner: int = 0) -> None:
         lifeline, self.lifeline = os.pipe()
         self.report, report = os.pipe()
-        plan = {**plan_of(directory, command, grace_s), "lifeline": lifeline, "report": report, "owner": os.getpid()}
+        plan = {
+            **plan_of(directory, command, grace_s),
+            "lifeline": lifeline,
+            "report": report,
+            "owner": owner or os.getpid(),
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, json.dumps(plan)],
             pass_fds=(lifeline, report),
@@ -151,6 +156,15 @@ def test_a_killed_owner_takes_the_broker_along(fork: list[str], tmp_path: Path) 
     finally:
         if fork:
             os.killpg(owner.pid, signal.SIGKILL)
+
+
+def test_an_owner_that_was_gone_before_the_guard_looked_takes_the_broker_along(tmp_path: Path) -> None:
+    """Its forked child holds the lifeline, and nobody is left to open a descriptor of."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    owned = Owned(tmp_path, SLEEPER, owner=gone.pid)
+    assert owned.end()["exit"] == -signal.SIGTERM
+    os.close(owned.lifeline)
 
 
 def test_temporary_data_go_with_a_killed_owner(tmp_path: Path) -> None:

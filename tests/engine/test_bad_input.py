@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Failure, Payload
 from orchestrator.engine.options import EngineOptions
 from orchestrator.log.partitioner import partition_of
+from orchestrator.store.blobs import DirectoryBlobs
 from tests.engine.rig import Rig
 
 Make = Callable[[Orchestrator], Rig]
@@ -97,6 +99,40 @@ def test_undecodable_bytes_go_to_the_dead_letters_and_the_next_command_is_taken(
     assert letter.reason
     sent = one.records("dead-letters")[0]
     assert one.codec.decode(sent[0].value).reason == letter.reason
+
+
+@pytest.mark.contract("bad-input")
+@pytest.mark.parametrize("kept", ["blob", "beginning"])
+def test_bytes_that_do_not_fit_into_an_event_stop_nobody(rig: Make, tmp_path: Path, kept: str) -> None:
+    """A broker takes larger records than an event may be, with keys as large."""
+    one = rig(app)
+    blobs = DirectoryBlobs(tmp_path)
+    one.engine(EngineOptions(blobs=blobs if kept == "blob" else None))
+    value, key = b"\xff" * 1_020_000, b"k" * 30_000
+    one.send_raw(key, value, 0)
+    one.start(on(0), doubled, 21)
+    assert one.result(on(0)) == b"42"
+    letter = one.wait_for(e.DeadLettered)[0]
+    if kept == "blob":
+        assert blobs.get(letter.value.blob) == value
+    else:
+        assert value.startswith(letter.value.data)
+        assert "1,020,000 bytes" in letter.reason
+    assert key.startswith(letter.key)
+
+
+@pytest.mark.contract("bad-input")
+@pytest.mark.parametrize("where", ["workflow", "run"])
+def test_a_command_whose_refusal_does_not_fit_is_a_dead_letter(rig: Make, where: str) -> None:
+    one = rig(app)
+    one.engine()
+    large = "w" * 999_000
+    ids = (large, "") if where == "workflow" else (on(0), large)
+    command = c.Command("id", ids[0], c.SignalWorkflow("go", run_id=ids[1]))
+    one.send_raw(on(0).encode(), one.codec.encode_command(command), 0)
+    one.start(on(0), doubled, 21)
+    assert one.result(on(0)) == b"42"
+    assert one.wait_for(e.DeadLettered if where == "workflow" else e.CommandRejected)
 
 
 @pytest.mark.contract("bad-input")

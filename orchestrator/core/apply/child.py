@@ -25,7 +25,17 @@ def child_scheduled(fold: Fold, run: RunRow, body: ChildScheduled) -> Fields:
     event = fold.event
     step = ids.step_id(body.path, body.n)
     parent = ParentRef(event.workflow_id, event.run_id, step)
-    start = StartWorkflow(body.workflow_type, body.arguments, body.version, body.conflict, parent=parent)
+    start = StartWorkflow(
+        body.workflow_type,
+        body.arguments,
+        body.version,
+        body.conflict,
+        body.reuse,
+        body.start_delay_ms,
+        body.execution_timeout_ms,
+        body.run_timeout_ms,
+        parent=parent,
+    )
     command_id = fold.send_command(body.child_workflow_id, start, step=step)
     # The calls of an entity share a workflow id: a cancellation must know its own before it is heard to have started.
     queued = body.conflict == "queue"

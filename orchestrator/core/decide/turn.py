@@ -63,6 +63,10 @@ def _start_child(view: View, place: TurnPlace, command: c.StartChild) -> list[e.
             command.call_site,
             command.close_policy,
             command.conflict,
+            command.reuse,
+            command.start_delay_ms,
+            command.execution_timeout_ms,
+            command.run_timeout_ms,
         )
     ]
 
