@@ -43,7 +43,6 @@ class EngineOptions:
     batch_ms: int = 50
     batch_bytes: int = 512 * 1024
     event_bytes: int = 1_000_000
-    inline_bytes: int = 64 * 1024
     cached_runs: int = 5_000
     replay_slice: int = 500
     timers_per_batch: int = 500
