@@ -9,8 +9,11 @@ import sys
 PATIENCE_S = 30.0
 STUCK = """
 import os
+import signal
 import threading
 from orchestrator.log import probe
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 
 def never(*_):
     os.write(1, b"asking\\n")  # at once: two threads say it
