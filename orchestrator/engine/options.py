@@ -11,8 +11,11 @@ from pathlib import Path
 from ..codec.signing import Signer
 from ..store.blobs import Blobs
 
+EVENT_BYTES = 1_000_000
 HEAD_ROOM = 8_192
 """Bytes of an event kept free for everything but its payload."""
+PAYLOAD_BYTES = EVENT_BYTES - HEAD_ROOM
+"""What a payload may take of an event, for those who report to an engine."""
 
 
 def new_instance() -> str:
@@ -42,7 +45,7 @@ class EngineOptions:
     instance: str = field(default_factory=new_instance)
     batch_ms: int = 50
     batch_bytes: int = 512 * 1024
-    event_bytes: int = 1_000_000
+    event_bytes: int = EVENT_BYTES
     cached_runs: int = 5_000
     replay_slice: int = 500
     timers_per_batch: int = 500

@@ -20,7 +20,7 @@ from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, Top
 from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.engine.large import reported
-from orchestrator.engine.options import EngineOptions
+from orchestrator.engine.options import PAYLOAD_BYTES
 from orchestrator.errors import (
     CommandRejected,
     KafkaUnavailable,
@@ -284,9 +284,7 @@ class RemoteWorker:
         failpoint("K20")
         request = Request(command_id=new_command_id())
         try:
-            body = await asyncio.to_thread(
-                reported, held.call.workflow_id, body, self._options.blobs, EngineOptions().payload_bytes
-            )
+            body = await asyncio.to_thread(reported, held.call.workflow_id, body, self._options.blobs, PAYLOAD_BYTES)
             if body.failure is not None and held.details is not held.said:
                 # The next attempt gets the newest details, unless they are too large for anybody.
                 with suppress(LimitExceeded):
