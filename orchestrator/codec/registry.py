@@ -30,7 +30,25 @@ MEET_S = 0.5
 AGAIN_S = 30.0
 """After how long an id that could not be found is asked for again."""
 AT_ONCE = 8
+CUT_WAITS_S = (0.1, 0.5)
 CONTENT = "application/vnd.schemaregistry.v1+json"
+
+
+def _answer(request: Request, timeout_s: float) -> Any:
+    """What is answered. A connection that was cut is made anew: every request may be repeated."""
+    for wait_s in CUT_WAITS_S:
+        try:
+            return _once(request, timeout_s)
+        except (URLError, ConnectionResetError) as error:
+            if not isinstance(getattr(error, "reason", error), ConnectionResetError):
+                raise
+            time.sleep(wait_s)
+    return _once(request, timeout_s)
+
+
+def _once(request: Request, timeout_s: float) -> Any:
+    with urlopen(request, timeout=timeout_s) as response:
+        return json.load(response)
 
 
 class Registry:
@@ -81,8 +99,7 @@ class Registry:
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.where + path, data, self._headers)
         try:
-            with urlopen(request, timeout=timeout_s) as response:
-                answer = json.load(response)
+            answer = _answer(request, timeout_s)
         except HTTPError as error:
             with error:
                 self._refused(path, error)

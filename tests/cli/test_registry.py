@@ -92,7 +92,7 @@ def test_every_topic_speaks_the_registry_s_format(
         stack.enter_context(process(tmp_path / "engine.log", "engine", "run"))
         stack.enter_context(process(tmp_path / "worker.log", "worker", "run", "--queue", "elsewhere"))
         with BlockingClient.connect(app, environment) as client:
-            assert client.execute(sums.options(id="w"), 20) == 42
+            assert client.start(sums.options(id="w"), 20).result(WAIT_S) == 42
         history = run("workflow", "history", "w", "-o", "jsonl")
         assert [json.loads(line)["type"] for line in history.out.splitlines()] == [
                 "RunStarted", "StepScheduled", "StepCompleted", "StepScheduled", "StepLeased", "StepCompleted",
@@ -106,7 +106,7 @@ def test_every_topic_speaks_the_registry_s_format(
         # Ids are kept: nobody who runs needs the registry again.
         registry.failing = 503
         with BlockingClient.connect(app, environment) as client:
-            assert client.execute(sums.options(id="v"), 1) == 4
+            assert client.start(sums.options(id="v"), 1).result(WAIT_S) == 4
         registry.failing = 0
     for topic in TOPICS:
         values = [record.value for record in records(environment, topic) if record.value[5:] != b"body"]

@@ -11,6 +11,11 @@ from typing import Any
 from urllib.parse import unquote
 
 
+class _Server(ThreadingHTTPServer):
+    # Three processes with eight requests each begin at once: beyond the queue the kernel cuts connections.
+    request_queue_size = 128
+
+
 class RegistryServer:
     """Subjects with their versions; one id for one text, whatever the subject, as Confluent's has it."""
 
@@ -35,7 +40,7 @@ class RegistryServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing is printed."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"

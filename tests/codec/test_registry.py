@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
@@ -196,3 +198,26 @@ class TestTheRegistryItself:
             assert "cret" not in told
         finally:
             server.close()
+
+
+def test_a_connection_that_is_cut_is_made_anew() -> None:
+    """As a balancer, or a registry that restarts, does."""
+    texts = {"schema": '"string"'}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            cut, _ = listening.accept()
+            cut.recv(100)
+            cut.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            cut.close()
+            kept, _ = listening.accept()
+            with kept:
+                kept.recv(10_000)
+                body = json.dumps(texts).encode()
+                kept.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        found = registry._answer(Request(f"http://127.0.0.1:{listening.getsockname()[1]}/"), 10.0)
+        thread.join()
+    assert found == texts
