@@ -12,11 +12,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..ending import Ending
 from .cluster import DevKafka, Plan
 from .errors import DevKafkaError
 from .places import FileLock, cache_directory
@@ -186,7 +186,7 @@ def _say(facts: Mapping[str, Any]) -> None:
 
 
 def _hold(plan: Mapping[str, Any]) -> int:
-    over = threading.Event()
+    over = Ending()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     home = Path(plan["home"])

@@ -14,6 +14,7 @@ from ..codec.records import Codec
 from ..codec.registry import codec_of
 from ..codec.signing import Signer
 from ..config import Settings
+from ..ending import Ending
 from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
 from ..sdk.app import Orchestrator
@@ -30,10 +31,8 @@ SWITCH_S = 0.0005
 YOUNG_OBJECTS = 50_000
 
 
-def run_engine(
-    settings: Settings, app: Orchestrator, make_executor: MakeExecutor, stop: threading.Event | None = None
-) -> int:
-    """Own partitions of `app`'s log until SIGTERM, SIGINT or `stop`; drain, and return the exit code.
+def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecutor) -> int:
+    """Own partitions of `app`'s log until SIGTERM or SIGINT; drain, and return the exit code.
 
     Parked partitions do not end it: probes and `doctor` tell of them.
     Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable, MissingHint.
@@ -46,7 +45,7 @@ def run_engine(
     # of a restore.
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
-    ending = stop or threading.Event()
+    ending = Ending()
     options = EngineOptions(
         hand_over_ms=int(settings.grace_s * 1000),
         claims_back=settings.membership == "group",

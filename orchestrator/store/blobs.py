@@ -60,7 +60,8 @@ class MemoryBlobs:
 class DirectoryBlobs:
     """Blobs as files `<first two hex digits>/<name>` below one directory, which is made when first written to.
 
-    The file `key` beside them is made once, by whoever writes first.
+    The file `key` beside them is made once, by whoever writes first; one that was lost is never made anew, for no blob
+    could be read again.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -88,7 +89,7 @@ class DirectoryBlobs:
         path = self._path(ref)
         try:
             data = path.read_bytes()
-            key = self._key()
+            key = self._key(make=False)
         except FileNotFoundError as error:
             raise BlobMissing(
                 f"blob {ref.name} ({ref.size:,} bytes) is not in {self.directory}. Restore that file; {ADVICE}."
@@ -97,17 +98,22 @@ class DirectoryBlobs:
             raise BlobsUnavailable(f"blob {ref.name} cannot be read from {self.directory}: {error}") from error
         return _checked(ref, key, data, str(path))
 
-    def _key(self, make: bool = False) -> bytes:
+    def _key(self, make: bool) -> bytes:
         """The store's key. Raises OSError, BlobsUnavailable."""
         if self._known_key:
             return self._known_key
         path = self.directory / KEY_FILE
-        if make and not path.exists():
+        # Asked before the key is looked for: whoever wrote the first blob had made the key before.
+        used = not make or any(self.directory.glob("[0-9a-f][0-9a-f]"))
+        if not used and not path.exists():
             _make(self.directory)
             # Two that begin at once agree on one key: it is whole before it has its name, and a name is given once.
             with contextlib.suppress(FileExistsError):
                 _write(path, secrets.token_bytes(KEY_BYTES), once=True)
-        key = path.read_bytes()
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError as error:
+            raise BlobsUnavailable(f"{path} is gone: restore it, no blob beside it can be read without") from error
         if len(key) != KEY_BYTES:
             raise BlobsUnavailable(
                 f"{path} has {len(key)} bytes, not {KEY_BYTES}: restore it, the blobs' names need it"

@@ -6,7 +6,7 @@ import pytest
 
 from tests.architecture.source import PACKAGE, imports, module_of, name_of, python_files
 
-BASE = {"errors", "config", "core", "failpoints"}
+BASE = {"errors", "config", "core", "failpoints", "ending"}
 PORTS = BASE | {"codec", "log", "store", "telemetry"}
 ENGINE = PORTS | {"sdk"}
 TOP = ENGINE | {"engine", "client"}
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "failpoints": {"errors"},
+    "ending": set(),
     "core": {"errors"},
     "codec": BASE,
     "log": BASE | {"codec", "telemetry"},

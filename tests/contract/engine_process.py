@@ -5,6 +5,7 @@ A fork server that has imported everything makes one in milliseconds; an engine 
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from orchestrator import Orchestrator
 from orchestrator.codec.records import Codec
+from orchestrator.ending import Ending
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.log.config import LogConfig
@@ -29,6 +31,8 @@ from orchestrator.worker.threads import ThreadExecutor
 from tests.contract.queued import every_step_queued
 
 ENDS_WITHIN_S = 60.0
+SAYS_WITHIN_S = 2.0
+LOOK_S = 60.0
 
 
 class Order(NamedTuple):
@@ -69,13 +73,22 @@ class EngineProcess:
         self._process.terminate()
         self._process.join(ENDS_WITHIN_S + grace_s)
         code = self._process.exitcode
+        if code is None:
+            self._say_where()
         self._process.kill()
         assert code == 0, f"an engine process ended with {code}"
+
+    def _say_where(self) -> None:
+        """What each thread of one that does not end is at, into the test's own output."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGUSR1)
+        self._process.join(SAYS_WITHIN_S)
 
 
 def serve(order: Order) -> None:
     """The process's work: own partitions until SIGTERM, or until the test's process is gone."""
-    ending = threading.Event()
+    faulthandler.register(signal.SIGUSR1)
+    ending = Ending()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_test, daemon=True).start()
@@ -91,7 +104,8 @@ def serve(order: Order) -> None:
             codec=Codec(),
         )
         engine.start()
-        ending.wait()
+        while not ending.wait(LOOK_S):
+            pass
         engine.stop(1.0)
 
 

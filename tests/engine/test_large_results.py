@@ -141,7 +141,9 @@ def test_a_large_result_of_a_run_is_named_in_the_reply(rig: Make, tmp_path: Path
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_an_outcome_that_ends_elsewhere_is_carried_there(rig: Make, tmp_path: Path, fails: bool) -> None:
+def test_an_outcome_that_ends_elsewhere_is_carried_there(
+    rig: Make, tmp_path: Path, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """A step was handed over and ends in its old process: what it has to say goes to the new owner by command."""
     let_go.clear()
     one = rig(app)
@@ -160,6 +162,7 @@ def test_an_outcome_that_ends_elsewhere_is_carried_there(rig: Make, tmp_path: Pa
     assert "too large for an event" in result if fails else result == '"2000000"'
     assert len(one.bodies(e.StepHandedOver)) == 1
     assert one.bodies(e.StepInterrupted) == []
+    assert "could not be sent" not in caplog.text
 
 
 @pytest.mark.contract("audit-verify")

@@ -71,6 +71,15 @@ def test_a_key_that_was_cut_is_named(tmp_path: Path) -> None:
             use()
 
 
+def test_a_lost_key_is_named_and_never_made_anew(tmp_path: Path) -> None:
+    ref = DirectoryBlobs(tmp_path).put(DATA)
+    (tmp_path / "key").unlink()
+    for use in (lambda: DirectoryBlobs(tmp_path).get(ref), lambda: DirectoryBlobs(tmp_path).put(b"other")):
+        with pytest.raises(BlobsUnavailable, match="key is gone: restore it"):
+            use()
+    assert not (tmp_path / "key").exists()
+
+
 def test_a_directory_that_is_none_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BlobsUnavailable, match="cannot be written"):
