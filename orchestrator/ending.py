@@ -10,6 +10,9 @@ class Ending:
 
     No `threading.Event`: who waits for one holds its lock for a moment, the handler runs in that very thread, and asks
     for the same lock. `SimpleQueue.put` alone is documented as reentrant.
+
+    Wait in short rounds: the kernel may hand a signal to any thread, and Python then calls the handler when the main
+    thread wakes next (observed: one SIGTERM in seventy was not heard before the end of the wait).
     """
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ from tests.contract.queued import every_step_queued
 
 ENDS_WITHIN_S = 60.0
 SAYS_WITHIN_S = 2.0
-LOOK_S = 60.0
+LOOK_S = 0.5
 
 
 class Order(NamedTuple):
