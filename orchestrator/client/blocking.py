@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent import futures
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -25,6 +26,8 @@ from .requests import DEFAULT_OPTIONS, ClientOptions
 from .steps import StepHandle
 from .transport import Transport
 from .views import HistoryEvent, RunDescription, RunSummary
+
+LOOK_S = 0.5
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +57,9 @@ class LoopThread:
                 " (`async with app.connect() as client`), or call from a thread without a loop"
             )
         try:
+            # In rounds: a Ctrl-C that the kernel hands to another thread is heard when this one wakes.
+            while not future.done():
+                futures.wait([future], LOOK_S)
             return future.result()
         except BaseException:
             # Ctrl-C while waiting: the call must not go on behind the caller's back.
