@@ -26,6 +26,8 @@ from .errors import (
     StepCancelled,
     StepFailed,
     StepTimeout,
+    UpdateFailed,
+    UpdateRejected,
     WorkflowAlreadyClosed,
     WorkflowAlreadyRunning,
     WorkflowFailed,
@@ -39,6 +41,7 @@ from .sdk.patches import deprecate_patch, patched
 from .sdk.retry import RetryPolicy
 from .sdk.saga import Saga
 from .sdk.step import Failed, Step, StepInfo, step_info
+from .sdk.updates import Update, update
 from .sdk.workflow import Workflow
 
 if _typing.TYPE_CHECKING:
@@ -51,6 +54,7 @@ if _typing.TYPE_CHECKING:
     from .client.handle import Handle as Handle
     from .client.requests import ClientOptions as _ClientOptions
     from .client.schedules import Schedule as Schedule
+    from .client.updates import UpdateHandle as UpdateHandle
     from .config import Settings as _Settings
     from .core.calendars import Calendar as Calendar
 
@@ -89,6 +93,10 @@ __all__ = [
     "StepFailed",
     "StepInfo",
     "StepTimeout",
+    "Update",
+    "UpdateFailed",
+    "UpdateHandle",
+    "UpdateRejected",
     "Workflow",
     "WorkflowAlreadyClosed",
     "WorkflowAlreadyRunning",
@@ -103,6 +111,7 @@ __all__ = [
     "run_info",
     "signal",
     "step_info",
+    "update",
     "uuid4",
 ]
 
@@ -114,6 +123,7 @@ _CALLERS = {
     "Handle": ".client.handle",
     "Schedule": ".client.schedules",
     "Selection": ".client.batches",
+    "UpdateHandle": ".client.updates",
 }
 """What only callers need is imported at first use: engines, workers and step processes start without it."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class OrchestratorError(Exception):
     """Base of all errors of this package."""
@@ -72,6 +74,21 @@ class WorkflowNotFound(CommandRejected):
 
 class RunClosed(CommandRejected):
     """The run has ended: nothing can reach it any more."""
+
+
+class UpdateRejected(CommandRejected):
+    """The run's validator refused an update, and nothing was written. `failure`: what it raised, as a record."""
+
+    failure: Any = None
+
+
+class UpdateFailed(OrchestratorError):
+    """The handler of an update ended with an error; the run goes on. `type` names the error."""
+
+    def __init__(self, message: str, *, type: str = "", details: str = ""):
+        super().__init__(message)
+        self.type = type
+        self.details = details
 
 
 class ReplyTimeout(OrchestratorError):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orchestrator.client.calls import Calls
+from orchestrator.client.updates import update_answer
 from orchestrator.client.views import json_payload, json_value
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.tasks import Reply
@@ -143,6 +144,36 @@ def signal(context: click.Context, /, workflow_id: str, name: str, value: str, o
         return await calls.signal(workflow_id, name, json_payload(value_of(value)), run_id, request)
 
     print_one(_answer(call(settings_of(context), work)), output)
+
+
+@workflow.command()
+@click.argument("workflow_id", metavar="ID")
+@click.argument("name")
+@click.argument("value", default="null")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@click.option("--accepted", is_flag=True, help="Return when it is accepted; do not wait for the answer.")
+@request_options
+@output_option
+@click.pass_context
+def update(context: click.Context, /, workflow_id: str, name: str, value: str, output: str, **options: Any) -> None:
+    """Send update NAME with VALUE (JSON: an object of arguments for the class form; else text), print the answer.
+
+    The command id is the update's: sent again with the same one, it is the same update.
+    """
+    request, run_id = request_of(options), str(options["run_id"])
+
+    async def work(calls: Calls) -> Any:
+        reply = await calls.update(workflow_id, name, json_payload(value_of(value)), run_id, request)
+        if options["accepted"]:
+            return _answer(reply)
+        answer = await calls.update_outcome(workflow_id, reply.run_id, reply.command_id)
+        return json_value(update_answer(answer, name).result, f"the answer of update {name}")
+
+    found = call(settings_of(context), work)
+    if options["accepted"]:
+        print_one(found, output)
+    else:
+        print_value(found, output)
 
 
 @workflow.command()

@@ -16,6 +16,7 @@ from orchestrator.errors import BlockingInLoop
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.entity import EntityHandler
 from orchestrator.sdk.messages import Query, Signal
+from orchestrator.sdk.updates import Update, UpdateMethod
 from orchestrator.sdk.workflow import Workflow
 
 from .batches import ActionName, Done, Selection
@@ -25,6 +26,7 @@ from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions
 from .steps import StepHandle
 from .transport import Transport
+from .updates import UpdateHandle, Updates
 from .views import HistoryEvent, RunDescription, RunSummary
 
 LOOK_S = 0.5
@@ -74,11 +76,35 @@ class LoopThread:
         self._loop.close()
 
 
-class BlockingHandle(Generic[R_co]):
+class BlockingUpdates:
+    """`Updates` without `await`: a handle, or `BlockingClient.with_start`."""
+
+    def __init__(self, thread: LoopThread, updates: Updates) -> None:
+        self._thread = thread
+        self._updates = updates
+
+    @overload
+    def update(self, update: Update[T, R], value: T, /) -> R: ...
+    @overload
+    def update(self, method: UpdateMethod[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def update(self, update: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Updates.update`."""
+        return self._thread.run(self._updates.update(update, *args, **kwargs))
+
+    @overload
+    def start_update(self, update: Update[T, R], value: T, /) -> BlockingUpdate[R]: ...
+    @overload
+    def start_update(self, method: UpdateMethod[P, R], /, *args: P.args, **kwargs: P.kwargs) -> BlockingUpdate[R]: ...
+    def start_update(self, update: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See `Updates.start_update`."""
+        return BlockingUpdate(self._thread, self._thread.run(self._updates.start_update(update, *args, **kwargs)))
+
+
+class BlockingHandle(BlockingUpdates, Generic[R_co]):
     """`Handle` without `await`."""
 
     def __init__(self, thread: LoopThread, handle: Handle[R_co]) -> None:
-        self._thread = thread
+        super().__init__(thread, handle)
         self._handle = handle
 
     @property
@@ -124,6 +150,10 @@ class BlockingHandle(Generic[R_co]):
         """See `Handle.query`."""
         return self._thread.run(self._handle.query(query, *args, **kwargs))
 
+    def update_handle(self, update: Update[Any, R] | UpdateMethod[..., R], update_id: str) -> BlockingUpdate[R]:
+        """See `Handle.update_handle`."""
+        return BlockingUpdate(self._thread, self._handle.update_handle(update, update_id))
+
     def cancel(self) -> Reply:
         """See `Handle.cancel`."""
         return self._thread.run(self._handle.cancel())
@@ -155,6 +185,23 @@ class BlockingHandle(Generic[R_co]):
             return [event async for event in self._handle.history(from_seq)]
 
         return self._thread.run(gather())
+
+
+class BlockingUpdate(Generic[R_co]):
+    """`UpdateHandle` without `await`."""
+
+    def __init__(self, thread: LoopThread, handle: UpdateHandle[R_co]) -> None:
+        self._thread = thread
+        self._handle = handle
+
+    @property
+    def id(self) -> str:
+        """The update's id."""
+        return self._handle.id
+
+    def result(self, timeout: timedelta | float | None = None) -> R_co:
+        """See `UpdateHandle.result`."""
+        return self._thread.run(self._handle.result(timeout))
 
 
 class BlockingStep:
@@ -248,6 +295,10 @@ class BlockingClient:
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> BlockingHandle[R]:
         """See `Client.handle`."""
         return BlockingHandle(self._thread, self._client.handle(workflow, workflow_id, run_id))
+
+    def with_start(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> BlockingUpdates:
+        """See `Client.with_start`."""
+        return BlockingUpdates(self._thread, self._client.with_start(workflow, *args, **kwargs))
 
     def entity(self, entity: type[E], key: str) -> BlockingEntity[E]:
         """See `Client.entity`."""

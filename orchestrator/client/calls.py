@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.core import commands as c
@@ -19,7 +20,7 @@ from orchestrator.errors import BlobError, BlobMissing, OrchestratorError, Reply
 from orchestrator.store.blobs import ADVICE, Blobs
 
 from .caller import Caller
-from .requests import NO_REQUEST, Request
+from .requests import NO_REQUEST, Request, new_command_id
 from .views import (
     HistoryEvent,
     JsonObject,
@@ -60,6 +61,24 @@ class Calls:
     ) -> Reply:
         """Deliver a signal; it is durable when this returns."""
         return await self.caller.command(workflow_id, c.SignalWorkflow(name, payload, run_id), request)
+
+    async def update(
+        self, workflow_id: str, name: str, payload: Payload, run_id: str = "", request: Request = NO_REQUEST
+    ) -> Reply:
+        """Let a run's code accept an update; the command's id is the update's. Raises UpdateRejected, RunClosed."""
+        clock = asyncio.get_running_loop().time
+        request = replace(request, command_id=request.command_id or new_command_id())
+        ends = clock() + (request.timeout_s or self.caller.options.timeout_s)
+        while True:
+            reply = await self.caller.command(workflow_id, c.UpdateWorkflow(name, payload, run_id), request)
+            if reply.outcome != "not_ready":
+                return reply
+            if clock() >= ends:
+                raise ReplyTimeout(
+                    f"update {name} of {workflow_id} could not be judged in time: {reply.message} (id"
+                    f" {request.command_id})"
+                )
+            await asyncio.sleep(ASK_AGAIN_S / 5)
 
     async def cancel(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
         """Ask a run to end."""
@@ -176,22 +195,42 @@ class Calls:
         raised only if it still is parked when the time is over. `waiting` hears every `not_ready` reply.
         Raises ReplyTimeout when the time is over, BlobError when a result kept as a blob cannot be had.
         """
+        body = c.QueryWorkflow("result", run_id)
+        reply = await self._waited(workflow_id, body, timeout_s, waiting)
+        return Outcome(reply.code, reply)
+
+    async def update_outcome(
+        self, workflow_id: str, run_id: str, update_id: str, timeout_s: float | None = None
+    ) -> Reply:
+        """Wait until an accepted update has ended; `code` is completed, failed or closed (the run ended first).
+
+        Raises as `outcome`, and WorkflowNotFound when the run never accepted it.
+        """
+        return await self._waited(workflow_id, c.QueryWorkflow("update", run_id, update_id), timeout_s, None)
+
+    async def _waited(
+        self,
+        workflow_id: str,
+        body: c.QueryWorkflow,
+        timeout_s: float | None,
+        waiting: Callable[[Reply], None] | None,
+    ) -> Reply:
         clock = asyncio.get_running_loop().time
         ends = None if timeout_s is None else clock() + timeout_s
         latest: Reply | None = None
         while True:
             left = None if ends is None else ends - clock()
             if left is not None and left <= 0:
-                raise _not_ended(workflow_id, run_id, timeout_s or 0.0, latest)
+                raise _not_ended(workflow_id, body, timeout_s or 0.0, latest)
             asked_at = clock()
-            reply = await self._poll(workflow_id, run_id, left, latest)
+            reply = await self._poll(workflow_id, body, left, latest)
             if reply.outcome == "answered" and reply.code == "continued_as_new":
-                run_id, latest = reply.message, None
+                body, latest = body._replace(run_id=reply.message), None
                 continue
             if reply.outcome == "answered":
-                return Outcome(reply.code, await asyncio.to_thread(self._whole, reply) if reply.result.blob else reply)
+                return await asyncio.to_thread(self._whole, reply) if reply.result.blob else reply
             self._note_wait(reply, latest, waiting)
-            run_id, latest = reply.run_id or run_id, reply
+            body, latest = body._replace(run_id=reply.run_id or body.run_id), reply
             if clock() - asked_at < ASK_AGAIN_S:
                 await asyncio.sleep(ASK_AGAIN_S if left is None else min(ASK_AGAIN_S, left))
 
@@ -208,9 +247,9 @@ class Calls:
         except BlobError as error:
             raise type(error)(f"{what}: {error}") from error
 
-    async def _poll(self, workflow_id: str, run_id: str, left: float | None, latest: Reply | None) -> Reply:
+    async def _poll(self, workflow_id: str, body: c.QueryWorkflow, left: float | None, latest: Reply | None) -> Reply:
         wait_s = self.caller.options.poll_s if left is None else min(self.caller.options.poll_s, left * 0.8)
-        body = c.QueryWorkflow("result", run_id, wait_ms=max(int(wait_s * 1000), 1))
+        body = body._replace(wait_ms=max(int(wait_s * 1000), 1))
         try:
             # The engine answers `not_ready` after wait_ms: it gets longer than that to say so, for a better message.
             return await self.caller.query(workflow_id, body, None if left is None else left + SAY_SO_S)
@@ -237,11 +276,12 @@ def parked(reply: Reply) -> RunParked:
     return RunParked(f"parked: {sentence}", workflow_id=reply.workflow_id, run_id=reply.run_id)
 
 
-def _not_ended(workflow_id: str, run_id: str, waited: float, latest: Reply | None) -> OrchestratorError:
+def _not_ended(workflow_id: str, body: c.QueryWorkflow, waited: float, latest: Reply | None) -> OrchestratorError:
     if latest is not None and latest.code == "parked":
         return parked(latest)
     status = f" (it is {latest.code})" if latest is not None and latest.code else ""
-    which = f"{workflow_id}/{run_id}" if run_id else workflow_id
+    which = f"{workflow_id}/{body.run_id}" if body.run_id else workflow_id
+    which = f"update {body.name} of {which}" if body.kind == "update" else which
     return ReplyTimeout(
         f"{which} has not ended within {waited:g} s{status}; it goes on. Ask again, or see"
         f" `orchestrator workflow show {workflow_id}`"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
@@ -25,6 +26,7 @@ from .results import seconds
 from .schedules import Schedules
 from .steps import StepHandle
 from .transport import Transport
+from .updates import Target, Updates
 from .views import RunSummary
 
 P = ParamSpec("P")
@@ -87,6 +89,11 @@ class Client:
         handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
 
+    def with_start(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> WithStart:
+        """Update-with-start: `await client.with_start(workflow, ...).update(...)` starts the run unless it is open, and
+        updates it. The start stands even if the update is refused."""
+        return WithStart(self, workflow, args, kwargs)
+
     def handle(self, workflow: Workflow[P, R], workflow_id: str, run_id: str = "") -> Handle[R]:
         """A handle of a run that was started before, by anyone. Asks nobody whether it exists."""
         return Handle(self.calls, Code(workflow), workflow_id, run_id)
@@ -116,3 +123,26 @@ class Client:
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> AsyncIterator[RunSummary]:
         """The application's runs, asking every partition."""
         return self.calls.runs(status, workflow_type, limit)
+
+
+class WithStart(Updates):
+    """A start that goes before an update. Conflict policy `fail` means `use_existing` here."""
+
+    def __init__(
+        self, client: Client, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self._client = client
+        self._workflow = workflow
+        self._call = args, kwargs
+
+    async def _target(self) -> tuple[Target, Request]:
+        workflow, request = self._workflow, self._client._request  # noqa: SLF001
+        if workflow.start_options.conflict == "fail":
+            workflow = workflow.options(conflict="use_existing")
+        request = replace(request, command_id=request.command_id or new_command_id())
+        args, kwargs = self._call
+        workflow_id, body = start_of(workflow, args, kwargs)
+        started = replace(request, command_id=f"{request.command_id}/start")
+        reply = await self._client.calls.start(workflow_id, body, started)
+        declared = Code(workflow).declared
+        return Target(self._client.calls, workflow_id, reply.run_id, declared), request

@@ -14,6 +14,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.sdk.calls import milliseconds
 from orchestrator.sdk.entity import QUEUE
 from orchestrator.sdk.messages import Query, Signal
+from orchestrator.sdk.updates import Update, UpdateMethod
 from orchestrator.sdk.workflow import Workflow
 
 P = ParamSpec("P")
@@ -93,3 +94,22 @@ def answer_of(query: Query[Any] | Callable[..., Any], payload: Payload) -> Any:
     if isinstance(query, Query):
         return query.adapter.decode(payload)
     return _handler(query).result.decode(payload)
+
+
+def update_of(
+    update: Update[Any, Any] | UpdateMethod[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, Payload]:
+    """Name and payload of an update. Raises TypeError, DoesNotRoundTrip."""
+    if isinstance(update, UpdateMethod):
+        return update.name, update.bind(args, kwargs)
+    if len(args) != 1 or kwargs:
+        raise TypeError(f"update {update.name} takes one value")
+    payload, _ = update.argument.round_trip(args[0], f"update {update.name}")
+    return update.name, payload
+
+
+def update_result(update: Update[Any, R_co] | UpdateMethod[..., R_co], payload: Payload) -> R_co:
+    """An update's answer by its type. Raises DoesNotRoundTrip."""
+    kind = update.signature.result if isinstance(update, UpdateMethod) else update.result
+    result: R_co = kind.decode(payload)
+    return result

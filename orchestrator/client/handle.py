@@ -8,19 +8,22 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from orchestrator.core.tasks import Reply
 from orchestrator.sdk.messages import Query, Signal
+from orchestrator.sdk.updates import Update, UpdateMethod
 
 from .calls import Calls
 from .code import Code, answer_of, query_of, signal_of
 from .requests import Request
 from .results import seconds, value_or_error
+from .updates import Target, UpdateHandle, Updates
 from .views import HistoryEvent, RunDescription
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Handle(Generic[R_co]):
+class Handle(Updates, Generic[R_co]):
     """Re-attach at any time with `client.handle(workflow, id)`. `run_id` "" follows whatever run is the newest."""
 
     def __init__(
@@ -80,6 +83,14 @@ class Handle(Generic[R_co]):
         """
         name, payload = query_of(query, args, kwargs)
         return answer_of(query, await self._calls.code_query(self.workflow_id, name, payload, self.run_id))
+
+    async def _target(self) -> tuple[Target, Request]:
+        return Target(self._calls, self.workflow_id, self.run_id, self._code.declared), self._request
+
+    def update_handle(self, update: Update[Any, R] | UpdateMethod[..., R], update_id: str) -> UpdateHandle[R]:
+        """An update that was begun before, by anyone. Asks nobody whether it was accepted."""
+        target = Target(self._calls, self.workflow_id, self.run_id, self._code.declared)
+        return UpdateHandle(target, update, update_id)
 
     async def cancel(self) -> Reply:
         """Ask the run to end; its code may clean up."""

@@ -9,6 +9,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.errors import (
     CommandRejected,
     RunClosed,
+    UpdateRejected,
     WorkflowAlreadyClosed,
     WorkflowAlreadyRunning,
     WorkflowNotFound,
@@ -21,6 +22,7 @@ BY_CODE: Mapping[str, type[CommandRejected]] = MappingProxyType(
         "not_found": WorkflowNotFound,
         "no_such_run": WorkflowNotFound,
         "run_closed": RunClosed,
+        "update_rejected": UpdateRejected,
     }
 )
 """Codes with an error of their own; every other code is a CommandRejected."""
@@ -30,10 +32,13 @@ def rejection(reply: Reply) -> CommandRejected:
     """The error that a rejected reply stands for."""
     kind = BY_CODE.get(reply.code, CommandRejected)
     message = reply.message or f"the command was refused: {reply.code or 'no reason given'}"
-    return kind(
+    error = kind(
         message,
         code=reply.code,
         workflow_id=reply.workflow_id,
         run_id=reply.run_id,
         command_id=reply.command_id,
     )
+    if isinstance(error, UpdateRejected):
+        error.failure = reply.failure
+    return error

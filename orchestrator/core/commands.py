@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .calendars import ScheduleSpec
 from .schedules import ScheduleAction, SchedulePolicy
+from .update_commands import CompleteUpdate as CompleteUpdate, UpdateWorkflow as UpdateWorkflow
 from .values import (
     DEFAULT_STEP_OPTIONS,
     NOTHING,
@@ -333,6 +334,7 @@ class ParkRun(NamedTuple):
 TopicCommand = (
     StartWorkflow
     | SignalWorkflow
+    | UpdateWorkflow
     | CancelWorkflow
     | TerminateWorkflow
     | RetryWorkflow
@@ -359,6 +361,7 @@ TurnCommand = (
     | StartChild
     | CancelChild
     | SendSignal
+    | CompleteUpdate
     | RecordPatch
     | ChangeEntity
     | CompleteRun

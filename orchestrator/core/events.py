@@ -71,6 +71,7 @@ from .schedule_events import (
     SchedulePaused as SchedulePaused,
     ScheduleRunEnded as ScheduleRunEnded,
 )
+from .update_events import UpdateAccepted as UpdateAccepted, UpdateCompleted as UpdateCompleted
 from .values import NO_CAUSE, Cause
 
 RunBody = (
@@ -93,6 +94,8 @@ RunBody = (
     | TimerFired
     | TimerCancelled
     | SignalReceived
+    | UpdateAccepted
+    | UpdateCompleted
     | CancelRequested
     | ChildScheduled
     | ChildStarted
@@ -147,6 +150,7 @@ DELIVERABLE = (
     StepCancelled,
     TimerFired,
     SignalReceived,
+    UpdateAccepted,
     CancelRequested,
     ChildCompleted,
     ChildFailed,

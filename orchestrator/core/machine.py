@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import commands as c, events as e, invariants
-from .apply import child, entity, partition, run, schedule, step, timer
+from .apply import child, entity, partition, run, schedule, step, timer, update
 from .apply.fold import Changes, Fold, Settings
 from .decide import (
     child as decide_child,
@@ -16,6 +16,7 @@ from .decide import (
     schedule as decide_schedule,
     step as decide_step,
     timer as decide_timer,
+    update as decide_update,
 )
 from .decide.decision import Context, Draft, View
 from .rows import (
@@ -58,6 +59,8 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.TimerFired: timer.timer_fired,
     e.TimerCancelled: timer.timer_cancelled,
     e.SignalReceived: run.signal_received,
+    e.UpdateAccepted: update.update_accepted,
+    e.UpdateCompleted: update.update_completed,
     e.CancelRequested: run.cancel_requested,
     e.ChildScheduled: child.child_scheduled,
     e.ChildStarted: child.child_started,
@@ -106,6 +109,7 @@ APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
 DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = {
     c.StartWorkflow: decide_run.start_workflow,
     c.SignalWorkflow: decide_run.signal_workflow,
+    c.UpdateWorkflow: decide_update.update_workflow,
     c.CancelWorkflow: decide_run.cancel_workflow,
     c.TerminateWorkflow: decide_run.terminate_workflow,
     c.RetryWorkflow: decide_run.retry_workflow,

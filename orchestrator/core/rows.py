@@ -1,7 +1,8 @@
 """Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
 order here.
 
-Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities. A key is a tuple of strings and
+Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities,
+updates. A key is a tuple of strings and
 integers; the store encodes it so that byte order equals tuple order.
 """
 
@@ -35,7 +36,8 @@ INDEX = "index"
 HISTORY = "history"
 SCHEDULES = "schedules"
 ENTITIES = "entities"
-FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES)
+UPDATES = "updates"
+FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES, UPDATES)
 
 Part = str | int
 Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
@@ -81,6 +83,7 @@ class RunRow(NamedTuple):
     run_timeout_ms: int = 0
     execution_ends_ms: int = 0
     memo: Payload = NOTHING
+    pending_updates: int = 0
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}
@@ -239,6 +242,15 @@ class EntityCallRow(NamedTuple):
     run_id: str
 
 
+class UpdateRow(NamedTuple):
+    """An update that a run took. `state`: accepted, completed, failed, or closed (the run ended first)."""
+
+    name: str
+    state: str
+    result: Payload = NOTHING
+    failure: Failure | None = None
+
+
 POSITION_KEY: Key = ("position",)
 CLAIM_KEY: Key = ("claim",)
 ROUTING_KEY: Key = ("routing",)
@@ -302,6 +314,11 @@ def entity_key(workflow_id: str) -> Key:
 def entity_call_key(workflow_id: str, call: int) -> Key:
     """Key of an EntityCallRow in ENTITIES, in the order of the calls."""
     return (workflow_id, call)
+
+
+def update_key(workflow_id: str, run_id: str, update: str) -> Key:
+    """Key of an UpdateRow in UPDATES."""
+    return (workflow_id, run_id, update)
 
 
 def index_key(status: str, started_at_ms: int, workflow_id: str, run_id: str) -> Key:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..core.events import Event, Record
+from ..core.events import Record
 from ..core.rows import Key, OutboxRow
 from ..core.tasks import Reply
 from ..core.values import BatchId, ReplyTo
@@ -34,7 +34,8 @@ class Batch:
         self.on_proof: list[Effect] = []
         self.answers: list[tuple[ReplyTo, Reply]] = []
         self.outbox: list[tuple[Key, OutboxRow]] = []
-        self.closed_runs: list[Event] = []
+        self.awaited: dict[RunKey, None] = {}
+        """Runs of which something came that a caller may wait for: their end, or that of an update."""
         self.reports: list[StepReport] = []
 
     def add(self, record: Record) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.commands import CompleteRun, TurnCommand
+from ..core.commands import CompleteRun, CompleteUpdate, TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
 from ..core.events import (
@@ -21,6 +21,7 @@ from ..core.events import (
     RunResumed,
     RunStarted,
     TurnAttempted,
+    UpdateCompleted,
 )
 from ..core.replay import LEVEL, root_of
 from ..core.rows import RUNS, RunRow, run_key
@@ -122,10 +123,10 @@ class Builder:
             batch.woken.append(key)
         if isinstance(body, TERMINAL):
             batch.on_proof.append(StopAll(event.run_id))
-            batch.closed_runs.append(event)
+            batch.awaited[key] = None
             return
-        if isinstance(body, RunParked):
-            batch.closed_runs.append(event)
+        if isinstance(body, RunParked | UpdateCompleted):
+            batch.awaited[key] = None
         for effect in self._steps.effects(event, self.overlay):
             at_once = isinstance(effect, Begin) and effect.safe
             (batch.on_commit if at_once else batch.on_proof).append(effect)
@@ -254,10 +255,10 @@ class Builder:
         self._record(batch, Draft(*key, RunParked(kind, message, "")))
 
     def _kept(self, command: TurnCommand) -> TurnCommand:
-        """A run's result as its event may hold it. Raises BlobsUnavailable."""
-        if not isinstance(command, CompleteRun):
+        """The result of a run or an update as its event may hold it. Raises BlobsUnavailable."""
+        if not isinstance(command, CompleteRun | CompleteUpdate):
             return command
-        return CompleteRun(kept(command.result, self._options.blobs, self._options.payload_bytes))
+        return command._replace(result=kept(command.result, self._options.blobs, self._options.payload_bytes))
 
     def _too_large(self, command: TurnCommand) -> str:
         """Why a turn's command cannot be recorded: found before anything of the turn is."""

@@ -8,8 +8,8 @@ import time
 
 from ..codec.records import Codec
 from ..core import ids, machine
-from ..core.commands import Command, FireTimer, HeartbeatStep, QueryWorkflow, ReportStep
-from ..core.decide.decision import Draft, rejected
+from ..core.commands import Command, FireTimer, HeartbeatStep, QueryWorkflow, ReportStep, UpdateWorkflow
+from ..core.decide.decision import Context, Draft, rejected
 from ..core.decide.step import UNDER_WAY, Ended, attempt_failed, interrupted
 from ..core.events import (
     ChildFailed,
@@ -21,6 +21,7 @@ from ..core.events import (
     StepStarted,
 )
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
+from ..core.tasks import Reply
 from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
 from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
@@ -35,6 +36,8 @@ from .ownership import Ground
 from .routing import Routing
 from .sabotage import sabotaged
 from .steps import Begin, LocalSteps, Stop, Watch
+from .turns import Turns
+from .updates import NOT_YET, refusal
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +48,15 @@ LOOK_AGAIN_MS = 5
 class Intake:
     """Decides the inputs of one partition into a batch."""
 
-    def __init__(self, ground: Ground, builder: Builder, steps: LocalSteps, options: EngineOptions) -> None:
+    def __init__(
+        self, ground: Ground, builder: Builder, steps: LocalSteps, turns: Turns, options: EngineOptions
+    ) -> None:
         self.queries: list[Command] = []
         self.next_offset = 0
         self._ground = ground
         self._builder = builder
         self._steps = steps
+        self._turns = turns
         self._options = options
         self._codec: Codec = ground.codec
         self._routing = Routing(ground, builder)
@@ -287,6 +293,11 @@ class Intake:
         if not command.id or len(command.id) > ids.MAX_WORKFLOW_ID * 4:
             self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
             return
+        if isinstance(command.body, UpdateWorkflow):
+            refused = refusal(self._builder, self._turns, batch, command, command.body)
+            if refused is not None:
+                self._refuse(batch, command, context, refused)
+                return
         drafts = machine.decide(self._builder.overlay, command, context)
         try:
             self._builder.take(batch, drafts)
@@ -299,6 +310,15 @@ class Intake:
             self._builder.take(batch, drafts)
         if context.partitions:
             self._routing.note()
+
+    def _refuse(self, batch: Batch, command: Command, context: Context, refused: Reply) -> None:
+        """Answer without a record; what nobody hears of, and only came too early, is recorded all the same."""
+        if command.reply_to is not None:
+            batch.answers.append((command.reply_to, refused))
+        elif refused.outcome == NOT_YET:
+            self._builder.take(batch, rejected(command, context, NOT_YET, refused.message, refused.run_id))
+        else:
+            log.info("%s: update %s was refused: %s", command.workflow_id, command.id, refused.message)
 
     def _dead_letter(self, batch: Batch, wire: Wire, reason: str) -> None:
         """Input that no run can take: its bytes and the reason are an event before the position moves on."""

@@ -60,7 +60,7 @@ class PartitionLoop:
         self.builder = Builder(
             ground.overlay, shared.codec, shared.registry, ground.settings, self._options, self.steps, self.turns
         )
-        self.intake = Intake(ground, self.builder, self.steps, self._options)
+        self.intake = Intake(ground, self.builder, self.steps, self.turns, self._options)
         self.queries = Queries(ground.overlay, self.turns, self.answers.send)
         self._clock = LogClock(shared.clock)
         self._unproven: Batch | None = None
@@ -329,8 +329,8 @@ class PartitionLoop:
             failpoint("K23")
         self.answers.late += batch.answers
         self.answers.flush()
-        if batch.closed_runs:
-            self.queries.changed((event.workflow_id, event.run_id) for event in batch.closed_runs)
+        if batch.awaited:
+            self.queries.changed(batch.awaited)
         at = ground.position()
         assert at is not None
         note = write_note(at.batch, at.footer_hash)

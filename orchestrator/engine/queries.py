@@ -6,7 +6,7 @@ A lost answer is asked for again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..core.commands import Command, QueryWorkflow
@@ -19,13 +19,16 @@ from ..core.rows import (
     RUNS,
     SCHEDULES,
     STEPS,
+    UPDATES,
     ChildRow,
     Key,
     RunRow,
     StepRow,
+    UpdateRow,
     history_key,
     run_key,
     schedule_key,
+    update_key,
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
@@ -38,10 +41,11 @@ MAX_WAIT_MS = 20_000
 
 
 class Waiter(NamedTuple):
-    """A caller that waits for a run's result. Lives in memory: a dead caller leaves nothing."""
+    """A caller that waits for a run's result, or for that of an update. Lives in memory: a dead one leaves nothing."""
 
     command: Command
     run_id: str
+    update: str = ""
 
 
 class Queries:
@@ -80,8 +84,9 @@ class Queries:
             self._reply(command, run_id, self._describe(command.workflow_id, run_id, run))
         elif body.kind == "history":
             self._reply(command, run_id, self._history((command.workflow_id, run_id), run, _arguments(body)))
-        elif body.kind == "result":
-            self._result(command, run_id, run, body.wait_ms, monotonic)
+        elif body.kind in ("result", "update"):
+            waiter = Waiter(command, run_id, body.name if body.kind == "update" else "")
+            self._await(waiter, run, body.wait_ms, monotonic)
         elif body.kind == "code":
             self._code(command, (command.workflow_id, run_id), run, body)
         else:
@@ -89,24 +94,39 @@ class Queries:
 
     # -- results: a long poll ----------------------------------------------------------------------------------------
 
-    def _result(self, command: Command, run_id: str, run: RunRow, wait_ms: int, monotonic: float) -> None:
-        if run.status in CLOSED or run.status == "parked" or wait_ms <= 0:
-            self._send_result(command, run_id, run)
+    def _await(self, waiter: Waiter, run: RunRow, wait_ms: int, monotonic: float) -> None:
+        if wait_ms <= 0 or self._is_over(waiter, run):
+            self._tell(waiter, run)
             return
-        waiter = Waiter(command, run_id)
-        key = (command.workflow_id, run_id)
+        key = (waiter.command.workflow_id, waiter.run_id)
         self._waiting.setdefault(key, []).append(waiter)
         self.patience.add(monotonic + min(wait_ms, MAX_WAIT_MS) / 1000, (key, waiter))
 
-    def changed(self, keys: Iterator[RunKey]) -> None:
-        """Proven changes of runs: tell whoever waits for one that is closed or parked now."""
+    def _is_over(self, waiter: Waiter, run: RunRow | None) -> bool:
+        if run is None or run.status in CLOSED or run.status == "parked":
+            return True
+        row = self._update(waiter) if waiter.update else None
+        return bool(waiter.update) and (row is None or row.state != "accepted")
+
+    def _update(self, waiter: Waiter) -> UpdateRow | None:
+        row: UpdateRow | None = self._view.get(
+            UPDATES, update_key(waiter.command.workflow_id, waiter.run_id, waiter.update)
+        )
+        return row
+
+    def changed(self, keys: Iterable[RunKey]) -> None:
+        """Proven changes of runs: tell whoever waits for one that is closed or parked now, or for its update."""
         for key in keys:
             if key not in self._waiting:
                 continue
             run = self._view.get(RUNS, run_key(*key))
-            if run is not None and (run.status in CLOSED or run.status == "parked"):
-                for waiter in self._waiting.pop(key):
-                    self._send_result(waiter.command, key[1], run)
+            waiting = self._waiting.pop(key)
+            still = [waiter for waiter in waiting if not self._is_over(waiter, run)]
+            if still:
+                self._waiting[key] = still
+            for waiter in waiting:
+                if waiter not in still:
+                    self._tell(waiter, run)
 
     @property
     def awaited(self) -> bool:
@@ -120,15 +140,35 @@ class Queries:
             if waiter in waiters:
                 waiters.remove(waiter)
                 run = self._view.get(RUNS, run_key(*key))
-                self._send_result(waiter.command, key[1], run)
+                self._tell(waiter, run)
 
     def dismiss(self) -> None:
         """The partition goes to another owner: whoever waits here asks there."""
         for key, waiters in self._waiting.items():
             run = self._view.get(RUNS, run_key(*key))
             for waiter in waiters:
-                self._send_result(waiter.command, key[1], run)
+                self._tell(waiter, run)
         self._waiting.clear()
+
+    def _tell(self, waiter: Waiter, run: RunRow | None) -> None:
+        if waiter.update:
+            self._send_update(waiter, run)
+        else:
+            self._send_result(waiter.command, waiter.run_id, run)
+
+    def _send_update(self, waiter: Waiter, run: RunRow | None) -> None:
+        command, row = waiter.command, self._update(waiter)
+        if run is None or row is None:
+            which = f"{command.workflow_id}/{waiter.run_id}"
+            self._refuse(command, "not_found", f"{which} took no update {waiter.update}, or its retention is over")
+            return
+        said = Reply(command.id, command.workflow_id, waiter.run_id, "answered", row.state, run.status)
+        if row.state == "accepted":
+            said = said._replace(outcome="not_ready", code=run.status, message=run.parked_message)
+        elif row.state == "closed":
+            said = said._replace(message=run.next_run_id or run.status)
+        assert command.reply_to is not None
+        self._send(command.reply_to, said._replace(result=row.result, failure=row.failure))
 
     def _send_result(self, command: Command, run_id: str, run: RunRow | None) -> None:
         if run is None:
@@ -156,6 +196,7 @@ class Queries:
             "pending_steps": steps[:100],
             "pending_children": children[:100],
             "pending_timers": run.pending_timers,
+            "pending_updates": run.pending_updates,
             "why": waits.why(self._view, self._turns, (workflow_id, run_id), run),
         }
 
@@ -202,7 +243,7 @@ class Queries:
 
     def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
         try:
-            answer = self._turns.ask(self._view, key, run, lambda live: live.query(body.name, body.arguments))
+            answer = self._turns.ask(self._view, key, run, lambda live: live.talk.query(body.name, body.arguments))
         except Exception as error:
             # Whatever a query handler raises is the asker's to see; the run is untouched.
             self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ..core.decide.decision import CLOSED, View
 from ..core.decide.step import nobody_runs
 from ..core.events import StepAttemptFailed, StepParked
-from ..core.rows import HISTORY, STEPS, TIMERS, ChildRow, RunRow, StepRow, history_key, run_key, timer_due_key
+from ..core.rows import HISTORY, STEPS, TIMERS, UPDATES, ChildRow, RunRow, StepRow, history_key, run_key, timer_due_key
 from ..core.values import Failure, Payload
 from ..sdk.turn import LiveRun
 from .entities import why_queued
@@ -41,7 +41,7 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
     if not turns.has_code(key, run):
         version = f" version {run.version}" if run.version else ""
         return f"waits for code: this engine has no {run.workflow_type}{version}; it goes on where that is deployed"
-    rows, sleeps = _rows(view, key), _sleeps(view, key)
+    rows, sleeps = [*_rows(view, key), *_updates(view, key, run)], _sleeps(view, key)
     reasons = [*rows, *([] if rows else _signals(view, turns, key, run)), *sleeps] or [UNKNOWN]
     more = [f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
     said = ", ".join([*reasons[:SHOWN], *more])
@@ -65,6 +65,13 @@ def _rows(view: View, key: RunKey) -> list[str]:
     # Only what is shown is looked up in the history.
     said = [_step(view, key, step, row) if at < SHOWN else row.name for at, (_, step, row) in enumerate(steps)]
     return [*said, *children]
+
+
+def _updates(view: View, key: RunKey, run: RunRow) -> list[str]:
+    if not run.pending_updates:
+        return []
+    rows = view.scan(UPDATES, run_key(*key))
+    return [f"carries out update {row.name} ({at[2]})" for at, row in rows if row.state == "accepted"]
 
 
 def _step(view: View, key: RunKey, step: str, row: StepRow) -> str:

@@ -14,6 +14,7 @@ from .entity import EntityCode, EntityHandler, handler_code
 from .messages import Query, Signal
 from .registry import Registry
 from .step import Options, Step, StepCode
+from .updates import Update
 from .workflow import Workflow, WorkflowCode
 
 P = ParamSpec("P")
@@ -120,6 +121,10 @@ class Orchestrator:
     def query(self, name: str, type: type[T], /) -> Query[T]:
         """A typed query."""
         return Query(name, type)
+
+    def update(self, name: str, argument: type[T], result: type[R], /) -> Update[T, R]:
+        """A typed update: one argument, and the answer's type."""
+        return Update(name, argument, result)
 
     def error(self, cls: E, /) -> E:
         """An exception class that crosses the log as itself."""

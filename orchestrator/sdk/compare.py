@@ -24,6 +24,7 @@ _OF_COMMAND: dict[type, str] = {
     c.SetTimer: "timer",
     c.StartChild: "child workflow",
     c.SendSignal: "signal to another workflow",
+    c.CompleteUpdate: "end of update",
     c.RecordPatch: "patch",
     c.ChangeEntity: "the entity's state",
     c.CancelStep: "cancelled step",
@@ -39,6 +40,7 @@ _OF_EVENT: dict[type, str] = {
     e.TimerSet: "timer",
     e.ChildScheduled: "child workflow",
     e.SignalSent: "signal to another workflow",
+    e.UpdateCompleted: "end of update",
     e.RunPatched: "patch",
     e.EntityChanged: "the entity's state",
     e.StepCancelRequested: "cancelled step",
@@ -56,7 +58,7 @@ _CANCELS = {"cancelled step", "cancelled timer", "cancelled child"}
 def _place(kind: str, body: Any) -> Place:
     if hasattr(body, "path"):
         return kind, step_id(body.path, body.n)
-    for name in ("step", "timer", "child", "patch"):
+    for name in ("step", "timer", "child", "patch", "update"):
         if hasattr(body, name):
             return kind, str(getattr(body, name))
     return kind, ""

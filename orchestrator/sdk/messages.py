@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ..codec.payloads import Adapter, adapter
 from ..core.values import Payload
 from ..errors import ConfigurationError
 from .calls import send_signal
 from .loop import RunFuture, RunLoop, running_loop
+
+if TYPE_CHECKING:
+    from .updates import UpdateHandler
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +27,7 @@ class Mailbox:
         self.values: dict[str, list[Payload]] = {}
         self.waiters: dict[str, list[RunFuture]] = {}
         self.answers: dict[str, tuple[Callable[[], Any], Adapter[Any]]] = {}
+        self.updates: dict[str, UpdateHandler] = {}
 
     def put(self, name: str, payload: Payload) -> None:
         """A delivery: the longest waiting takes it, else it is kept."""
@@ -54,7 +58,8 @@ def mailbox(loop: RunLoop) -> Mailbox:
     return found
 
 
-def _inside(what: str) -> RunLoop:
+def inside(what: str) -> RunLoop:
+    """The loop of the run whose code calls. Raises ConfigurationError outside of one."""
     loop = running_loop()
     if loop is None:
         raise ConfigurationError(f"{what} belongs in workflow code; from outside use a handle of the run")
@@ -74,7 +79,7 @@ class Signal(Generic[T]):
     async def wait(self, *, timeout: timedelta) -> T | None: ...
     async def wait(self, *, timeout: timedelta | None = None) -> T | None:
         """The next value, in the order of history; None when `timeout` (durable) is over first."""
-        loop = _inside(f"signal {self.name}.wait()")
+        loop = inside(f"signal {self.name}.wait()")
         box = mailbox(loop)
         kept = box.values.get(self.name)
         if kept:
@@ -97,7 +102,7 @@ class Signal(Generic[T]):
     def send(self, workflow_id: str, value: T) -> None:
         """From workflow code: signal another workflow."""
         payload, _ = self.adapter.round_trip(value, f"signal {self.name}")
-        send_signal(_inside(f"signal {self.name}.send()"), workflow_id, self.name, payload)
+        send_signal(inside(f"signal {self.name}.send()"), workflow_id, self.name, payload)
 
 
 class Query(Generic[T]):
@@ -109,7 +114,7 @@ class Query(Generic[T]):
 
     def answer(self, with_: Callable[[], T]) -> None:
         """From workflow code: answer by calling `with_`, which may read the run's variables and change nothing."""
-        mailbox(_inside(f"query {self.name}.answer()")).answers[self.name] = (with_, self.adapter)
+        mailbox(inside(f"query {self.name}.answer()")).answers[self.name] = (with_, self.adapter)
 
 
 def signal(fn: F, /) -> F:

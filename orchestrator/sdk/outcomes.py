@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..codec.payloads import decode_failure
+from ..codec.payloads import decode_failure, encode_failure
 from ..core import events as e
+from ..core.values import Failure
 from ..errors import ChildCancelled, ChildFailed, StepFailed, StepTimeout, WorkflowFailed
 
 Declared = Mapping[str, type[BaseException]]
@@ -38,6 +39,13 @@ def fails_the_run(error: BaseException, declared: Declared) -> bool:
     if getattr(error, "__orchestrator_step__", False) or isinstance(error, WorkflowFailed | StepFailed | ChildFailed):
         return True
     return declared.get(type(error).__name__) is type(error)
+
+
+def failure_of(error: BaseException, declared: Declared) -> Failure:
+    """An error that leaves the code, as it crosses the log: of a TaskGroup's group the first one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return encode_failure(error, declared)
 
 
 def site_of(error: BaseException | None) -> str:

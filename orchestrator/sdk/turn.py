@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..codec.payloads import Signature, adapter, encode_failure
+from ..codec.payloads import adapter, encode_failure
 from ..core import commands as c, events as e
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import Divergence, DoesNotRoundTrip, StepCancelled
@@ -20,6 +20,8 @@ from .compare import divergence
 from .context import ContinueAsNewRequested, RunContext
 from .loop import Evicted, Identity, Overlong as Overlong, RunLoop, RunTask
 from .messages import Mailbox
+from .talk import Talk, handler_signature
+from .updates import UpdateHandler
 from .workflow import WorkflowCode
 
 EVICT_ROUNDS = 100
@@ -58,8 +60,8 @@ class LiveRun:
         self._started = started
         self._loop = RunLoop()  # type: ignore[abstract]
         self._loop.run = self
+        self.talk = Talk(code, self.mailbox, self._loop)
         self._main: RunTask | None = None
-        self._object: Any = None
         self._entity_state = NOTHING
         self._handler_error: BaseException | None = None
         self._asyncgens: set[Any] = set()
@@ -139,6 +141,8 @@ class LiveRun:
             self._loop.fire(body.timer)
         elif isinstance(body, e.SignalReceived):
             self._signal(event.seq, body)
+        elif isinstance(body, e.UpdateAccepted):
+            self._update(event.seq, body)
         elif isinstance(body, e.CancelRequested):
             self.cancel_requested = True
             self._loop.cancel_main()
@@ -156,12 +160,12 @@ class LiveRun:
             assert code.owner is not None
             try:
                 entity = code.entity
-                self._object = code.owner() if entity is None else entity.load(self._entity_state)
+                self.talk.object = code.owner() if entity is None else entity.load(self._entity_state)
             except Exception as error:
                 self._loop.commands.extend(self.bug(f"{type(error).__name__}: {error}", error))
                 self.closed = self._loop.verdict is None
                 return
-            args = (self._object, *args)
+            args = (self.talk.object, *args)
         self._main = self._loop.main = self._loop.spawn(code.fn(*args, **kwargs), Identity("0"))
         if code.entity is not None and self.cancel_requested:
             # It was asked to cancel while it waited for its turn.
@@ -201,12 +205,33 @@ class LiveRun:
     async def _handle(self, handler: Any, payload: Payload) -> None:
         try:
             args, kwargs = handler_signature(handler).unbind(payload)
-            outcome = handler(self._object, *args, **kwargs)
+            outcome = handler(self.talk.object, *args, **kwargs)
             if asyncio.iscoroutine(outcome):
                 await outcome
         except (Exception, BaseExceptionGroup) as error:
             # Nobody awaits a handler: its error is the run's, as the main function's would be.
             self._handler_error = self._handler_error or error
+
+    def _update(self, seq: int, body: e.UpdateAccepted) -> None:
+        handler = self.talk.update(body.name)
+        if handler is None:
+            raise Divergence(f"history has update {body.name!r} accepted, for which the code has no handler now")
+        self._loop.spawn(self._carry_out(handler, body), Identity(f"u{seq}"))
+
+    async def _carry_out(self, handler: UpdateHandler, body: e.UpdateAccepted) -> None:
+        try:
+            args, kwargs = handler.unbind(body.payload)
+            value = handler.fn(*args, **kwargs)
+            if asyncio.iscoroutine(value):
+                value = await value
+            self._loop.commands.append(c.CompleteUpdate(body.update, handler.encode(value)))
+        except (Exception, BaseExceptionGroup) as error:
+            if self.fails_the_run(error):
+                # Its caller's, not the run's: a declared error, a failed step.
+                failure = outcomes.failure_of(error, self.code.registry.errors)
+                self._loop.commands.append(c.CompleteUpdate(body.update, failure=failure))
+            else:
+                self._handler_error = self._handler_error or error
 
     # -- the end of a turn -------------------------------------------------------------------------------------------
 
@@ -231,7 +256,9 @@ class LiveRun:
 
     def _waits(self) -> bool:
         loop = self._loop
-        return bool(loop.waiting or loop.timers or self.mailbox.waited_for() or self.code.handlers.signals)
+        handlers = self.code.handlers
+        told = self.mailbox.waited_for() or self.mailbox.updates or handlers.signals or handlers.updates
+        return bool(loop.waiting or loop.timers or told)
 
     def _where(self) -> str:
         frame = self._main.get_stack(limit=1) if self._main is not None else []
@@ -254,7 +281,7 @@ class LiveRun:
         entity = self.code.entity
         try:
             payload, _ = self.code.signature.result.round_trip(value, f"result of workflow {self.code.workflow_type}")
-            state = None if entity is None else entity.changed(self._object, self._entity_state)
+            state = None if entity is None else entity.changed(self.talk.object, self._entity_state)
         except DoesNotRoundTrip as error:
             return self.bug(str(error), error)
         if entity is not None and state is not None:
@@ -263,10 +290,7 @@ class LiveRun:
 
     def _ended_by(self, error: BaseException) -> list[c.TurnCommand]:
         if self.fails_the_run(error):
-            while isinstance(error, BaseExceptionGroup):
-                # A TaskGroup's group crosses the log as its first error.
-                error = error.exceptions[0]
-            return [c.FailRun(encode_failure(error, self.code.registry.errors))]
+            return [c.FailRun(outcomes.failure_of(error, self.code.registry.errors))]
         return self.bug(f"{type(error).__name__}: {error}", error)
 
     def fails_the_run(self, error: BaseException) -> bool:
@@ -298,31 +322,6 @@ class LiveRun:
             parts.append(f"{len(loop.timers)} timer{'s' if len(loop.timers) > 1 else ''}")
         return f"waits for {', '.join(parts[:5])}" if parts else ""
 
-    def query(self, name: str, arguments: Payload) -> Payload:
-        """Answer a query. Raises what the handler raises; one that would change state raises too."""
-        loop = self._loop
-        handler = self.code.handlers.queries.get(name)
-        answer = self.mailbox.answers.get(name)
-        if handler is None and answer is None:
-            known = sorted({*self.code.handlers.queries, *self.mailbox.answers})
-            raise LookupError(f"no query {name!r}; this run answers {', '.join(known) or 'none'}")
-        previous = asyncio._get_running_loop()
-        asyncio._set_running_loop(loop)
-        loop.evicting, before, numbers = True, list(loop.commands), loop.numbers
-        try:
-            if handler is not None:
-                signature = handler_signature(handler)
-                args, kwargs = signature.unbind(arguments if arguments != NOTHING else Payload(data=b"{}"))
-                return signature.result.encode(handler(self._object, *args, **kwargs))
-            assert answer is not None
-            ask, kind = answer
-            return kind.encode(ask())
-        except Evicted:
-            raise PermissionError(f"query {name!r} would change the run: queries only read") from None
-        finally:
-            loop.evicting, loop.commands, loop.numbers = False, before, numbers
-            asyncio._set_running_loop(previous)
-
     def evict(self) -> None:
         """Leave memory: every task is thrown into, on the run's own loop, which refuses all commands."""
         loop = self._loop
@@ -348,11 +347,3 @@ class LiveRun:
             loop.unawaited.clear()
         finally:
             asyncio._set_running_loop(previous)
-
-
-def handler_signature(handler: Any) -> Signature:
-    """A handler's parameters and result, built once."""
-    found: Signature | None = getattr(handler, "__signature_of__", None)
-    if found is None:
-        found = handler.__signature_of__ = Signature(handler, skip_self=True)
-    return found

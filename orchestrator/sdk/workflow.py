@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .entity import EntityCode
     from .messages import Signal
     from .registry import Registry
+    from .updates import UpdateMethod
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +79,7 @@ class Handlers(NamedTuple):
 
     signals: dict[str, Callable[..., Any]]
     queries: dict[str, Callable[..., Any]]
+    updates: dict[str, UpdateMethod[..., Any]]
 
 
 class WorkflowCode:
@@ -98,7 +100,7 @@ class WorkflowCode:
         self.owner: type | None = None
         self.entity: EntityCode | None = None
         self.is_handler = False
-        self.handlers = Handlers({}, {})
+        self.handlers = Handlers({}, {}, {})
 
     @cached_property
     def is_method(self) -> bool:
@@ -139,6 +141,8 @@ class Workflow(Generic[P, R_co]):
                 self.code.handlers.signals[member] = value
             elif getattr(value, "__orchestrator__", "") == "query":
                 self.code.handlers.queries[member] = value
+            elif getattr(value, "__orchestrator__", "") == "update":
+                self.code.handlers.updates[member] = value
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[None, None, R_co]:
         loop = running_loop()

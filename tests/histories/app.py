@@ -283,3 +283,29 @@ async def chance() -> list[str]:
 async def parks() -> int:
     await add(1)
     return int("not a number")
+
+
+change = app.update("change", int, int)
+
+
+@app.workflow
+async def updated() -> int:
+    value = 0
+    done = asyncio.Event()
+
+    def sane(by: int) -> None:
+        if by < 0:
+            raise ValueError("only up")
+
+    async def changes(by: int) -> int:
+        nonlocal value
+        if by == 13:
+            raise Declined(by)
+        value = await add(value, b=by)
+        if by == 7:
+            done.set()
+        return value
+
+    change.handle(changes, validator=sane)
+    await done.wait()
+    return value

@@ -167,6 +167,15 @@ async def parked_and_resumed(client: Client) -> Handle[Any]:
     return await to_the_end(handle)
 
 
+@scenario
+async def updated(client: Client) -> Handle[Any]:
+    handle = await client.start(code.updated.options(id="updated"))
+    for by in (1, -1, 13, 7):
+        with contextlib.suppress(OrchestratorError, code.Declined):
+            await handle.update(code.change, by)
+    return await to_the_end(handle)
+
+
 async def record(name: str) -> str:
     """The history as `orchestrator workflow history ID -o jsonl` writes it."""
     async with environment(code.app, second_process=False) as client:

@@ -213,7 +213,7 @@ def test_the_class_form() -> None:
     driver.signal("approve", b'{"who":"eva"}')
     driver.signal("ask", b'{"n":4}')
     assert driver.steps()[0].path == "s3"
-    assert driver.live.query("count", Payload(data=b"{}")).data == b"1"
+    assert driver.live.talk.query("count", Payload(data=b"{}")).data == b"1"
     driver.go()
     driver.signal("approve", b'{"who":"adam"}')
     assert driver.result == ["eva", "number 5", "adam"]
@@ -224,9 +224,9 @@ def test_queries_only_read() -> None:
     live = Driver(Approval.run, 1).live
     for name in ("sneaky", "drawing"):
         with pytest.raises(PermissionError, match=name):
-            live.query(name, Payload(data=b"{}"))
+            live.talk.query(name, Payload(data=b"{}"))
     with pytest.raises(LookupError, match="count, drawing, sneaky"):
-        live.query("nothing", Payload(data=b"{}"))
+        live.talk.query("nothing", Payload(data=b"{}"))
 
 
 def test_a_handlers_bug_parks_and_its_decision_fails() -> None:
@@ -264,7 +264,7 @@ def test_an_answer_given_by_the_function() -> None:
         await never.wait()
 
     driver = Driver(answers).go()
-    assert driver.live.query("asked", Payload()).data == b'{"a":2}'
+    assert driver.live.talk.query("asked", Payload()).data == b'{"a":2}'
 
 
 # -- eviction ------------------------------------------------------------------------------------------------------

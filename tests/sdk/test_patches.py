@@ -111,7 +111,7 @@ def test_every_history_under_every_release(history: str, code: str, verdict: str
 
 def ask(live: LiveRun) -> bytes:
     """The query of the flow."""
-    return live.query("side", Payload(data=b"{}")).data
+    return live.talk.query("side", Payload(data=b"{}")).data
 
 
 def test_a_query_sees_the_side_and_records_nothing() -> None:

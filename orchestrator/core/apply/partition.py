@@ -53,6 +53,7 @@ from ..rows import (
 )
 from ..tasks import DeadLetter, Forward
 from ..values import BatchId, Failure
+from . import update
 from .fold import Fold
 
 EXPIRED_PER_FOOTER = 2_000
@@ -143,6 +144,7 @@ def run_purged(fold: Fold, body: RunPurged) -> None:
     key = run_key(event.workflow_id, event.run_id)
     run: RunRow | None = fold.state.get(RUNS, key)
     fold.clear_timer("purge|")
+    update.forget_all(fold)
     for history, _ in list(fold.state.scan(HISTORY, key)):
         fold.state.put(HISTORY, history, None)
     fold.state.put(RUNS, key, None)

@@ -22,7 +22,7 @@ from ..events import (
 )
 from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
-from . import entity
+from . import entity, update
 from .fold import Fold
 from .step import stop_worker
 
@@ -140,6 +140,8 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         fold.state.put(STEPS, key, None)
     for name in _run_timers(fold):
         fold.clear_timer(name)
+    if run.pending_updates:
+        update.end_all(fold)
     if run.call:
         entity.leave(fold, run)
     fold.set_timer("purge", "", event.recorded_at_ms + fold.settings.retention_ms)
@@ -151,6 +153,7 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         "pending_steps": 0,
         "pending_timers": 0,
         "pending_children": 0,
+        "pending_updates": 0,
     }
 
 

@@ -96,7 +96,7 @@ def _reuse_refused(reuse: str, existing: RunRow) -> str:
     return ""
 
 
-def _open_run(view: View, command: Command, run_id: str, context: Context) -> tuple[str, list[Draft]]:
+def open_run(view: View, command: Command, run_id: str, context: Context) -> tuple[str, list[Draft]]:
     """(id of the open run, []) or ("", its rejection)."""
     found, run = current_run(view, command.workflow_id, run_id)
     if run is None:
@@ -109,14 +109,14 @@ def _open_run(view: View, command: Command, run_id: str, context: Context) -> tu
 
 def signal_workflow(view: View, command: Command, body: SignalWorkflow, context: Context) -> list[Draft]:
     """Record a signal; after close it is a recorded rejection, never dropped silently."""
-    run_id, refusal = _open_run(view, command, body.run_id, context)
+    run_id, refusal = open_run(view, command, body.run_id, context)
     received = SignalReceived(body.name, body.payload, command.actor)
     return refusal or [Draft(command.workflow_id, run_id, received, caused(command, context))]
 
 
 def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context: Context) -> list[Draft]:
     """Ask once; a second request is fulfilled already."""
-    run_id, refusal = _open_run(view, command, body.run_id, context)
+    run_id, refusal = open_run(view, command, body.run_id, context)
     if refusal:
         return refusal
     _, run = current_run(view, command.workflow_id, run_id)
@@ -129,14 +129,14 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
 
 def terminate_workflow(view: View, command: Command, body: TerminateWorkflow, context: Context) -> list[Draft]:
     """End a run at once."""
-    run_id, refusal = _open_run(view, command, body.run_id, context)
+    run_id, refusal = open_run(view, command, body.run_id, context)
     terminated = RunTerminated(command.actor, command.reason)
     return refusal or [Draft(command.workflow_id, run_id, terminated, caused(command, context))]
 
 
 def retry_workflow(view: View, command: Command, body: RetryWorkflow, context: Context) -> list[Draft]:
     """Resume a parked run: its code is replayed and goes on where it stood."""
-    run_id, refusal = _open_run(view, command, body.run_id, context)
+    run_id, refusal = open_run(view, command, body.run_id, context)
     if refusal:
         return refusal
     _, run = current_run(view, command.workflow_id, run_id)
@@ -154,7 +154,7 @@ def retry_workflow(view: View, command: Command, body: RetryWorkflow, context: C
 
 def pause_workflow(view: View, command: Command, body: PauseWorkflow, context: Context) -> list[Draft]:
     """Stop a run's turns; a second request is fulfilled already."""
-    run_id, refusal = _open_run(view, command, body.run_id, context)
+    run_id, refusal = open_run(view, command, body.run_id, context)
     if refusal:
         return refusal
     _, run = current_run(view, command.workflow_id, run_id)
@@ -169,7 +169,7 @@ def pause_workflow(view: View, command: Command, body: PauseWorkflow, context: C
 
 def resume_workflow(view: View, command: Command, body: ResumeWorkflow, context: Context) -> list[Draft]:
     """Let a paused run take the turns that have come meanwhile."""
-    run_id, refusal = _open_run(view, command, body.run_id, context)
+    run_id, refusal = open_run(view, command, body.run_id, context)
     if refusal:
         return refusal
     _, run = current_run(view, command.workflow_id, run_id)

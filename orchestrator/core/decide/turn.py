@@ -81,6 +81,10 @@ def _send_signal(view: View, place: TurnPlace, command: c.SendSignal) -> list[e.
     return [e.SignalSent(place.turn, *command)]
 
 
+def _complete_update(view: View, place: TurnPlace, command: c.CompleteUpdate) -> list[e.Body]:
+    return [e.UpdateCompleted(place.turn, *command)]
+
+
 def _record_patch(view: View, place: TurnPlace, command: c.RecordPatch) -> list[e.Body]:
     return [e.RunPatched(place.turn, *command)]
 
@@ -118,6 +122,7 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.StartChild: _start_child,
     c.CancelChild: _cancel_child,
     c.SendSignal: _send_signal,
+    c.CompleteUpdate: _complete_update,
     c.RecordPatch: _record_patch,
     c.ChangeEntity: _change_entity,
     c.CompleteRun: _complete_run,
