@@ -36,6 +36,7 @@ from .errors import (
 from .sdk.app import Orchestrator as _Application
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.entity import EntityHandler
+from .sdk.limits import Limit
 from .sdk.messages import Query, Signal, query, signal
 from .sdk.patches import deprecate_patch, patched
 from .sdk.retry import RetryPolicy
@@ -73,6 +74,7 @@ __all__ = [
     "Failed",
     "Handle",
     "KafkaUnavailable",
+    "Limit",
     "Orchestrator",
     "OrchestratorError",
     "Query",

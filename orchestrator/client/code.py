@@ -57,6 +57,7 @@ def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[
         run_timeout_ms=milliseconds(options.run_timeout),
         signal=signal,
         signal_payload=payload,
+        priority=options.priority,
     )
     return options.id or f"{code.workflow_type}-{secrets.token_hex(8)}", body
 

@@ -12,7 +12,7 @@ from orchestrator.errors import UndecodableRecord
 
 JsonObject = Mapping[str, Any]
 
-OPEN = frozenset({"running", "parked", "waiting_for_code", "delayed", "queued", "paused"})
+OPEN = frozenset({"running", "parked", "waiting_for_code", "delayed", "queued", "limited", "paused"})
 """Statuses of runs that have not ended."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .calendars import ScheduleSpec
+from .flow_commands import AcquireSlots as AcquireSlots, AdmitTask as AdmitTask, ReleaseSlots as ReleaseSlots
 from .schedules import ScheduleAction, SchedulePolicy
 from .update_commands import CompleteUpdate as CompleteUpdate, UpdateWorkflow as UpdateWorkflow
 from .values import (
@@ -45,6 +46,7 @@ class StartWorkflow(NamedTuple):
     memo: Payload = NOTHING
     signal: str = ""
     signal_payload: Payload = NOTHING
+    priority: int = 0
 
 
 class SignalWorkflow(NamedTuple):
@@ -352,6 +354,9 @@ TopicCommand = (
     | TriggerSchedule
     | BackfillSchedule
     | DeleteSchedule
+    | AcquireSlots
+    | ReleaseSlots
+    | AdmitTask
 )
 TurnCommand = (
     ScheduleStep

@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .flow_events import (
+    LimitForgotten as LimitForgotten,
+    SlotsAwaited as SlotsAwaited,
+    SlotsGranted as SlotsGranted,
+    SlotsMoved as SlotsMoved,
+    SlotsReleased as SlotsReleased,
+    TaskDisplaced as TaskDisplaced,
+)
 from .partition_events import (
     BatchFooter as BatchFooter,
     CommandAccepted as CommandAccepted,
@@ -34,6 +42,7 @@ from .run_events import (
     ChildStarted as ChildStarted,
     EntityAdmitted as EntityAdmitted,
     EntityChanged as EntityChanged,
+    RunAdmitted as RunAdmitted,
     RunCancelled as RunCancelled,
     RunCompleted as RunCompleted,
     RunContinuedAsNew as RunContinuedAsNew,
@@ -47,6 +56,7 @@ from .run_events import (
     RunTerminated as RunTerminated,
     SignalReceived as SignalReceived,
     SignalSent as SignalSent,
+    StepAdmitted as StepAdmitted,
     StepAttemptFailed as StepAttemptFailed,
     StepCancelled as StepCancelled,
     StepCancelRequested as StepCancelRequested,
@@ -77,7 +87,9 @@ from .values import NO_CAUSE, Cause
 RunBody = (
     RunStarted
     | RunPinned
+    | RunAdmitted
     | StepScheduled
+    | StepAdmitted
     | StepStarted
     | StepLeased
     | StepHeartbeat
@@ -136,6 +148,12 @@ PartitionBody = (
     | ScheduleDeleted
     | LogAccepted
     | TopicsAdopted
+    | SlotsAwaited
+    | SlotsMoved
+    | SlotsGranted
+    | SlotsReleased
+    | TaskDisplaced
+    | LimitForgotten
     | BatchFooter
 )
 Body = RunBody | PartitionBody

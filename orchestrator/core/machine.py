@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import commands as c, events as e, invariants
-from .apply import child, entity, partition, run, schedule, step, timer, update
+from .apply import child, entity, flow, partition, run, schedule, step, timer, update
 from .apply.fold import Changes, Fold, Settings
 from .decide import (
     child as decide_child,
     entity as decide_entity,
+    flow as decide_flow,
     routing as decide_routing,
     run as decide_run,
     schedule as decide_schedule,
@@ -42,7 +43,9 @@ from .tasks import Reply
 
 APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.RunPinned: run.run_pinned,
+    e.RunAdmitted: flow.run_admitted,
     e.StepScheduled: step.step_scheduled,
+    e.StepAdmitted: step.step_admitted,
     e.StepStarted: step.step_started,
     e.StepLeased: step.step_leased,
     e.StepHeartbeat: step.step_heartbeat,
@@ -103,6 +106,12 @@ APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
     e.ScheduleFired: schedule.schedule_fired,
     e.ScheduleRunEnded: schedule.schedule_run_ended,
     e.ScheduleDeleted: schedule.schedule_deleted,
+    e.SlotsAwaited: flow.slots_awaited,
+    e.SlotsMoved: flow.slots_moved,
+    e.SlotsGranted: flow.slots_granted,
+    e.SlotsReleased: flow.slots_released,
+    e.TaskDisplaced: flow.task_displaced,
+    e.LimitForgotten: flow.limit_forgotten,
 }
 """Every record of the partition but `BatchFooter`, whose offset is known only when it was read back."""
 
@@ -126,6 +135,9 @@ DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = 
     c.TriggerSchedule: decide_schedule.trigger_schedule,
     c.BackfillSchedule: decide_schedule.backfill_schedule,
     c.DeleteSchedule: decide_schedule.delete_schedule,
+    c.AcquireSlots: decide_flow.acquire_slots,
+    c.ReleaseSlots: decide_flow.release_slots,
+    c.AdmitTask: decide_flow.admit_task,
 }
 """Every command of a topic but `QueryWorkflow`, which is answered and leaves nothing."""
 
@@ -138,6 +150,7 @@ FIRE: Mapping[str, Callable[[View, str, str, c.FireTimer, Context], list[Draft]]
     "purge": decide_timer.purge,
     "admit": decide_entity.admit,
     "schedule": decide_schedule.due,
+    "limit": decide_flow.due,
     "lease": decide_timer.lease,
     "start_to_close": decide_timer.step_timeout,
     "schedule_to_close": decide_timer.step_timeout,

@@ -1,9 +1,8 @@
 """Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
 order here.
 
-Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities,
-updates. A key is a tuple of strings and
-integers; the store encodes it so that byte order equals tuple order.
+Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities, updates, limits. A key is a
+tuple of strings and integers; the store encodes it so that byte order equals tuple order.
 """
 
 from __future__ import annotations
@@ -12,6 +11,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .commands import Command
+from .limit_rows import (
+    LIMITS as LIMITS,
+    HolderRow as HolderRow,
+    LimitHomeRow as LimitHomeRow,
+    LimitRow as LimitRow,
+    LimitTaskRow as LimitTaskRow,
+    RateRow as RateRow,
+    TurnRow as TurnRow,
+    WaiterRow as WaiterRow,
+)
 from .schedules import ScheduleRow as ScheduleRow
 from .tasks import DeadLetter, Forward, Reply, StopStep, TaskOffer
 from .values import (
@@ -20,6 +29,7 @@ from .values import (
     CodeIdentity,
     Failure,
     InputPosition,
+    LimitNeed,
     ParentRef,
     Payload,
     ReplyTo,
@@ -37,7 +47,7 @@ HISTORY = "history"
 SCHEDULES = "schedules"
 ENTITIES = "entities"
 UPDATES = "updates"
-FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES, UPDATES)
+FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES, UPDATES, LIMITS)
 
 Part = str | int
 Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
@@ -84,6 +94,8 @@ class RunRow(NamedTuple):
     execution_ends_ms: int = 0
     memo: Payload = NOTHING
     pending_updates: int = 0
+    limits: tuple[LimitNeed, ...] = ()
+    admitted: bool = False
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}

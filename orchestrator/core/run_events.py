@@ -13,6 +13,7 @@ from .values import (
     Actor,
     CodeIdentity,
     Failure,
+    LimitNeed,
     ParentRef,
     Payload,
     StepOptions,
@@ -22,7 +23,8 @@ from .values import (
 class RunStarted(NamedTuple):
     """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later. `queued`: a call of an entity,
     which waits for its turn (`EntityAdmitted`). `execution_ends_ms`: when the time-out of the whole execution is over,
-    told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay."""
+    told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay. `limits`:
+    what it needs before its code begins (`RunAdmitted`)."""
 
     workflow_type: str
     version: int
@@ -39,6 +41,7 @@ class RunStarted(NamedTuple):
     run_timeout_ms: int = 0
     queued: bool = False
     execution_ends_ms: int = 0
+    limits: tuple[LimitNeed, ...] = ()
 
 
 class RunPinned(NamedTuple):
@@ -46,6 +49,10 @@ class RunPinned(NamedTuple):
 
     version: int
     code: CodeIdentity
+
+
+class RunAdmitted(NamedTuple):
+    """The run holds a slot of every limit that it needs: its code begins."""
 
 
 class StepScheduled(NamedTuple):
@@ -58,6 +65,13 @@ class StepScheduled(NamedTuple):
     call_site: str
     arguments: Payload
     options: StepOptions = DEFAULT_STEP_OPTIONS
+
+
+class StepAdmitted(NamedTuple):
+    """The attempt holds a slot of every limit that the step needs: it may begin."""
+
+    step: str
+    attempt: int
 
 
 class StepStarted(NamedTuple):

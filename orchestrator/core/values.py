@@ -108,6 +108,42 @@ class RetryPolicy(NamedTuple):
     non_retryable: tuple[str, ...] = ()
 
 
+class LimitNeed(NamedTuple):
+    """What a task needs of one limit before it may begin, with the limit as the code that asks declares it.
+
+    `group` names the home of the limit's state, `key` the tenant (model, account) it counts for. 0 is none:
+    `concurrency` tasks at once, `rate` begins in any `rate_ms`, a begin `debounce_ms` after the last that asked, but
+    not later than `debounce_max_ms` after the first. `strategy`: queue, cancel_oldest, cancel_newest or round_robin
+    over `fairness`. Of those that wait a higher `priority` comes first.
+    """
+
+    group: str
+    name: str
+    key: str = ""
+    concurrency: int = 0
+    rate: int = 0
+    rate_ms: int = 0
+    strategy: str = "queue"
+    fairness: str = ""
+    priority: int = 0
+    debounce_ms: int = 0
+    debounce_max_ms: int = 0
+
+
+class LimitedTask(NamedTuple):
+    """Who needs slots: an attempt of a step, or (`step` "", `attempt` 0) a run."""
+
+    workflow_id: str
+    run_id: str
+    step: str = ""
+    attempt: int = 0
+
+    @property
+    def id(self) -> str:
+        """Of an attempt its token."""
+        return f"{self.run_id}/{self.step}/{self.attempt}"
+
+
 class StepOptions(NamedTuple):
     """How a step is carried out.
 
@@ -122,6 +158,7 @@ class StepOptions(NamedTuple):
     schedule_to_start_ms: int = 0
     heartbeat_ms: int = 0
     cancellation: str = "try"
+    limits: tuple[LimitNeed, ...] = ()
 
 
 DEFAULT_STEP_OPTIONS = StepOptions()

@@ -16,6 +16,7 @@ from ..core.events import (
     TERMINAL,
     BatchFooter,
     Event,
+    RunAdmitted,
     RunParked,
     RunPinned,
     RunResumed,
@@ -66,7 +67,7 @@ class Builder:
     def code_of(self, workflow_type: str, version: int) -> Known | None:
         """Which version a new run would be pinned to here."""
         code = self._registry.workflow(workflow_type, version)
-        return None if code is None else Known(code.version, code.identity)
+        return None if code is None else Known(code.version, code.identity, code.needs)
 
     def context(self, batch: Batch) -> Context:
         """What decisions of this batch may know beside state."""
@@ -119,7 +120,7 @@ class Builder:
         if isinstance(body, DELIVERABLE):
             self._turns.notice(event)
             batch.woken.append(key)
-        elif isinstance(body, RunResumed | RunPinned):
+        elif isinstance(body, RunResumed | RunPinned | RunAdmitted):
             batch.woken.append(key)
         if isinstance(body, TERMINAL):
             batch.on_proof.append(StopAll(event.run_id))

@@ -7,10 +7,12 @@ import logging
 from ..core.commands import ChangeRouting, Command, QueryWorkflow
 from ..core.decide.decision import Draft
 from ..core.events import CommandForwarded, CommandReturned, RoutingChanged
+from ..core.limit_rows import home_key
 from ..core.routing import HOP_HEADER, Hop, follows, next_place, parse_hop
 from ..core.rows import (
     DEDUP,
     ENTITIES,
+    LIMITS,
     META,
     ROUTING_KEY,
     RUNS,
@@ -87,6 +89,7 @@ class Routing:
             overlay.get(RUNS, current_key(command.workflow_id)) is not None
             or overlay.get(ENTITIES, entity_key(command.workflow_id)) is not None
             or overlay.get(SCHEDULES, schedule_key(command.workflow_id)) is not None
+            or overlay.get(LIMITS, home_key(command.workflow_id)) is not None
             or overlay.get(DEDUP, dedup_key(command.workflow_id, command.id)) is not None
         )
 

@@ -10,6 +10,7 @@ from ..core import ids
 from ..core.decide.decision import View
 from ..core.events import (
     Event,
+    StepAdmitted,
     StepCancelRequested,
     StepCompleted,
     StepFailed,
@@ -101,12 +102,14 @@ class LocalSteps:
         """What an event that was just applied asks of the executor once committed (or proven)."""
         body = event.body
         if isinstance(body, StepScheduled):
+            if body.options.limits:
+                return []
             if body.options.queue:
                 step = ids.step_id(body.path, body.n)
                 self.offered(StepRef(event.workflow_id, event.run_id, step), ids.step_token(event.run_id, step, 1))
                 return []
             return self._begin(event, view, ids.step_id(body.path, body.n))
-        if isinstance(body, StepRetried):
+        if isinstance(body, StepRetried | StepAdmitted):
             return self._begin(event, view, body.step)
         if isinstance(body, StepStarted):
             ref = StepRef(event.workflow_id, event.run_id, body.step)
@@ -124,6 +127,8 @@ class LocalSteps:
     def _begin(self, event: Event, view: View, step: str) -> list[Effect]:
         ref = StepRef(event.workflow_id, event.run_id, step)
         row: StepRow = view.get(STEPS, step_key(*ref))
+        if row.state == "limited":
+            return []
         if row.options.queue:
             self.offered(ref, row.token)
             return []

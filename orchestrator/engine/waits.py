@@ -10,7 +10,7 @@ from ..core.decide.decision import CLOSED, View
 from ..core.decide.step import nobody_runs
 from ..core.events import StepAttemptFailed, StepParked
 from ..core.rows import HISTORY, STEPS, TIMERS, UPDATES, ChildRow, RunRow, StepRow, history_key, run_key, timer_due_key
-from ..core.values import Failure, Payload
+from ..core.values import Failure, LimitNeed, Payload
 from ..sdk.turn import LiveRun
 from .entities import why_queued
 from .turns import RunKey, Turns
@@ -34,6 +34,8 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
         return f"paused {run.parked_message}; to go on: orchestrator workflow resume {key[0]}"
     if run.status == "queued":
         return why_queued(view, key[0], run)
+    if run.status == "limited":
+        return f"waits for a slot of {named(run.limits)}"
     if run.status == "delayed":
         return f"its start delay ends at {moment(_timer(view, key, 'start|'))}"
     if key in turns.lacking:
@@ -46,6 +48,11 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
     more = [f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
     said = ", ".join([*reasons[:SHOWN], *more])
     return f"it was asked to cancel and has not ended yet: {said}" if run.cancel_requested else said
+
+
+def named(limits: tuple[LimitNeed, ...]) -> str:
+    """Limits for people, with their keys."""
+    return " and ".join(f"limit {one.name}" + (f" [{one.key}]" if one.key else "") for one in limits)
 
 
 def moment(milliseconds: int) -> str:
@@ -84,6 +91,8 @@ def _step(view: View, key: RunKey, step: str, row: StepRow) -> str:
     if row.state == "parked":
         by_hand = f"orchestrator step complete|fail|retry {key[0]} {step}"
         return f"{what} is parked{_failure(view, key, step, row)}; end it or let it go on: {by_hand}"
+    if row.state == "limited":
+        return f"{what} waits for a slot of {named(row.options.limits)} ({attempt})"
     if row.cancelled:
         return f"{what} was asked to end and has not yet ({attempt})"
     if row.state == "scheduled" and row.options.queue:

@@ -6,11 +6,12 @@ The class that users see adds `connect` (`orchestrator.Orchestrator`): defining 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from ..errors import ConfigurationError
 from .entity import EntityCode, EntityHandler, handler_code
+from .limits import Limit, LimitOptions, checked, declared
 from .messages import Query, Signal
 from .registry import Registry
 from .step import Options, Step, StepCode
@@ -69,14 +70,23 @@ class Orchestrator:
     def workflow(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
     @overload
     def workflow(
-        self, /, *, name: str = ..., version: int = ..., on_bug: Literal["park", "fail"] = ...
+        self,
+        /,
+        *,
+        name: str = ...,
+        version: int = ...,
+        on_bug: Literal["park", "fail"] = ...,
+        limits: Iterable[Limit] = ...,
     ) -> _WorkflowDecorator: ...
-    def workflow(self, fn: Any = None, /, *, name: str = "", version: int = 1, on_bug: str = "park") -> Any:
+    def workflow(
+        self, fn: Any = None, /, *, name: str = "", version: int = 1, on_bug: str = "park", limits: Iterable[Limit] = ()
+    ) -> Any:
         """Make an async function a workflow."""
 
         def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
             workflow_type = name or fn.__qualname__.rpartition("<locals>.")[2]
             code = WorkflowCode(fn, workflow_type, version, on_bug, self.registry)
+            code.limits = checked(f"workflow {code.workflow_type}", limits, whole_run=True)
             self.registry.add_workflow(code)
             return Workflow(code)
 
@@ -86,14 +96,23 @@ class Orchestrator:
     def run(self, fn: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
     @overload
     def run(
-        self, /, *, name: str = ..., version: int = ..., on_bug: Literal["park", "fail"] = ...
+        self,
+        /,
+        *,
+        name: str = ...,
+        version: int = ...,
+        on_bug: Literal["park", "fail"] = ...,
+        limits: Iterable[Limit] = ...,
     ) -> _RunDecorator: ...
-    def run(self, fn: Any = None, /, *, name: str = "", version: int = 1, on_bug: str = "park") -> Any:
+    def run(
+        self, fn: Any = None, /, *, name: str = "", version: int = 1, on_bug: str = "park", limits: Iterable[Limit] = ()
+    ) -> Any:
         """Class form: the method that is the workflow. Unless `name` says otherwise its type is the class's name."""
 
         def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
             owner = fn.__qualname__.rpartition("<locals>.")[2].rpartition(".")[0]
             code = WorkflowCode(fn, name or owner, version, on_bug, self.registry)
+            code.limits = checked(f"workflow {code.workflow_type}", limits, whole_run=True)
             self.registry.add_workflow(code)
             return Workflow(code)
 
@@ -125,6 +144,13 @@ class Orchestrator:
     def update(self, name: str, argument: type[T], result: type[R], /) -> Update[T, R]:
         """A typed update: one argument, and the answer's type."""
         return Update(name, argument, result)
+
+    def limit(self, name: str, /, **options: Unpack[LimitOptions]) -> Limit:
+        """Declare a limit: `limits=[app.limit("openai", concurrency=4, key="tenant")]` of a step or workflow.
+
+        Raises ConfigurationError.
+        """
+        return declared(self.registry.limits, name, options)
 
     def error(self, cls: E, /) -> E:
         """An exception class that crosses the log as itself."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CompensationFailed, ConfigurationError, WorkflowFailed
 from .entity import EntityCode
+from .limits import Limit
 from .step import StepCode
 from .workflow import WorkflowCode
 
@@ -21,6 +22,7 @@ class Registry:
             "CompensationFailed": CompensationFailed,
         }
         self.entities: dict[str, EntityCode] = {}
+        self.limits: dict[str, Limit] = {}
         self._steps: dict[str, StepCode] = {}
         self._workflows: dict[str, dict[int, WorkflowCode]] = {}
 

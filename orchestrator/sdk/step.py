@@ -18,6 +18,7 @@ from ..core import values
 from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Payload, StepOptions
 from ..errors import ConfigurationError
 from .calls import StepCalled
+from .limits import Limit, check_priority, checked, needs_of
 from .loop import call_site, running_loop
 from .retry import RetryPolicy
 
@@ -29,6 +30,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
+Flow = tuple[tuple[Limit, ...], int]
+"""Limits and priority."""
 OnCrash = Literal["retry", "fail", "park"]
 
 
@@ -36,7 +39,8 @@ class Options(TypedDict, total=False):
     """Options of a step. `retry` is a number of attempts or a whole policy; durations are timedeltas.
 
     `timeout` is another name of `start_to_close`. `on_crash` says what an attempt that ended ambiguously means;
-    `isolation="thread"` runs the step in the engine's process; `compare="name"` lets its arguments change.
+    `isolation="thread"` runs the step in the engine's process; `compare="name"` lets its arguments change. An
+    attempt begins when it holds a slot of each of `limits`; of those that wait a higher `priority` comes first.
     """
 
     queue: str
@@ -51,6 +55,8 @@ class Options(TypedDict, total=False):
     isolation: Literal["process", "thread"]
     roundtrip: Literal["strict", "loose"]
     compare: Literal["arguments", "name"]
+    limits: Iterable[Limit]
+    priority: int
 
 
 def _ms(duration: timedelta) -> int:
@@ -81,7 +87,7 @@ def step_options(name: str, base: StepOptions, given: Options) -> StepOptions:
             raise ConfigurationError(f"step {name}: {option} is one of {', '.join(_CHOICES[option])}, not {value!r}")
         elif option in ("queue", "on_crash", "cancellation"):
             changes[option] = value
-        elif option not in ("isolation", "roundtrip", "compare"):
+        elif option not in ("isolation", "roundtrip", "compare", "limits", "priority"):
             raise ConfigurationError(f"step {name}: there is no option {option!r}")
     return base._replace(**changes)
 
@@ -104,6 +110,8 @@ class StepCode:
         self.isolation: str = given.get("isolation", "process")
         self.loose = given.get("roundtrip") == "loose"
         self.compare_arguments = given.get("compare") != "name"
+        self.limits = checked(f"step {name}", given.get("limits", ()), whole_run=False)
+        self.priority = check_priority(f"step {name}", given.get("priority", 0))
         self.bound: Any = None
         self.is_method = _is_method(fn)
         self._signature: Signature | None = None
@@ -220,11 +228,14 @@ class Failed:
 class Step(Generic[P, R_co]):
     """A step as code calls it. Always awaited; `fn` is the raw function."""
 
-    def __init__(self, code: StepCode, options: StepOptions | None = None, bound: Any = None) -> None:
+    def __init__(
+        self, code: StepCode, options: StepOptions | None = None, bound: Any = None, flow: Flow | None = None
+    ) -> None:
         self.code = code
         self.fn: Callable[P, Any] = code.fn
         self._options = options or code.options
         self._bound = bound
+        self._flow = flow or (code.limits, code.priority)
         self.__name__ = code.name
         self.__doc__ = code.fn.__doc__
         self.__wrapped__ = code.fn
@@ -233,7 +244,12 @@ class Step(Generic[P, R_co]):
         loop = running_loop()
         if loop is not None:
             arguments = self.code.signature.bind(args, kwargs, loose=self.code.loose)
-            return StepCalled(loop, self.code, arguments, self._options)
+            options = self._options
+            limits, priority = self._flow
+            if limits:
+                needs = needs_of(limits, self.fn, args, kwargs, priority)
+                options = options._replace(limits=needs)
+            return StepCalled(loop, self.code, arguments, options)
         return self._plain(args, kwargs)
 
     async def _plain(self, args: Any, kwargs: Any) -> R_co:
@@ -245,7 +261,12 @@ class Step(Generic[P, R_co]):
 
     def options(self, **given: Unpack[Options]) -> Step[P, R_co]:
         """The same step, carried out differently."""
-        return Step(self.code, step_options(self.code.name, self._options, given), self._bound)
+        what = f"step {self.code.name}"
+        flow = (
+            checked(what, given.get("limits", self._flow[0]), whole_run=False),
+            check_priority(what, given.get("priority", self._flow[1])),
+        )
+        return Step(self.code, step_options(self.code.name, self._options, given), self._bound, flow)
 
     @overload
     def map(
@@ -269,7 +290,7 @@ class Step(Generic[P, R_co]):
     @overload
     def __get__(self: Step[Concatenate[S, P2], R_co], obj: S, owner: Any = ..., /) -> Step[P2, R_co]: ...
     def __get__(self: Any, obj: Any, owner: Any = None, /) -> Any:
-        return self if obj is None else Step(self.code, self._options, obj)
+        return self if obj is None else Step(self.code, self._options, obj, self._flow)
 
 
 async def _map(step: Any, items: list[Any], concurrency: int, on_error: str, site: str) -> list[Any]:

@@ -23,9 +23,10 @@ from typing import (
 )
 
 from ..codec.payloads import Signature
-from ..core.values import CodeIdentity
+from ..core.values import CodeIdentity, LimitNeed, Payload
 from ..errors import ConfigurationError
 from .calls import ChildCalled
+from .limits import Limit, check_priority, needs_of
 from .loop import running_loop
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class StartOptions(NamedTuple):
     run_timeout: timedelta | None = None
     close_policy: str = "terminate"
     signal: GivenSignal | None = None
+    priority: int = 0
 
 
 class GivenOptions(TypedDict, total=False):
@@ -72,6 +74,7 @@ class GivenOptions(TypedDict, total=False):
     execution_timeout: timedelta
     run_timeout: timedelta
     close_policy: Literal["terminate", "abandon", "request_cancel"]
+    priority: int
 
 
 class Handlers(NamedTuple):
@@ -97,6 +100,7 @@ class WorkflowCode:
         self.version = version
         self.on_bug = on_bug
         self.registry = registry
+        self.limits: tuple[Limit, ...] = ()
         self.owner: type | None = None
         self.entity: EntityCode | None = None
         self.is_handler = False
@@ -111,6 +115,13 @@ class WorkflowCode:
     def signature(self) -> Signature:
         """Parameters and result; raises MissingHint."""
         return Signature(self.fn, skip_self=self.is_method)
+
+    def needs(self, arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
+        """What a run needs before its code begins. Raises what a limit's key raises."""
+        if not self.limits:
+            return ()
+        args, kwargs = self.signature.unbind(arguments)
+        return needs_of(self.limits, self.fn, args, kwargs, priority)
 
     @cached_property
     def identity(self) -> CodeIdentity:
@@ -159,6 +170,7 @@ class Workflow(Generic[P, R_co]):
 
     def options(self, **given: Unpack[GivenOptions]) -> Workflow[P, R_co]:
         """The same workflow, started differently."""
+        check_priority(self.code.workflow_type, given.get("priority", 0))
         return type(self)(self.code, self.start_options._replace(**given))
 
     @overload
@@ -181,6 +193,7 @@ class Workflow(Generic[P, R_co]):
 
         def decorate(fn: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
             code = WorkflowCode(fn, newest.workflow_type, version, newest.on_bug, newest.registry)
+            code.limits = newest.limits
             newest.registry.add_workflow(code)
             return Workflow(code)
 

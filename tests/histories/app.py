@@ -309,3 +309,17 @@ async def updated() -> int:
     change.handle(changes, validator=sane)
     await done.wait()
     return value
+
+
+LIMITED = app.limit("limited", concurrency=1, key="what")
+ADMITTED = app.limit("admitted", concurrency=2)
+
+
+@app.step(limits=[LIMITED])
+async def limited_note(what: str) -> str:
+    return what
+
+
+@app.workflow(limits=[ADMITTED])
+async def limited(n: int) -> list[str]:
+    return await asyncio.gather(*(limited_note("same") for _ in range(n)))

@@ -161,6 +161,11 @@ async def chance(client: Client) -> Handle[Any]:
 
 
 @scenario
+async def limited(client: Client) -> Handle[Any]:
+    return await to_the_end(await client.start(code.limited.options(id="limited"), 3))
+
+
+@scenario
 async def parked_and_resumed(client: Client) -> Handle[Any]:
     handle = await to_the_end(await client.start(code.parks.options(id="parked_and_resumed")))
     await handle.retry()

@@ -53,7 +53,7 @@ def test_every_feature_has_a_history() -> None:
     wanted = {
         body.__name__
         for body in typing.get_args(e.RunBody)
-        if body in e.DELIVERABLE or getattr(body, "_fields", ("",))[0] == "turn"
+        if body in e.DELIVERABLE or getattr(body, "_fields", ())[:1] == ("turn",)
     }
     found = {raw["type"] for file in FILES for raw in read_history(file)}
     assert not wanted - found, (

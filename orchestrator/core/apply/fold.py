@@ -48,7 +48,9 @@ class Fold:
         self.state.put(OUTBOX, outbox_key(event.claim_no, event.batch_no, event.batch_index, self.sent), row)
         self.sent += 1
 
-    def send_command(self, workflow_id: str, body: TopicCommand, *, step: str = "", command_id: str = "") -> str:
+    def send_command(
+        self, workflow_id: str, body: TopicCommand, *, step: str = "", command_id: str = "", reason: str = ""
+    ) -> str:
         """Queue a command to another workflow, with an id (returned) derived from this event unless one is given."""
         event = self.event
         command = Command(
@@ -58,6 +60,7 @@ class Fold:
             actor=Actor("child", f"{event.workflow_id}/{event.run_id}")
             if event.seq
             else Actor("engine", event.workflow_id),
+            reason=reason,
             time_ms=event.recorded_at_ms,
             trace=event.trace,
         )

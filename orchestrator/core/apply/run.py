@@ -22,9 +22,9 @@ from ..events import (
 )
 from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
-from . import entity, update
+from . import entity, flow, update
 from .fold import Fold
-from .step import stop_worker
+from .step import give_slots_back, stop_worker
 
 Fields = dict[str, Any]
 
@@ -43,10 +43,13 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
     fold.state.put(RUNS, current_key(event.workflow_id), CurrentRow(event.run_id))
     if body.parent is not None:
         _tell_parent(fold, body.parent, "started")
+    status = "queued" if body.queued else "delayed" if body.start_delay_ms else "limited" if body.limits else "running"
+    if status == "limited":
+        flow.ask(fold, body.limits)
     return RunRow(
         workflow_type=body.workflow_type,
         version=body.version,
-        status="queued" if body.queued else "delayed" if body.start_delay_ms else "running",
+        status=status,
         seq=0,
         head_hash=b"",
         seed=body.seed,
@@ -57,6 +60,7 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
         run_timeout_ms=body.run_timeout_ms,
         execution_ends_ms=ends,
         memo=body.memo,
+        limits=body.limits,
     )
 
 
@@ -92,7 +96,10 @@ def run_paused(fold: Fold, run: RunRow, body: RunPaused) -> Fields:
 
 def run_resumed(fold: Fold, run: RunRow, body: RunResumed) -> Fields:
     fold.clear_timer("start|")
-    return {"status": "running", "parked_kind": "", "parked_message": "", "parked_at": "", "attempts": 0}
+    if run.status == "delayed" and run.limits:
+        flow.ask(fold, run.limits)
+    status = "limited" if run.limits and not run.admitted else "running"
+    return {"status": status, "parked_kind": "", "parked_message": "", "parked_at": "", "attempts": 0}
 
 
 def run_completed(fold: Fold, run: RunRow, body: RunCompleted) -> Fields:
@@ -135,6 +142,7 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
             _close_child(fold, row)
         else:
             stop_worker(fold, str(key[2]), row, f"its run is {status}")
+            give_slots_back(fold, str(key[2]), row)
             for name in row.timers:
                 fold.clear_timer(name)
         fold.state.put(STEPS, key, None)
@@ -144,6 +152,8 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         update.end_all(fold)
     if run.call:
         entity.leave(fold, run)
+    if run.limits:
+        flow.give_back(fold, run.limits)
     fold.set_timer("purge", "", event.recorded_at_ms + fold.settings.retention_ms)
     return {
         "status": status,

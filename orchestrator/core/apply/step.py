@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import ids
 from ..events import (
+    StepAdmitted,
     StepAttemptFailed,
     StepCancelled,
     StepCancelRequested,
@@ -23,6 +24,7 @@ from ..events import (
 from ..rows import HISTORY, STEPS, RunRow, StepRow, history_key, step_key
 from ..tasks import StopStep, TaskOffer
 from ..values import Payload
+from . import flow
 from .fold import Fold
 
 Fields = dict[str, Any]
@@ -36,7 +38,7 @@ def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
     options = body.options
     row = StepRow(
         name=body.name,
-        state="scheduled",
+        state="limited" if options.limits else "scheduled",
         attempt=1,
         scheduled_seq=event.seq,
         scheduled_at_ms=event.recorded_at_ms,
@@ -46,10 +48,20 @@ def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
     )
     row = _with_timer(fold, step, row, "schedule_to_close", options.schedule_to_close_ms)
     row = _with_timer(fold, step, row, "schedule_to_start", options.schedule_to_start_ms)
-    if options.queue:
+    if options.limits:
+        flow.ask(fold, options.limits, step, row.attempt)
+    elif options.queue:
         _offer(fold, step, row, body.arguments)
     _put(fold, step, row)
     return {"pending_steps": run.pending_steps + 1}
+
+
+def step_admitted(fold: Fold, run: RunRow, body: StepAdmitted) -> Fields:
+    row = _row(fold, body.step)._replace(state="scheduled", since_ms=fold.event.recorded_at_ms)
+    if row.options.queue:
+        _offer(fold, body.step, row, _arguments(fold, row))
+    _put(fold, body.step, row)
+    return {}
 
 
 def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
@@ -60,7 +72,7 @@ def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
         row = row._replace(scheduled_at_ms=event.recorded_at_ms)
         row = _with_timer(fold, body.step, row, "schedule_to_close", row.options.schedule_to_close_ms)
     row = row._replace(
-        state="scheduled",
+        state="limited" if row.options.limits else "scheduled",
         attempt=body.attempt,
         token=ids.step_token(event.run_id, body.step, body.attempt),
         worker="",
@@ -69,9 +81,10 @@ def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
         reply_to=None,
     )
     row = _with_timer(fold, body.step, row, "schedule_to_start", row.options.schedule_to_start_ms)
-    if row.options.queue:
-        scheduled = fold.state.get(HISTORY, history_key(event.workflow_id, event.run_id, row.scheduled_seq))
-        _offer(fold, body.step, row, scheduled.event.body.arguments)
+    if row.options.limits:
+        flow.ask(fold, row.options.limits, body.step, row.attempt)
+    elif row.options.queue:
+        _offer(fold, body.step, row, _arguments(fold, row))
     _put(fold, body.step, row)
     return {}
 
@@ -121,6 +134,7 @@ def step_attempt_failed(fold: Fold, run: RunRow, body: StepAttemptFailed) -> Fie
     row = _row(fold, body.step)
     _tell_worker(fold, body.step, row, f"it failed: {body.failure.message}")
     kept = _without(fold, row, *OF_ATTEMPT)
+    give_slots_back(fold, body.step, row)
     row = row._replace(
         state="backoff",
         worker="",
@@ -144,6 +158,7 @@ def step_parked(fold: Fold, run: RunRow, body: StepParked) -> Fields:
     row = _row(fold, body.step)
     _tell_worker(fold, body.step, row, f"it is parked: {body.failure.message}")
     kept = _without(fold, row, "retry", "schedule_to_close", *OF_ATTEMPT)
+    give_slots_back(fold, body.step, row)
     _put(fold, body.step, row._replace(state="parked", since_ms=fold.event.recorded_at_ms, timers=kept))
     return {}
 
@@ -215,7 +230,20 @@ def _end(fold: Fold, step: str, why: str, outside: bool = False) -> None:
     _tell_worker(fold, step, row, why, outside)
     for name in row.timers:
         fold.clear_timer(name)
+    give_slots_back(fold, step, row)
     fold.state.put(STEPS, step_key(fold.event.workflow_id, fold.event.run_id, step), None)
+
+
+def give_slots_back(fold: Fold, step: str, row: StepRow) -> None:
+    """The attempt is over, or never begins. Between two attempts a step holds no slot and waits for none."""
+    if row.options.limits and row.state not in ("backoff", "parked"):
+        flow.give_back(fold, row.options.limits, step, row.attempt)
+
+
+def _arguments(fold: Fold, row: StepRow) -> Payload:
+    scheduled = fold.state.get(HISTORY, history_key(fold.event.workflow_id, fold.event.run_id, row.scheduled_seq))
+    arguments: Payload = scheduled.event.body.arguments
+    return arguments
 
 
 def _without(fold: Fold, row: StepRow, *kinds: str) -> tuple[str, ...]:

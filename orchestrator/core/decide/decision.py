@@ -9,7 +9,7 @@ from ..commands import Command, StartWorkflow
 from ..events import Body, CommandAccepted, CommandRejected
 from ..invariants import CLOSED as CLOSED
 from ..rows import RUNS, Key, RunRow, current_key, run_key
-from ..values import NO_CAUSE, Cause, CodeIdentity
+from ..values import NO_CAUSE, Cause, CodeIdentity, LimitNeed, Payload
 
 
 class View(Protocol):
@@ -22,11 +22,16 @@ class View(Protocol):
         """Rows whose key starts with `prefix`, in key order, beginning behind `after` if given."""
 
 
+def _no_limits(arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
+    return ()
+
+
 class Known(NamedTuple):
-    """Code that this owner has: the version a new run is pinned to, and its identity."""
+    """Code that this owner has: the version a new run is pinned to, its identity, and the limits of a start."""
 
     version: int
     identity: CodeIdentity
+    limits: Callable[[Payload, int], tuple[LimitNeed, ...]] = _no_limits
 
 
 class Context(NamedTuple):

@@ -13,7 +13,16 @@ from ..commands import (
     StartWorkflow,
     TerminateWorkflow,
 )
-from ..events import CancelRequested, RunPaused, RunResumed, RunStarted, RunTerminated, SignalReceived, StepRetried
+from ..events import (
+    CancelRequested,
+    RunCancelled,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    RunTerminated,
+    SignalReceived,
+    StepRetried,
+)
 from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
@@ -48,7 +57,12 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
         if refusal:
             message = f"{command.workflow_id} was used by run {existing_id} ({existing.status}); {refusal}"
             return rejected(command, context, "already_closed", message, existing_id)
-    started = _started(command, body, context)
+    try:
+        started = _started(command, body, context)
+    except Exception as error:
+        # A limit's key is a function of the user's code.
+        message = f"{body.workflow_type}: what it needs of its limits: {type(error).__name__}: {error}"
+        return rejected(command, context, "bad_request", message)
     drafts.append(started)
     if body.signal:
         drafts.append(_signalled(command, body, started.run_id, caused(command, context, answers=False)))
@@ -76,6 +90,7 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         start_delay_ms=body.start_delay_ms,
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
+        limits=known.limits(body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
 
@@ -124,7 +139,11 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
     if run.cancel_requested:
         return accepted(command, context, "already_requested", "cancellation was requested before", run_id)
     requested = CancelRequested(command.actor, command.reason)
-    return [Draft(command.workflow_id, run_id, requested, caused(command, context))]
+    drafts = [Draft(command.workflow_id, run_id, requested, caused(command, context))]
+    if run.status == "limited":
+        # Its code has not begun, and need not begin in order to end.
+        drafts.append(Draft(command.workflow_id, run_id, RunCancelled(0)))
+    return drafts
 
 
 def terminate_workflow(view: View, command: Command, body: TerminateWorkflow, context: Context) -> list[Draft]:

@@ -29,7 +29,7 @@ def nobody_runs(row: StepRow) -> bool:
     """Whether a pending step certainly has no attempt under way: it waits for time, a person, a worker or a slot."""
     if row.state == "scheduled":
         return row.options.queue != "" or row.options.on_crash != "retry"
-    return row.state in ("backoff", "parked")
+    return row.state in ("limited", "backoff", "parked")
 
 
 def _pending(view: View, command: Command, run_id: str, step: str) -> StepRow | None:

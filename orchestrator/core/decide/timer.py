@@ -77,7 +77,11 @@ def lease(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: 
 def step_timeout(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: Context) -> list[Draft]:
     """One of a step's four time-outs."""
     row = _step(view, workflow_id, timer)
-    if row is None or row.state == "parked" or (timer.kind == "schedule_to_start" and row.state != "scheduled"):
+    if (
+        row is None
+        or row.state == "parked"
+        or (timer.kind == "schedule_to_start" and row.state not in ("limited", "scheduled"))
+    ):
         return []
     return _timed_out(workflow_id, run_id, timer.ref, row, timer.kind, context)
 

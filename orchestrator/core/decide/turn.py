@@ -157,6 +157,7 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         memo=run.memo,
         run_timeout_ms=run.run_timeout_ms,
         execution_ends_ms=run.execution_ends_ms,
+        limits=run.limits,
     )
     return Draft(place.workflow_id, new_run_id, started)
 

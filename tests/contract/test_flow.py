@@ -1,0 +1,330 @@
+"""The contract, "Many runs": flow control."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator import Client, Handle, Orchestrator, RunCancelled
+from tests.contract.world import World
+
+app = Orchestrator("contract-flow")
+go = app.signal("go", int)
+ONE = app.limit("one", concurrency=1)
+TWO = app.limit("two", concurrency=2, key="tenant")
+
+
+class Watch:
+    """Who is at work, by key, and the most there ever were at once."""
+
+    def __init__(self) -> None:
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.order: list[Any] = []
+
+    async def work(self, key: str, what: Any, seconds: float = 0.05) -> None:
+        self.now[key] += 1
+        self.most[key] = max(self.most[key], self.now[key])
+        self.order.append(what)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.now[key] -= 1
+
+
+watch = Watch()
+
+
+@pytest.fixture(autouse=True)
+def _afresh() -> None:
+    watch.__init__()  # type: ignore[misc]
+
+
+@app.step(limits=[TWO], isolation="thread")
+async def call_model(tenant: str, number: int) -> int:
+    await watch.work(tenant, number)
+    return number
+
+
+@app.workflow
+async def calls(tenant: str, count: int) -> list[int]:
+    return await asyncio.gather(*(call_model(tenant, number) for number in range(count)))
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_a_limit_holds_over_runs_and_each_key_has_its_own(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handles = [await client.start(calls, tenant, 4) for tenant in ("a", "a", "b")]
+        assert [await handle.result() for handle in handles] == [[0, 1, 2, 3]] * 3
+        assert watch.most["a"] == 2
+        assert watch.most["b"] == 2
+
+    world.run(app, scenario)
+
+
+@app.workflow(limits=[ONE])
+async def alone(number: int) -> int:
+    watch.order.append(("began", number))
+    await go.wait()
+    return number
+
+
+async def until(handle: Handle[Any], *statuses: str) -> None:
+    while (await handle.describe()).status not in statuses:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_runs_wait_for_their_slot_in_order_and_say_so(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(alone.options(id="first"), 1)
+        await until(first, "running")
+        while not watch.order:
+            await asyncio.sleep(0.01)
+        others = [await client.start(alone.options(id=f"other-{n}"), n) for n in (2, 3)]
+        for handle in others:
+            found = await handle.describe()
+            assert (found.status, found.why) == ("limited", "waits for a slot of limit one")
+        await first.signal(go, 0)
+        await others[0].signal(go, 0)
+        assert await others[0].result() == 2
+        await others[1].terminate()
+        last = await client.start(alone.options(id="last"), 4)
+        await last.signal(go, 0)
+        assert await last.result() == 4
+        assert watch.order[0] == ("began", 1)
+        assert ("began", 3) not in watch.order or watch.order.index(("began", 3)) > watch.order.index(("began", 2))
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_a_run_that_waits_for_a_slot_ends_at_once_when_it_is_cancelled(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(alone, 1)
+        await until(first, "running")
+        second, third = [await client.start(alone, n) for n in (2, 3)]
+        await second.cancel()
+        with pytest.raises(RunCancelled):
+            await second.result()
+        await first.signal(go, 0)
+        await third.signal(go, 0)
+        assert await third.result() == 3
+        assert ("began", 2) not in watch.order
+
+    world.run(app, scenario)
+
+
+OLDEST = app.limit("oldest", concurrency=1, key="tenant", strategy="cancel_oldest")
+NEWEST = app.limit("newest", key="tenant", singleton="skip")
+
+
+@app.workflow(limits=[OLDEST])
+async def newest_wins(tenant: str, number: int) -> int:
+    await go.wait()
+    return number
+
+
+@app.workflow(limits=[NEWEST])
+async def oldest_wins(tenant: str, number: int) -> int:
+    await go.wait()
+    return number
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_cancel_oldest_makes_room_for_the_newest(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(newest_wins, "a", 1)
+        await until(first, "running")
+        other = await client.start(newest_wins, "b", 9)
+        second = await client.start(newest_wins, "a", 2)
+        with pytest.raises(RunCancelled):
+            await first.result()
+        await second.signal(go, 0)
+        await other.signal(go, 0)
+        assert (await second.result(), await other.result()) == (2, 9)
+        requested = [event async for event in first.history() if event.type == "CancelRequested"]
+        assert "cancel_oldest" in requested[0].body["reason"]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-more")
+def test_a_singleton_skips_a_second_run(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(oldest_wins, "a", 1)
+        await until(first, "running")
+        second = await client.start(oldest_wins, "a", 2)
+        with pytest.raises(RunCancelled):
+            await second.result()
+        await first.signal(go, 0)
+        assert await first.result() == 1
+        third = await client.start(oldest_wins, "a", 3)
+        await third.signal(go, 0)
+        assert await third.result() == 3
+
+    world.run(app, scenario)
+
+
+FAIR = app.limit("fair", concurrency=1, fairness="tenant", strategy="round_robin")
+URGENT = app.limit("urgent", concurrency=1)
+
+
+@app.step(limits=[FAIR], isolation="thread")
+async def fair_step(tenant: str, number: int) -> None:
+    await watch.work("fair", tenant, 0.01)
+
+
+@app.workflow
+async def fairly(tenant: str, count: int) -> None:
+    await asyncio.gather(*(fair_step(tenant, number) for number in range(count)))
+
+
+@app.step(limits=[URGENT], isolation="thread")
+async def urgent_step(number: int) -> None:
+    await watch.work("urgent", number, 0.05)
+
+
+@app.workflow
+async def urgently() -> None:
+    await asyncio.gather(
+        urgent_step(0),
+        *(urgent_step(number) for number in (1, 2, 3)),
+        urgent_step.options(priority=7)(7),
+        urgent_step.options(priority=8)(8),
+    )
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_round_robin_takes_turns_over_tenants(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        many = await client.start(fairly, "many", 40)
+        while len(watch.order) < 3:
+            await asyncio.sleep(0.01)
+        await client.execute(fairly, "one", 1)
+        assert watch.order.count("many") < 30
+        await many.result()
+        assert watch.most["fair"] == 1
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-more")
+def test_of_those_that_wait_a_higher_priority_comes_first(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        await client.execute(urgently)
+        assert watch.order == [0, 8, 7, 1, 2, 3]
+
+    world.run(app, scenario)
+
+
+RATE = app.limit("rate", rate=(3, timedelta(seconds=1)))
+SLOW = app.limit("slow", concurrency=1)
+THROTTLE = app.limit("throttle", throttle=(10, "second"))
+DEBOUNCE = app.limit("debounce", debounce=timedelta(seconds=0.5), key="tenant")
+DROP = app.limit("drop", rate=(2, "hour"), key="tenant", strategy="cancel_newest")
+
+
+@app.step(limits=[RATE, SLOW], isolation="thread")
+async def rated(number: int) -> None:
+    watch.order.append(time.monotonic())
+
+
+@app.step(limits=[SLOW], isolation="thread")
+async def only_slow(number: int) -> None:
+    watch.order.append("slow")
+
+
+@app.step(limits=[THROTTLE], isolation="thread")
+async def throttled(number: int) -> None:
+    watch.order.append(time.monotonic())
+
+
+@app.workflow
+async def rates(count: int) -> None:
+    await asyncio.gather(*(rated(number) for number in range(count)))
+
+
+@app.workflow
+async def slow_alone() -> None:
+    await only_slow(1)
+
+
+@app.workflow
+async def throttles(count: int) -> None:
+    await asyncio.gather(*(throttled(number) for number in range(count)))
+
+
+@app.workflow(limits=[DEBOUNCE])
+async def debounced(tenant: str, number: int) -> int:
+    return number
+
+
+@app.workflow(limits=[DROP])
+async def dropped(tenant: str) -> str:
+    return tenant
+
+
+@pytest.mark.contract("flow-rate")
+def test_a_rate_is_never_exceeded_and_who_waits_for_it_holds_no_other_slot(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(rates, 5)
+        while len(watch.order) < 3:
+            await asyncio.sleep(0.01)
+        # Two of them wait for the rate: the only slot of the other limit is free for others.
+        began = time.monotonic()
+        await client.execute(slow_alone)
+        ran_at = watch.order.index("slow")
+        assert ran_at == 3 or time.monotonic() - began > 0.5
+        await handle.result()
+        at = [moment for moment in watch.order if moment != "slow"]
+        assert len(at) == 5
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-rate")
+def test_a_throttle_spaces_evenly(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(throttles, 4)
+        await handle.result()
+        at = [event.at_ms async for event in handle.history() if event.type == "StepAdmitted"]
+        assert at == sorted(at)
+        assert len(at) == 4
+        assert at[-1] - at[0] >= 250
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-rate")
+def test_debounce_lets_the_newest_begin_once_nobody_asks_any_more(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handles = [await client.start(debounced, "a", number) for number in range(3)]
+        other = await client.start(debounced, "b", 9)
+        for handle in handles[:2]:
+            with pytest.raises(RunCancelled):
+                await handle.result()
+        assert await handles[2].result() == 2
+        assert await other.result() == 9
+        started, admitted = [
+            event.at_ms async for event in handles[2].history() if event.type in ("RunStarted", "RunAdmitted")
+        ]
+        assert admitted - started >= 500
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-rate")
+def test_a_rate_that_gives_up_refuses_what_is_too_much(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        assert [await client.execute(dropped, "a") for _ in range(2)] == ["a", "a"]
+        with pytest.raises(RunCancelled):
+            await client.execute(dropped, "a")
+        assert await client.execute(dropped, "b") == "b"
+
+    world.run(app, scenario)
