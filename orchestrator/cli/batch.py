@@ -9,7 +9,17 @@ from typing import Any, cast
 
 import click
 
-from orchestrator.client.batches import Act, ActionName, Done, Selection, action, carried_out, chosen, signalling
+from orchestrator.client.batches import (
+    Act,
+    ActionName,
+    Done,
+    Selection,
+    action,
+    carried_out,
+    chosen,
+    forking,
+    signalling,
+)
 from orchestrator.client.calls import Calls
 from orchestrator.client.requests import Request
 from orchestrator.client.views import RunSummary, json_payload
@@ -93,6 +103,7 @@ _HELP = {
     "retry": "Let parked runs go on, after a fix.",
     "pause": "Let the code of running runs stand still.",
     "resume": "Let paused runs go on.",
+    "reset": "Let failed runs go on, as new runs, from their failed step.",
 }
 for _name, _text in _HELP.items():
     batch.add_command(_command(cast(ActionName, _name), _text))
@@ -107,3 +118,12 @@ def signal(context: click.Context, /, name: str, value: str, **options: Any) -> 
     """Deliver signal NAME with VALUE (JSON) to open runs."""
     payload = json_payload(json_of(value, "VALUE"))
     _run(context, "signal", lambda calls: signalling(calls, name, payload), options)
+
+
+@batch.command()
+@click.argument("step")
+@_batch_options
+@click.pass_context
+def fork(context: click.Context, /, step: str, **options: Any) -> None:
+    """Let runs go on, as new runs, from before STEP (its id or its name)."""
+    _run(context, "fork", lambda calls: forking(calls, step), options)

@@ -11,8 +11,9 @@ import click
 from orchestrator.client.calls import Calls
 from orchestrator.client.updates import update_answer
 from orchestrator.client.views import json_payload, json_value
-from orchestrator.core.commands import StartWorkflow
+from orchestrator.core.commands import ForkWorkflow, StartWorkflow
 from orchestrator.core.tasks import Reply
+from orchestrator.core.values import NOTHING
 
 from . import exits
 from .arguments import check_start, json_of, value_of, workflow_arguments
@@ -193,6 +194,45 @@ def query(context: click.Context, /, workflow_id: str, name: str, output: str, *
         return json_value(answer, f"the answer of {name}")
 
     print_value(call(settings_of(context), work, options["timeout"]), output)
+
+
+def _fork(context: click.Context, workflow_id: str, body: ForkWorkflow, options: dict[str, Any]) -> None:
+    request = request_of(options)
+
+    async def work(calls: Calls) -> Reply:
+        return await calls.fork(workflow_id, body, request)
+
+    print_one(_answer(call(settings_of(context), work)), str(options["output"]))
+
+
+@workflow.command()
+@click.argument("workflow_id", metavar="ID")
+@click.option("--step", required=True, help="Its id (0:3) or its name; of several of a name the last.")
+@click.option(
+    "--input", "given", default="", metavar="JSON", help="Other arguments of the workflow, an object by name."
+)
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@request_options
+@output_option
+@click.pass_context
+def fork(context: click.Context, /, workflow_id: str, step: str, given: str, **options: Any) -> None:
+    """Go on as a new run from before a step: what was recorded before it is reused."""
+    arguments = json_payload(workflow_arguments((), given)) if given else NOTHING
+    _fork(context, workflow_id, ForkWorkflow(str(options["run_id"]), step=step, arguments=arguments), options)
+
+
+@workflow.command()
+@click.argument("workflow_id", metavar="ID")
+@click.option("--event", type=click.IntRange(min=1), default=None, help="The last event that is kept (see history).")
+@click.option("--drop-signals", is_flag=True, help="Forget signals that came after it.")
+@click.option("--run", "run_id", default="", help="A certain run; else the newest.")
+@request_options
+@output_option
+@click.pass_context
+def reset(context: click.Context, /, workflow_id: str, event: int | None, **options: Any) -> None:
+    """Go on as a new run from behind an event; without --event, a failed run from its failed step."""
+    body = ForkWorkflow(str(options["run_id"]), event=event or 0, signals=not options["drop_signals"])
+    _fork(context, workflow_id, body, options)
 
 
 def _steer(name: str, help_text: str, done: Callable[..., Any]) -> click.Command:

@@ -13,6 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from orchestrator.core.commands import ForkWorkflow
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Payload
 from orchestrator.errors import CommandRejected, ReplyTimeout, RunClosed, WorkflowNotFound
@@ -23,7 +24,7 @@ from .views import OPEN, RunSummary
 
 AT_ONCE = 50
 
-ActionName = Literal["cancel", "terminate", "retry", "pause", "resume"]
+ActionName = Literal["cancel", "terminate", "retry", "pause", "resume", "reset"]
 Act = Callable[[str, str, Request], Coroutine[Any, Any, Reply]]
 """What is done to one run: (workflow id, run id, request)."""
 
@@ -32,6 +33,8 @@ MEANT_FOR: Mapping[str, frozenset[str]] = MappingProxyType(
         "cancel": OPEN,
         "terminate": OPEN,
         "signal": OPEN,
+        "fork": frozenset({*OPEN, "completed", "failed", "cancelled", "terminated"}),
+        "reset": frozenset({"failed"}),
         "retry": frozenset({"parked"}),
         "pause": frozenset({"running"}),
         "resume": frozenset({"paused"}),
@@ -60,12 +63,17 @@ class Done(NamedTuple):
 
 def action(calls: Calls, name: ActionName) -> Act:
     """An action by its name."""
+
+    async def reset(workflow_id: str, run_id: str, request: Request) -> Reply:
+        return await calls.fork(workflow_id, ForkWorkflow(run_id, signals=True), request)
+
     acts: dict[str, Act] = {
         "cancel": calls.cancel,
         "terminate": calls.terminate,
         "retry": calls.retry,
         "pause": calls.pause,
         "resume": calls.resume,
+        "reset": reset,
     }
     return acts[name]
 
@@ -75,6 +83,15 @@ def signalling(calls: Calls, name: str, payload: Payload) -> Act:
 
     async def act(workflow_id: str, run_id: str, request: Request) -> Reply:
         return await calls.signal(workflow_id, name, payload, run_id, request)
+
+    return act
+
+
+def forking(calls: Calls, step: str) -> Act:
+    """The action that forks from before a step (its id or its name)."""
+
+    async def act(workflow_id: str, run_id: str, request: Request) -> Reply:
+        return await calls.fork(workflow_id, ForkWorkflow(run_id, step=step), request)
 
     return act
 

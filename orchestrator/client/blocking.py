@@ -166,6 +166,15 @@ class BlockingHandle(BlockingUpdates, Generic[R_co]):
         """See `Handle.retry`."""
         return self._thread.run(self._handle.retry())
 
+    def fork(self, step: str, *, arguments: tuple[Any, ...] | None = None) -> BlockingHandle[R_co]:
+        """See `Handle.fork`."""
+        return BlockingHandle(self._thread, self._thread.run(self._handle.fork(step, arguments=arguments)))
+
+    def reset(self, *, event: int = 0, keep_signals: bool = True) -> BlockingHandle[R_co]:
+        """See `Handle.reset`."""
+        work = self._handle.reset(event=event, keep_signals=keep_signals)
+        return BlockingHandle(self._thread, self._thread.run(work))
+
     def pause(self) -> Reply:
         """See `Handle.pause`."""
         return self._thread.run(self._handle.pause())

@@ -88,6 +88,10 @@ class Calls:
         """End a run at once."""
         return await self.caller.command(workflow_id, c.TerminateWorkflow(run_id), request)
 
+    async def fork(self, workflow_id: str, body: c.ForkWorkflow, request: Request = NO_REQUEST) -> Reply:
+        """Let a run go on from a point of its history; the reply's `run_id` is the new run."""
+        return await self.caller.command(workflow_id, body, request)
+
     async def retry(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
         """Let a parked run go on."""
         return await self.caller.command(workflow_id, c.RetryWorkflow(run_id), request)

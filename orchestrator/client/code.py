@@ -32,6 +32,10 @@ class Code(Generic[R_co]):
         """The application's declared errors by name."""
         return self._workflow.code.registry.errors
 
+    def bind(self, arguments: tuple[Any, ...]) -> Payload:
+        """The workflow's arguments. Raises TypeError, DoesNotRoundTrip."""
+        return self._workflow.code.signature.bind(arguments, {})
+
     def decode_result(self, payload: Payload) -> R_co:
         """A result by the workflow's return hint. Raises DoesNotRoundTrip."""
         result: R_co = self._workflow.code.signature.result.decode(payload)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from orchestrator.core.commands import ForkWorkflow
 from orchestrator.core.tasks import Reply
+from orchestrator.core.values import NOTHING
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.updates import Update, UpdateMethod
 
@@ -103,6 +105,26 @@ class Handle(Updates, Generic[R_co]):
     async def retry(self) -> Reply:
         """Let the run go on if it is parked."""
         return await self._calls.retry(self.workflow_id, self.run_id, self._request)
+
+    async def fork(self, step: str, *, arguments: tuple[Any, ...] | None = None) -> Handle[R_co]:
+        """Go on as a new run of this workflow from before a step (its id or its name; of several the last).
+
+        What was recorded before it is reused, with other `arguments` of the workflow too if they are given; signals
+        that came later are not kept. An open run ends, and handles of it follow the new one. Raises CommandRejected
+        (`no_such_point`, `already_running`, `limit`), WorkflowNotFound, ReplyTimeout.
+        """
+        payload = NOTHING if arguments is None else self._code.bind(arguments)
+        return await self._forked(ForkWorkflow(self.run_id, step=step, arguments=payload))
+
+    async def reset(self, *, event: int = 0, keep_signals: bool = True) -> Handle[R_co]:
+        """Go on as a new run of this workflow from behind an event of its history, or, without one, from where the run
+        failed: its failed step is attempted again. Signals that came later are kept. Raises as `fork`.
+        """
+        return await self._forked(ForkWorkflow(self.run_id, event=event, signals=keep_signals))
+
+    async def _forked(self, body: ForkWorkflow) -> Handle[R_co]:
+        reply = await self._calls.fork(self.workflow_id, body, self._request)
+        return Handle(self._calls, self._code, self.workflow_id, reply.run_id)
 
     async def pause(self) -> Reply:
         """Let the run's code stand still; steps under way end and are recorded, signals and due timers wait."""

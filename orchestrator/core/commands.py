@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .calendars import ScheduleSpec
 from .flow_commands import AcquireSlots as AcquireSlots, AdmitTask as AdmitTask, ReleaseSlots as ReleaseSlots
+from .fork_commands import ForkWorkflow as ForkWorkflow
 from .schedules import ScheduleAction, SchedulePolicy
 from .update_commands import CompleteUpdate as CompleteUpdate, UpdateWorkflow as UpdateWorkflow
 from .values import (
@@ -337,6 +338,7 @@ TopicCommand = (
     StartWorkflow
     | SignalWorkflow
     | UpdateWorkflow
+    | ForkWorkflow
     | CancelWorkflow
     | TerminateWorkflow
     | RetryWorkflow

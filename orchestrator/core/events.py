@@ -38,6 +38,7 @@ from .run_events import (
     ChildCancelRequested as ChildCancelRequested,
     ChildCompleted as ChildCompleted,
     ChildFailed as ChildFailed,
+    ChildRestarted as ChildRestarted,
     ChildScheduled as ChildScheduled,
     ChildStarted as ChildStarted,
     EntityAdmitted as EntityAdmitted,
@@ -111,6 +112,7 @@ RunBody = (
     | CancelRequested
     | ChildScheduled
     | ChildStarted
+    | ChildRestarted
     | ChildCompleted
     | ChildFailed
     | ChildCancelRequested
@@ -180,7 +182,8 @@ DELIVERABLE = (
 class Event(NamedTuple):
     """A fact with its place.
 
-    `seq` is 1..n in its run, 0 for the partition's records; times in ms of the log's clock.
+    `seq` is 1..n in its run, 0 for the partition's records; times in ms of the log's clock. `original_ms`: of a
+    copied event (`RunStarted.forked_upto`), when it was recorded first.
     """
 
     workflow_id: str
@@ -194,6 +197,12 @@ class Event(NamedTuple):
     batch_index: int = 0
     prev_hash: bytes = b""
     trace: str = ""
+    original_ms: int = 0
+
+    @property
+    def code_ms(self) -> int:
+        """The moment that workflow code is told."""
+        return self.original_ms or self.recorded_at_ms
 
 
 class Record(NamedTuple):

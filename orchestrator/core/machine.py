@@ -12,6 +12,7 @@ from .decide import (
     child as decide_child,
     entity as decide_entity,
     flow as decide_flow,
+    fork as decide_fork,
     routing as decide_routing,
     run as decide_run,
     schedule as decide_schedule,
@@ -67,6 +68,7 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.CancelRequested: run.cancel_requested,
     e.ChildScheduled: child.child_scheduled,
     e.ChildStarted: child.child_started,
+    e.ChildRestarted: child.child_restarted,
     e.ChildCompleted: child.child_completed,
     e.ChildFailed: child.child_failed,
     e.ChildCancelRequested: child.child_cancel_requested,
@@ -119,6 +121,7 @@ DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = 
     c.StartWorkflow: decide_run.start_workflow,
     c.SignalWorkflow: decide_run.signal_workflow,
     c.UpdateWorkflow: decide_update.update_workflow,
+    c.ForkWorkflow: decide_fork.fork_workflow,
     c.CancelWorkflow: decide_run.cancel_workflow,
     c.TerminateWorkflow: decide_run.terminate_workflow,
     c.RetryWorkflow: decide_run.retry_workflow,
@@ -209,6 +212,7 @@ def _apply_run(fold: Fold, record: e.Record) -> None:
     else:
         before = row = fold.state.get(RUNS, key)
         invariants.check_follows(event, row)
+        fold.copied = event.seq <= row.forked_upto
         fields = APPLY_RUN[type(body)](fold, row, body)
     if isinstance(body, e.DELIVERABLE):
         fields["delivered"] = event.seq

@@ -96,6 +96,7 @@ class RunRow(NamedTuple):
     pending_updates: int = 0
     limits: tuple[LimitNeed, ...] = ()
     admitted: bool = False
+    forked_upto: int = 0
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}

@@ -24,7 +24,8 @@ class RunStarted(NamedTuple):
     """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later. `queued`: a call of an entity,
     which waits for its turn (`EntityAdmitted`). `execution_ends_ms`: when the time-out of the whole execution is over,
     told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay. `limits`:
-    what it needs before its code begins (`RunAdmitted`)."""
+    what it needs before its code begins (`RunAdmitted`). `forked_upto`: the events 2 to this one are a copy of those of
+    `previous_run_id`, with the moments of those."""
 
     workflow_type: str
     version: int
@@ -42,6 +43,7 @@ class RunStarted(NamedTuple):
     queued: bool = False
     execution_ends_ms: int = 0
     limits: tuple[LimitNeed, ...] = ()
+    forked_upto: int = 0
 
 
 class RunPinned(NamedTuple):
@@ -238,6 +240,13 @@ class ChildStarted(NamedTuple):
 
     child: str
     child_run_id: str
+
+
+class ChildRestarted(NamedTuple):
+    """A child that had no outcome where its parent was forked begins anew, and is asked to cancel if it was before."""
+
+    child: str
+    cancelled: bool = False
 
 
 class ChildCompleted(NamedTuple):

@@ -10,6 +10,7 @@ from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.commands import CompleteRun, CompleteUpdate, TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
+from ..core.decide.fork import after_divergence
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
 from ..core.events import (
     DELIVERABLE,
@@ -28,7 +29,7 @@ from ..core.replay import LEVEL, root_of
 from ..core.rows import RUNS, RunRow, run_key
 from ..core.values import BatchId, Failure, InputPosition, Payload
 from ..errors import BlobError, LimitExceeded
-from ..sdk.compare import LACKS_CODE
+from ..sdk.compare import DIVERGED, LACKS_CODE
 from ..sdk.registry import Registry
 from .batch import Batch
 from .careful import Careful
@@ -84,8 +85,9 @@ class Builder:
     def _record(self, batch: Batch, draft: Draft) -> None:
         """Give a draft its place, seal it, apply it. Raises LimitExceeded before anything changed."""
         seq, prev_hash = 0, NO_HASH
+        run: RunRow | None = None
         if type(draft.body) not in machine.APPLY_PARTITION:
-            run: RunRow | None = self.overlay.get(RUNS, run_key(draft.workflow_id, draft.run_id))
+            run = self.overlay.get(RUNS, run_key(draft.workflow_id, draft.run_id))
             seq, prev_hash = (run.seq + 1, run.head_hash) if run is not None else (1, NO_HASH)
         event = Event(
             draft.workflow_id,
@@ -98,6 +100,7 @@ class Builder:
             batch.batch_id.batch_no,
             len(batch.records),
             prev_hash,
+            original_ms=draft.original_ms,
         )
         record = self._codec.seal(event)
         if len(record.value) > self._options.event_bytes:
@@ -109,10 +112,10 @@ class Builder:
         machine.apply(self.overlay, record, self._settings)
         batch.add(record)
         if seq:
-            self._note(batch, event)
+            self._note(batch, event, copied=run is not None and seq <= run.forked_upto)
 
-    def _note(self, batch: Batch, event: Event) -> None:
-        """What an applied event of a run asks for: a turn, effects."""
+    def _note(self, batch: Batch, event: Event, copied: bool) -> None:
+        """What an applied event of a run asks for: a turn, effects. A copied one asks for no effect."""
         body = event.body
         key = (event.workflow_id, event.run_id)
         if isinstance(body, RunStarted) and batch.next_offset <= self.careful.barrier:
@@ -128,7 +131,7 @@ class Builder:
             return
         if isinstance(body, RunParked | UpdateCompleted):
             batch.awaited[key] = None
-        for effect in self._steps.effects(event, self.overlay):
+        for effect in () if copied else self._steps.effects(event, self.overlay):
             at_once = isinstance(effect, Begin) and effect.safe
             (batch.on_commit if at_once else batch.on_proof).append(effect)
 
@@ -171,6 +174,10 @@ class Builder:
                 self._turns.drop(key)
                 if verdict.kind == LACKS_CODE:
                     self._turns.lacking[key] = verdict.message
+                    return
+                if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
+                    for draft in after_divergence(self.overlay, *key, taken.seq):
+                        self._record(batch, draft)
                     return
                 self._record(batch, Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site)))
                 return

@@ -63,6 +63,7 @@ class EngineOptions:
     topics_every_s: float = 60.0
     """How often the topics' identities are looked at while partitions are owned."""
     evict_after_turn: bool = False
+    forks_diverged: bool = False
     claims_back: bool = False
     """Whether a partition that another owner claimed is claimed again.
 

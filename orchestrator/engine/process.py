@@ -50,6 +50,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         hand_over_ms=int(settings.grace_s * 1000),
         claims_back=settings.membership == "group",
         evict_after_turn=settings.dev,
+        forks_diverged=settings.dev,
         generation=settings.generation,
         anchors=_anchors(settings),
         blobs=DirectoryBlobs(settings.blobs),

@@ -32,10 +32,11 @@ RunKey = tuple[str, str]
 
 
 class Taken(NamedTuple):
-    """A turn that was taken: the `seq` of its delivery, and what came of it."""
+    """A turn that was taken: the `seq` of its delivery, and what came of it; `replayed`: it is of the history."""
 
     seq: int
     turn: Turn
+    replayed: bool = False
 
 
 class TurnGuard:
@@ -269,7 +270,7 @@ class Turns:
                 until = inf
             verdict = self._replayed(loaded, *turn)
             if verdict.verdict is not None:
-                return Taken(turn[0].seq, verdict)
+                return Taken(turn[0].seq, verdict, replayed=True)
         return None
 
     def _replayed(self, loaded: _Loaded, delivery: Event, recorded: list[Event]) -> Turn:

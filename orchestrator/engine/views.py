@@ -67,13 +67,14 @@ def event_view(event: Event) -> Json:
         "run_id": event.run_id,
         "seq": event.seq,
         "type": type(body).__name__,
-        "at_ms": event.recorded_at_ms,
+        "at_ms": event.code_ms,
         "turn": getattr(body, "turn", 0),
         "delivered": isinstance(body, DELIVERABLE),
         "body": {name: value_view(value) for name, value in body._asdict().items() if name != "turn"},
         "cause": {
             name: value_view(value) for name, value in event.cause._asdict().items() if value not in ("", -1, None)
         },
+        **({"copied_at_ms": event.recorded_at_ms} if event.original_ms else {}),
         "batch": [event.claim_no, event.batch_no, event.batch_index],
     }
 
@@ -133,6 +134,7 @@ def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:
         ),
         "failure": failure_view(run.failure),
         "next_run_id": run.next_run_id or None,
+        "forked_upto": run.forked_upto or None,
         "code": run.code._asdict(),
         "patches": list(run.patches),
     }

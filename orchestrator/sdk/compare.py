@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]
 
+DIVERGED = "diverged"
 LACKS_CODE = "code"
 """Kind of the verdict over a run whose code is of another release: it waits for that and is not parked."""
 
@@ -64,8 +65,13 @@ def _place(kind: str, body: Any) -> Place:
     return kind, ""
 
 
-def divergence(issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], registry: Registry) -> c.ParkRun | None:
-    """The verdict, naming the exact place, what history has and what the code does now; None when they agree."""
+def divergence(
+    issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], registry: Registry, copied: bool = False
+) -> c.ParkRun | None:
+    """The verdict, naming the exact place, what history has and what the code does now; None when they agree.
+
+    What a fork `copied` is compared by place and name: its arguments may come from another input.
+    """
     came = {_place(_OF_COMMAND[type(one)], one): one for one in issued}
     expected = {_place(_OF_EVENT[type(one.body)], one.body): one.body for one in recorded}
     for place in [place for place in expected if place[0] == "patch"]:
@@ -76,7 +82,7 @@ def divergence(issued: Sequence[c.TurnCommand], recorded: Sequence[e.Event], reg
         command = came.pop(place, None)
         if command is None:
             return _verdict(place, _what(body), _instead(place, came), getattr(body, "call_site", ""))
-        problem = _differs(command, body, registry)
+        problem = _differs(command, body, registry, copied)
         if problem:
             return _verdict(place, _what(body), problem, getattr(command, "call_site", ""))
     for place, command in came.items():
@@ -95,15 +101,24 @@ def _lacks(marker: e.RunPatched) -> c.ParkRun:
     )
 
 
-def _differs(command: Any, body: Any, registry: Registry) -> str:
+def _differs(command: Any, body: Any, registry: Registry, copied: bool) -> str:
     if isinstance(command, c.ScheduleStep):
         if command.name != body.name:
             return _what(command)
         code = registry.step(command.name)
-        if code is not None and code.compare_arguments and not code.signature.equal(command.arguments, body.arguments):
+        if (
+            not copied
+            and code is not None
+            and code.compare_arguments
+            and not code.signature.equal(command.arguments, body.arguments)
+        ):
             return _other_arguments(command, body)
     elif isinstance(command, c.StartChild):
-        if command.workflow_type != body.workflow_type or command.workflow_id not in ("", body.child_workflow_id):
+        if command.workflow_type != body.workflow_type:
+            return _what(command)
+        if copied:
+            return ""
+        if command.workflow_id not in ("", body.child_workflow_id):
             return _what(command)
         child = registry.workflow(command.workflow_type, command.version)
         if child is not None and not child.signature.equal(command.arguments, body.arguments):
@@ -112,9 +127,8 @@ def _differs(command: Any, body: Any, registry: Registry) -> str:
         entity = registry.entities[command.name]
         if entity.normal(command.state) != entity.normal(body.state):
             return f"{_what(command)} as {_short(command.state.data)}, not {_short(body.state.data)}"
-    elif isinstance(command, c.SendSignal) and (command.workflow_id, command.name) != (
-        body.target_workflow_id,
-        body.name,
+    elif isinstance(command, c.SendSignal) and (
+        command.name != body.name or (command.workflow_id != body.target_workflow_id and not copied)
     ):
         return _what(command)
     return ""

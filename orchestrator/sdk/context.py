@@ -8,6 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..core import ids
 from ..core.events import RunStarted
 from ..core.values import Payload
 from ..errors import ConfigurationError
@@ -35,6 +36,13 @@ class RunContext:
         self.version = started.version
         self._seed = started.seed
         self._named: dict[str, _random.Random] = {}
+
+    def reseed(self) -> None:
+        """A fork's code is behind its fork point: chance is its own from here on."""
+        own = ids.seed(self.run_id)
+        if self._seed != own:
+            self._seed = own
+            self._named.clear()
 
     def named(self, name: str) -> _random.Random:
         """A stream of its own, which survives edits elsewhere in the code."""

@@ -82,7 +82,7 @@ class LiveRun:
             self.replaying = False
         if turn.verdict is not None:
             return turn
-        problem = divergence(turn.commands, recorded, self.code.registry)
+        problem = divergence(turn.commands, recorded, self.code.registry, delivery.seq <= self._started.forked_upto)
         if problem is not None:
             return Turn((), problem)
         return turn
@@ -92,7 +92,9 @@ class LiveRun:
             # Recorded in the batch in which the code ended, before it did: nobody is there to hear it.
             return Turn(())
         loop = self._loop
-        now_ms = event.recorded_at_ms
+        now_ms = event.code_ms
+        if event.seq > self._started.forked_upto > 0:
+            self.context.reseed()
         if isinstance(event.body, e.RunStarted):
             now_ms += event.body.start_delay_ms
         loop.begin_turn(max(now_ms, loop.now_ms))

@@ -16,7 +16,7 @@ from orchestrator.core.values import Failure, Payload
 
 CORE = Path(machine.__file__).parent
 EVENT_HEAD = ("workflow_id", "run_id", "seq", "cause", "recorded_at_ms", "claim_no", "batch_no", "batch_index")
-EVENT_HEAD += ("prev_hash", "trace")
+EVENT_HEAD += ("prev_hash", "trace", "original_ms")
 COMMAND_HEAD = tuple(name for name in c.Command._fields if name != "body")
 
 

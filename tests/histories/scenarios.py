@@ -181,6 +181,12 @@ async def updated(client: Client) -> Handle[Any]:
     return await to_the_end(handle)
 
 
+@scenario
+async def forked(client: Client) -> Handle[Any]:
+    handle = await to_the_end(await client.start(code.sequence.options(id="forked"), 4))
+    return await to_the_end(await handle.fork("0:3", arguments=(5,)))
+
+
 async def record(name: str) -> str:
     """The history as `orchestrator workflow history ID -o jsonl` writes it."""
     async with environment(code.app, second_process=False) as client:

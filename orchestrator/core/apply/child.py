@@ -10,11 +10,12 @@ from ..events import (
     ChildCancelRequested,
     ChildCompleted,
     ChildFailed,
+    ChildRestarted,
     ChildScheduled,
     ChildStarted,
     SignalSent,
 )
-from ..rows import STEPS, ChildRow, RunRow, step_key
+from ..rows import HISTORY, STEPS, ChildRow, RunRow, history_key, step_key
 from ..values import ParentRef
 from .fold import Fold
 
@@ -22,9 +23,23 @@ Fields = dict[str, Any]
 
 
 def child_scheduled(fold: Fold, run: RunRow, body: ChildScheduled) -> Fields:
+    row = ChildRow(body.workflow_type, body.child_workflow_id, "", body.close_policy, fold.event.seq)
+    _start(fold, row, body)
+    return {"pending_children": run.pending_children + 1}
+
+
+def child_restarted(fold: Fold, run: RunRow, body: ChildRestarted) -> Fields:
+    event, row = fold.event, _row(fold, body.child)
+    scheduled = fold.state.get(HISTORY, history_key(event.workflow_id, event.run_id, row.scheduled_seq))
+    row = _start(fold, row, scheduled.event.body)
+    if body.cancelled:
+        fold.send_command(row.child_workflow_id, CancelWorkflow(row.child_run_id))
+    return {}
+
+
+def _start(fold: Fold, row: ChildRow, body: ChildScheduled) -> ChildRow:
     event = fold.event
     step = ids.step_id(body.path, body.n)
-    parent = ParentRef(event.workflow_id, event.run_id, step)
     start = StartWorkflow(
         body.workflow_type,
         body.arguments,
@@ -34,15 +49,15 @@ def child_scheduled(fold: Fold, run: RunRow, body: ChildScheduled) -> Fields:
         body.start_delay_ms,
         body.execution_timeout_ms,
         body.run_timeout_ms,
-        parent=parent,
+        parent=ParentRef(event.workflow_id, event.run_id, step),
     )
     command_id = fold.send_command(body.child_workflow_id, start, step=step)
     # The calls of an entity share a workflow id: a cancellation must know its own before it is heard to have started.
     queued = body.conflict == "queue"
     run_id = ids.run_id(fold.settings.app, body.child_workflow_id, command_id) if queued else ""
-    row = ChildRow(body.workflow_type, body.child_workflow_id, run_id, body.close_policy, event.seq)
+    row = row._replace(child_run_id=run_id)
     fold.state.put(STEPS, step_key(event.workflow_id, event.run_id, step), row)
-    return {"pending_children": run.pending_children + 1}
+    return row
 
 
 def child_started(fold: Fold, run: RunRow, body: ChildStarted) -> Fields:

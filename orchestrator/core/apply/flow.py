@@ -59,6 +59,9 @@ def give_back(fold: Fold, limits: tuple[LimitNeed, ...], step: str = "", attempt
 
 
 def run_admitted(fold: Fold, run: RunRow, body: RunAdmitted) -> Fields:
+    if fold.copied:
+        # The run it is copied from was: this one has asked for itself.
+        return {}
     return {"status": "running", "admitted": True}
 
 

@@ -31,18 +31,21 @@ class Settings(NamedTuple):
 
 
 class Fold:
-    """One event being applied. `sent` numbers the outbox rows of the event."""
+    """One event being applied. `sent` numbers the outbox rows of the event; one that a fork `copied` sends nothing."""
 
-    __slots__ = ("event", "sent", "settings", "state")
+    __slots__ = ("copied", "event", "sent", "settings", "state")
 
     def __init__(self, state: Changes, event: Event, settings: Settings) -> None:
         self.state = state
         self.event = event
         self.settings = settings
         self.sent = 0
+        self.copied = False
 
     def send(self, topic: str, key: str, body: Message, *, partition: int = -1, step: str = "") -> None:
         """Queue an outbox row; it leaves once this event is proven."""
+        if self.copied:
+            return
         event = self.event
         row = OutboxRow(topic, partition, key, body, event.workflow_id, event.run_id, step)
         self.state.put(OUTBOX, outbox_key(event.claim_no, event.batch_no, event.batch_index, self.sent), row)

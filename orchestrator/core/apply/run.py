@@ -61,6 +61,7 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
         execution_ends_ms=ends,
         memo=body.memo,
         limits=body.limits,
+        forked_upto=body.forked_upto,
     )
 
 

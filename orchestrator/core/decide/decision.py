@@ -59,6 +59,7 @@ class Draft(NamedTuple):
     run_id: str
     body: Body
     cause: Cause = NO_CAUSE
+    original_ms: int = 0
 
 
 def caused(command: Command, context: Context, answers: bool = True) -> Cause:
