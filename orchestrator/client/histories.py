@@ -82,7 +82,7 @@ def _value(hint: Any, raw: Any) -> Any:
     if hint is bytes:
         return bytes.fromhex(raw)
     if typing.get_origin(hint) is tuple:
-        return tuple(raw)
+        return tuple(_value(typing.get_args(hint)[0], one) for one in raw)
     return _record(hint, raw) if hasattr(hint, "_fields") else raw
 
 

@@ -317,3 +317,39 @@ def test_at_the_desk_a_diverged_run_goes_on_from_its_last_equal_step(world: Worl
         assert ["copied_at_ms" in event.raw for event in scheduled] == [True, False, False]
 
     world.run(before, scenario, forks_diverged=True)
+
+
+gate = app.limit("gate", concurrency=1)
+
+
+@app.workflow(limits=[gate])
+async def gated(who: str) -> str:
+    await pays(who)
+    await go.wait()
+    return who
+
+
+@pytest.mark.contract("fork")
+def test_a_fork_of_a_limited_run_waits_for_a_slot_of_its_own(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        one = await client.start(gated.options(id="one"), "one")
+        while "StepCompleted" not in await story(one):
+            await asyncio.sleep(0.01)
+        await one.signal(go, 1)
+        assert await one.result() == "one"
+        two = await client.start(gated.options(id="two"), "two")
+        while "StepCompleted" not in await story(two):
+            await asyncio.sleep(0.01)
+        fork = await one.reset(event=await _of(one, "StepCompleted"), keep_signals=False)
+        assert (await fork.describe()).status == "limited"
+        await two.signal(go, 1)
+        await two.result()
+        await fork.signal(go, 1)
+        assert await fork.result() == "one"
+        assert paid == {"one": 1, "two": 1}
+
+    world.run(app, scenario)
+
+
+async def _of(handle: Handle[Any], kind: str) -> int:
+    return (await story(handle)).index(kind) + 1
