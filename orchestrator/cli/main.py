@@ -34,6 +34,7 @@ class Root(LazyGroup):
         "engine": Later("orchestrator.cli.engine:engine", "Run an engine."),
         "worker": Later("orchestrator.cli.worker:worker", "Run a worker of task queues."),
         "entity": Later("orchestrator.cli.entity:entity", "Read entities and call their handlers."),
+        "limits": Later("orchestrator.cli.limits:limits", "Who holds slots of limits, and who waits."),
         "dev": Later("orchestrator.cli.dev:dev", "Kafka, topics and engine in one command, for development."),
         "kafka": Later("orchestrator.cli.kafka:kafka", "Start and stop the embedded Kafka."),
         "completion": Later("orchestrator.cli.completion:completion", "Print the completion script of a shell."),

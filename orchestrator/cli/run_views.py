@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from orchestrator.client.calls import Calls
+from orchestrator.client.limits import with_places
 from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, failure_text
 
 from .output import cell, dumps, output_option, print_one, print_rows, time_text
@@ -33,13 +34,13 @@ def show_command(context: click.Context, /, workflow_id: str, run_id: str, outpu
     """Show a run, its open steps, and in a sentence why it waits."""
 
     async def work(calls: Calls) -> RunDescription:
-        return await calls.describe(workflow_id, run_id)
+        return await with_places(calls, await calls.describe(workflow_id, run_id))
 
     run = call(settings_of(context), work)
     if output == "table":
         print_description(run)
     else:
-        print_one(run.raw, output)
+        print_one({**run.raw, "why": run.why}, output)
 
 
 def print_description(run: RunDescription) -> None:

@@ -21,6 +21,7 @@ from .calls import Calls
 from .code import Code, start_of
 from .entity import EntityHandle
 from .handle import Handle
+from .limits import Limits
 from .requests import DEFAULT_OPTIONS, ClientOptions, Request, new_command_id
 from .results import seconds
 from .schedules import Schedules
@@ -119,6 +120,11 @@ class Client:
     def schedules(self) -> Schedules:
         """The application's schedules."""
         return Schedules(self.calls, self._request)
+
+    @property
+    def limits(self) -> Limits:
+        """Who holds slots of the application's limits, and who waits."""
+        return Limits(self.calls)
 
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> AsyncIterator[RunSummary]:
         """The application's runs, asking every partition."""

@@ -148,8 +148,8 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, history, list, routing, schedule, schedules, code (a question to workflow code, named
-    `name`) or entity (a read of an entity, named `name`).
+    `kind` is describe, result, history, list, routing, schedule, schedules, limit, limits, code (a question to
+    workflow code, named `name`) or entity (a read of an entity, named `name`).
     """
 
     kind: str

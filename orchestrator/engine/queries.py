@@ -32,7 +32,7 @@ from ..core.rows import (
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
-from . import entities, views, waits
+from . import entities, limits, views, waits
 from .deadlines import Deadlines
 from .turns import RunKey, Turns
 
@@ -69,6 +69,16 @@ class Queries:
             return
         if body.kind in ("schedule", "schedules"):
             self._schedules(command, body)
+            return
+        if body.kind == "limits":
+            self._reply(command, "", limits.listed(self._view, _arguments(body)))
+            return
+        if body.kind == "limit":
+            found = limits.described(self._view, command.workflow_id, _arguments(body))
+            if found is None:
+                self._refuse(command, "not_found", f"{command.workflow_id}: nobody holds that, or waits for it, now")
+            else:
+                self._reply(command, "", found)
             return
         if body.kind == "entity":
             self._entity(command, body)

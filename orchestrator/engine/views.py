@@ -9,7 +9,7 @@ from typing import Any
 from ..core.events import DELIVERABLE, Event
 from ..core.rows import RunRow, ScheduleRow, StepRow
 from ..core.schedules import PREFIX, run_workflow_id
-from ..core.values import Failure, Payload
+from ..core.values import Failure, LimitNeed, Payload
 
 Json = dict[str, Any]
 
@@ -79,6 +79,11 @@ def event_view(event: Event) -> Json:
     }
 
 
+def limits_view(limits: tuple[LimitNeed, ...]) -> list[Json]:
+    """What is waited for."""
+    return [{"group": need.group, "limit": need.name, "key": need.key} for need in limits]
+
+
 def step_view(step: str, row: StepRow) -> Json:
     """A step that has no result yet."""
     return {
@@ -91,6 +96,7 @@ def step_view(step: str, row: StepRow) -> Json:
         "queue": row.options.queue,
         "worker": row.worker,
         "on_crash": row.options.on_crash,
+        "limits": limits_view(row.options.limits) if row.state == "limited" else [],
     }
 
 
@@ -137,4 +143,5 @@ def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:
         "forked_upto": run.forked_upto or None,
         "code": run.code._asdict(),
         "patches": list(run.patches),
+        "limits": limits_view(run.limits) if run.status == "limited" else [],
     }

@@ -67,9 +67,14 @@ def test_a_limit_holds_over_runs_and_each_key_has_its_own(world: World) -> None:
     world.run(app, scenario)
 
 
+@app.step(isolation="thread")
+async def begun(number: int) -> None:
+    watch.order.append(("began", number))
+
+
 @app.workflow(limits=[ONE])
 async def alone(number: int) -> int:
-    watch.order.append(("began", number))
+    await begun(number)
     await go.wait()
     return number
 
