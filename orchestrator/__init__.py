@@ -34,6 +34,7 @@ from .errors import (
     WorkflowNotFound,
 )
 from .sdk.app import Orchestrator as _Application
+from .sdk.attributes import Attribute, set_summary
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.entity import EntityHandler
 from .sdk.limits import Limit
@@ -60,6 +61,7 @@ if _typing.TYPE_CHECKING:
     from .core.calendars import Calendar as Calendar
 
 __all__ = [
+    "Attribute",
     "BlockingClient",
     "Calendar",
     "ChildCancelled",
@@ -111,6 +113,7 @@ __all__ = [
     "query",
     "random",
     "run_info",
+    "set_summary",
     "signal",
     "step_info",
     "update",

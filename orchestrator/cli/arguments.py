@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import click
 
 from orchestrator.config import Settings
 from orchestrator.core.commands import StartWorkflow
-from orchestrator.errors import DoesNotRoundTrip
+from orchestrator.core.values import AttributeValue
+from orchestrator.errors import ConfigurationError, DoesNotRoundTrip
+from orchestrator.sdk.attributes import Attribute, Where
 
 
 def value_of(text: str) -> Any:
@@ -75,3 +79,34 @@ def check_start(settings: Settings, body: StartWorkflow) -> None:
     except DoesNotRoundTrip as error:
         quoted = "; for a text that reads as JSON write name='\"7\"'" if " is no str" in str(error) else ""
         raise click.UsageError(f"{error}{quoted}") from error
+
+
+def attribute_of(text: str) -> AttributeValue:
+    """`NAME=JSON` (or text); a moment in ISO form is one."""
+    name, _, value = text.partition("=")
+    found = value_of(value)
+    try:
+        attribute: Attribute[Any] = Attribute(name, list[str] if isinstance(found, list) else type(found))
+        if attribute.kind == "str" and re.match(r"\d{4}-\d\d-\d\dT", found):
+            return Attribute(name, datetime).of(datetime.fromisoformat(found))
+        return attribute.of(found)
+    except (ConfigurationError, TypeError, ValueError) as error:
+        raise click.BadParameter(f"--attribute {text}: {error}") from error
+
+
+def _conditions(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[Where, ...]:
+    return tuple(_condition(one) for one in given)
+
+
+def _condition(text: str) -> Where:
+    found = re.fullmatch(r"\s*([\w.-]+)\s*(<=|>=|!=|=|<|>|\bhas\b)\s*(.+?)\s*", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not NAME OPERATOR VALUE (= != < <= > >= has), like 'amount > 3'")
+    name, operator, value = found.groups()
+    return Where(name, operator, json.dumps(value_of(value)))
+
+
+where_option = click.option(
+    "--where", multiple=True, metavar="CONDITION", callback=_conditions,
+    help="Only runs whose attribute fits, like 'amount > 3' or 'customer = acme'; several: all of them.",
+)  # fmt: skip

@@ -25,7 +25,7 @@ from orchestrator.client.requests import Request
 from orchestrator.client.views import RunSummary, json_payload
 
 from . import exits
-from .arguments import json_of
+from .arguments import json_of, where_option
 from .output import Progress, output_option, print_one, print_rows, say
 from .session import call, settings_of
 
@@ -39,6 +39,7 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--status", default="", help="Only runs of this status; else all that it makes sense for."),
         click.option("--type", "workflow_type", default="", help="Only runs of this workflow."),
+        where_option,
         click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many."),
         click.option("--yes", is_flag=True, help="Do it; without, a dry run shows what would be done."),
         click.option("--batch", "batch_id", default="", help="Go on with a batch that was cut off, by its id."),
@@ -50,7 +51,7 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(context: click.Context, name: str, make: Callable[[Calls], Act], options: dict[str, Any]) -> None:
-    selection = Selection(options["status"], options["workflow_type"], options["limit"])
+    selection = Selection(options["status"], options["workflow_type"], options["limit"], options["where"])
     batch_id = str(options["batch_id"] or f"batch-{secrets.token_hex(6)}")
     output = str(options["output"])
     line = Progress()

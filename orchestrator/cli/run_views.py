@@ -10,7 +10,9 @@ import click
 from orchestrator.client.calls import Calls
 from orchestrator.client.limits import with_places
 from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, failure_text
+from orchestrator.sdk.attributes import Where
 
+from .arguments import where_option
 from .output import cell, dumps, output_option, print_one, print_rows, time_text
 from .session import call, settings_of
 
@@ -56,6 +58,10 @@ def print_description(run: RunDescription) -> None:
         "closed_at_ms": run.closed_at_ms,
         "steps done": run.steps_done,
         "events": run.seq,
+        "summary": run.summary,
+        "now": run.current_summary,
+        "attributes": ", ".join(f"{name}={value}" for name, value in run.attributes.items()),
+        "memo": "" if run.memo is None else dumps(run.memo),
         "patches": ", ".join(run.raw.get("patches") or ()),
         "failure": failure_text(run.raw.get("failure")),
     }
@@ -120,14 +126,18 @@ def event_summary(event: HistoryEvent) -> str:
 @click.option("--status", default="", help="running, parked, delayed, completed, failed, cancelled, terminated ...")
 @click.option("--type", "workflow_type", default="", help="Only runs of this workflow.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many.")
+@where_option
 @output_option
 @click.pass_context
-def list_command(context: click.Context, /, status: str, workflow_type: str, limit: int, output: str) -> None:
+def list_command(
+    context: click.Context, /, status: str, workflow_type: str, limit: int, where: tuple[Where, ...], output: str
+) -> None:
     """List runs, asking every partition; newest first."""
 
     async def work(calls: Calls) -> list[RunSummary]:
-        return await gathered(calls.runs(status, workflow_type, limit))
+        return await gathered(calls.runs(status, workflow_type, limit, where))
 
     runs = sorted(call(settings_of(context), work), key=lambda run: -run.started_at_ms)
-    rows = [run.raw for run in runs]
-    print_rows(rows, ["workflow_id", "workflow_type", "status", "started_at_ms", "run_id"], output)
+    rows = [{**run.raw, "now": run.summary} for run in runs] if output == "table" else [run.raw for run in runs]
+    columns = ["workflow_id", "workflow_type", "status", "started_at_ms", "run_id"]
+    print_rows(rows, [*columns, "now"] if any(run.summary for run in runs) else columns, output)

@@ -16,7 +16,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING
 
 from . import exits
-from .arguments import check_start, json_of, value_of, workflow_arguments
+from .arguments import attribute_of, check_start, json_of, value_of, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_debug import debug_command
 from .run_replay import replay_command
@@ -60,6 +60,8 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--signal", default="", metavar="NAME[=JSON]",
                      help="Deliver a signal with the start, or to the run of this id that is open."),
         click.option("--memo", default="", metavar="JSON", help="A note kept with the run."),
+        click.option("--attribute", "attributes", multiple=True, metavar="NAME=JSON", help="What it can be found by."),
+        click.option("--summary", default="", help="What it is about, in a few words, for lists."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -78,6 +80,8 @@ def _start_body(options: dict[str, Any]) -> StartWorkflow:
         execution_timeout_ms=round(options["execution_timeout"] * 1000),
         run_timeout_ms=round(options["run_timeout"] * 1000),
         memo=json_payload(json_of(options["memo"], "--memo") if options["memo"] else None),
+        attributes=tuple(attribute_of(one) for one in options["attributes"]),
+        summary=options["summary"],
         signal=signal,
         signal_payload=json_payload(json_of(value, "--signal") if value else None),
     )

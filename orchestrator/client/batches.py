@@ -17,6 +17,7 @@ from orchestrator.core.commands import ForkWorkflow
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Payload
 from orchestrator.errors import CommandRejected, ReplyTimeout, RunClosed, WorkflowNotFound
+from orchestrator.sdk.attributes import Where
 
 from .calls import Calls
 from .requests import NO_REQUEST, Request
@@ -44,11 +45,12 @@ MEANT_FOR: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 class Selection(NamedTuple):
-    """Which runs: a status ("": every one that the action is meant for), a workflow, at most so many."""
+    """Which runs: a status ("": every one that the action is meant for), a workflow, so many at most, attributes."""
 
     status: str = ""
     workflow_type: str = ""
     limit: int | None = None
+    where: Sequence[Where] = ()
 
 
 class Done(NamedTuple):
@@ -99,7 +101,7 @@ def forking(calls: Calls, step: str) -> Act:
 async def chosen(calls: Calls, name: str, selection: Selection) -> list[RunSummary]:
     """The runs that a batch is about."""
     found: list[RunSummary] = []
-    async for run in calls.runs(selection.status, selection.workflow_type):
+    async for run in calls.runs(selection.status, selection.workflow_type, where=selection.where):
         if selection.limit is not None and len(found) >= selection.limit:
             break
         if selection.status or run.status in MEANT_FOR[name]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from orchestrator.core import commands as c
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.errors import BlobError, BlobMissing, OrchestratorError, ReplyTimeout, RunParked
+from orchestrator.sdk.attributes import Where
 from orchestrator.store.blobs import ADVICE, Blobs
 
 from .caller import Caller
@@ -155,12 +156,13 @@ class Calls:
             following = page.get("next_seq")
 
     async def runs(
-        self, status: str = "", workflow_type: str = "", limit: int | None = None
+        self, status: str = "", workflow_type: str = "", limit: int | None = None, where: Sequence[Where] = ()
     ) -> AsyncIterator[RunSummary]:
-        """The runs of every partition, one partition after the other, at most `limit`."""
+        """The runs of every partition that fit every condition, one partition after the other, at most `limit`."""
         left = limit
+        asked = {"status": status, "workflow_type": workflow_type, "where": [list(one) for one in where]}
         for partition in range(self.caller.partitions):
-            async for raw in self.pages("list", "runs", {"status": status, "workflow_type": workflow_type}, partition):
+            async for raw in self.pages("list", "runs", asked, partition):
                 if left is not None and left <= 0:
                     return
                 yield run_summary(raw)

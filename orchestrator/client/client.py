@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.sdk.app import Orchestrator
+from orchestrator.sdk.attributes import Where
 from orchestrator.sdk.workflow import Workflow
 from orchestrator.store.blobs import DirectoryBlobs
 
@@ -126,9 +127,11 @@ class Client:
         """Who holds slots of the application's limits, and who waits."""
         return Limits(self.calls)
 
-    def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> AsyncIterator[RunSummary]:
-        """The application's runs, asking every partition."""
-        return self.calls.runs(status, workflow_type, limit)
+    def runs(
+        self, status: str = "", workflow_type: str = "", limit: int | None = None, where: Sequence[Where] = ()
+    ) -> AsyncIterator[RunSummary]:
+        """The application's runs that fit every condition (`attribute.where(...)`), asking every partition."""
+        return self.calls.runs(status, workflow_type, limit, where)
 
 
 class WithStart(Updates):

@@ -11,7 +11,7 @@ from orchestrator.codec.payloads import Signature
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.values import NOTHING, Payload
 from orchestrator.errors import ConfigurationError
-from orchestrator.sdk.calls import milliseconds
+from orchestrator.sdk.calls import memo_of, milliseconds
 from orchestrator.sdk.entity import QUEUE
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.updates import Update, UpdateMethod
@@ -61,6 +61,9 @@ def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[
         run_timeout_ms=milliseconds(options.run_timeout),
         signal=signal,
         signal_payload=payload,
+        memo=memo_of(options.memo),
+        attributes=tuple(options.attributes),
+        summary=options.summary,
         priority=options.priority,
     )
     return options.id or f"{code.workflow_type}-{secrets.token_hex(8)}", body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from orchestrator.core.tasks import Reply
@@ -43,6 +44,10 @@ class RunDescription(NamedTuple):
     why: str
     pending_steps: tuple[PendingStep, ...]
     raw: JsonObject
+    memo: Any = None
+    attributes: JsonObject = MappingProxyType({})
+    summary: str = ""
+    current_summary: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -69,6 +74,8 @@ class RunSummary(NamedTuple):
     status: str
     started_at_ms: int
     raw: JsonObject
+    attributes: JsonObject = MappingProxyType({})
+    summary: str = ""
 
 
 class Outcome(NamedTuple):
@@ -122,6 +129,10 @@ def description(raw: JsonObject) -> RunDescription:
         why=str(raw.get("why") or ""),
         pending_steps=tuple(_pending_step(step) for step in raw.get("pending_steps") or ()),
         raw=raw,
+        memo=raw.get("memo"),
+        attributes=raw.get("attributes") or {},
+        summary=str(raw.get("summary") or ""),
+        current_summary=str(raw.get("current_summary") or ""),
     )
 
 
@@ -158,4 +169,6 @@ def run_summary(raw: JsonObject) -> RunSummary:
         str(raw["status"]),
         int(raw.get("started_at_ms") or 0),
         raw,
+        raw.get("attributes") or {},
+        str(raw.get("current_summary") or raw.get("summary") or ""),
     )

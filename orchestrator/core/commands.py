@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .calendars import ScheduleSpec
 from .flow_commands import AcquireSlots as AcquireSlots, AdmitTask as AdmitTask, ReleaseSlots as ReleaseSlots
 from .fork_commands import ForkWorkflow as ForkWorkflow
-from .schedules import ScheduleAction, SchedulePolicy
+from .schedule_commands import (
+    BackfillSchedule as BackfillSchedule,
+    CreateSchedule as CreateSchedule,
+    DeleteSchedule as DeleteSchedule,
+    PauseSchedule as PauseSchedule,
+    TriggerSchedule as TriggerSchedule,
+)
 from .update_commands import CompleteUpdate as CompleteUpdate, UpdateWorkflow as UpdateWorkflow
 from .values import (
     DEFAULT_STEP_OPTIONS,
     NOTHING,
     Actor,
+    AttributeValue,
     Failure,
     ParentRef,
     Payload,
@@ -48,6 +54,8 @@ class StartWorkflow(NamedTuple):
     signal: str = ""
     signal_payload: Payload = NOTHING
     priority: int = 0
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str = ""
 
 
 class SignalWorkflow(NamedTuple):
@@ -168,41 +176,6 @@ class ChangeRouting(NamedTuple):
     epochs: tuple[int, ...]
 
 
-class CreateSchedule(NamedTuple):
-    """Make a schedule. Its key, in the place of a workflow id, is `schedule/` and its id."""
-
-    spec: ScheduleSpec
-    action: ScheduleAction
-    policy: SchedulePolicy = SchedulePolicy()
-    paused: bool = False
-    note: str = ""
-
-
-class PauseSchedule(NamedTuple):
-    """Stop firing, or (`paused` False) go on from now, with a note for people."""
-
-    paused: bool = True
-    note: str = ""
-
-
-class TriggerSchedule(NamedTuple):
-    """Fire once now, by the schedule's overlap policy or another one."""
-
-    overlap: str = ""
-
-
-class BackfillSchedule(NamedTuple):
-    """Fire for every nominal time in a range of the past, in ms, both ends included."""
-
-    start_ms: int
-    end_ms: int
-    overlap: str = "allow_all"
-
-
-class DeleteSchedule(NamedTuple):
-    """Forget a schedule. Runs that it started go on."""
-
-
 # --- from the engine itself
 # ---------------------------------------------------------------------------------------------
 
@@ -269,6 +242,9 @@ class StartChild(NamedTuple):
     start_delay_ms: int = 0
     execution_timeout_ms: int = 0
     run_timeout_ms: int = 0
+    memo: Payload = NOTHING
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str = ""
 
 
 class CancelChild(NamedTuple):
@@ -294,6 +270,13 @@ class RecordPatch(NamedTuple):
     patch: str
     deprecated: bool
     call_site: str
+
+
+class AnnotateRun(NamedTuple):
+    """What a turn says of its run: attributes that change, and a summary of where it is (None: as before)."""
+
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str | None = None
 
 
 class ChangeEntity(NamedTuple):
@@ -370,6 +353,7 @@ TurnCommand = (
     | SendSignal
     | CompleteUpdate
     | RecordPatch
+    | AnnotateRun
     | ChangeEntity
     | CompleteRun
     | FailRun

@@ -44,6 +44,7 @@ from .run_events import (
     EntityAdmitted as EntityAdmitted,
     EntityChanged as EntityChanged,
     RunAdmitted as RunAdmitted,
+    RunAnnotated as RunAnnotated,
     RunCancelled as RunCancelled,
     RunCompleted as RunCompleted,
     RunContinuedAsNew as RunContinuedAsNew,
@@ -120,6 +121,7 @@ RunBody = (
     | EntityAdmitted
     | EntityChanged
     | RunPatched
+    | RunAnnotated
     | RunParked
     | RunResumed
     | RunPaused

@@ -76,6 +76,7 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.EntityAdmitted: entity.entity_admitted,
     e.EntityChanged: entity.entity_changed,
     e.RunPatched: run.run_patched,
+    e.RunAnnotated: run.run_annotated,
     e.RunParked: run.run_parked,
     e.RunResumed: run.run_resumed,
     e.RunPaused: run.run_paused,

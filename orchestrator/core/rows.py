@@ -25,6 +25,7 @@ from .schedules import ScheduleRow as ScheduleRow
 from .tasks import DeadLetter, Forward, Reply, StopStep, TaskOffer
 from .values import (
     NOTHING,
+    AttributeValue,
     BatchId,
     CodeIdentity,
     Failure,
@@ -97,6 +98,9 @@ class RunRow(NamedTuple):
     limits: tuple[LimitNeed, ...] = ()
     admitted: bool = False
     forked_upto: int = 0
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str = ""
+    current_summary: str = ""
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}

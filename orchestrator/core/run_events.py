@@ -11,6 +11,7 @@ from .values import (
     DEFAULT_STEP_OPTIONS,
     NOTHING,
     Actor,
+    AttributeValue,
     CodeIdentity,
     Failure,
     LimitNeed,
@@ -44,6 +45,8 @@ class RunStarted(NamedTuple):
     execution_ends_ms: int = 0
     limits: tuple[LimitNeed, ...] = ()
     forked_upto: int = 0
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str = ""
 
 
 class RunPinned(NamedTuple):
@@ -233,6 +236,9 @@ class ChildScheduled(NamedTuple):
     start_delay_ms: int = 0
     execution_timeout_ms: int = 0
     run_timeout_ms: int = 0
+    memo: Payload = NOTHING
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str = ""
 
 
 class ChildStarted(NamedTuple):
@@ -294,6 +300,14 @@ class EntityChanged(NamedTuple):
 
     turn: int
     state: Payload
+
+
+class RunAnnotated(NamedTuple):
+    """The code said something of its run: attributes that change, and where it is (`summary` None: as before)."""
+
+    turn: int
+    attributes: tuple[AttributeValue, ...] = ()
+    summary: str | None = None
 
 
 class RunPatched(NamedTuple):

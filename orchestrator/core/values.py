@@ -28,6 +28,14 @@ class Payload(NamedTuple):
 NOTHING = Payload()
 
 
+class AttributeValue(NamedTuple):
+    """What a run can be found by, in clear text. `kind`: str, int, float, bool, time or list; `value` is its JSON."""
+
+    name: str
+    kind: str
+    value: str
+
+
 class Failure(NamedTuple):
     """An exception that crosses the log.
 

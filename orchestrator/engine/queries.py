@@ -34,6 +34,7 @@ from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
 from . import entities, limits, views, waits
 from .deadlines import Deadlines
+from .search import conditions, fits
 from .turns import RunKey, Turns
 
 PAGE_BYTES = 700_000
@@ -65,7 +66,10 @@ class Queries:
         body = command.body
         assert isinstance(body, QueryWorkflow)
         if body.kind == "list":
-            self._reply(command, "", self._list(_arguments(body)))
+            try:
+                self._reply(command, "", self._list(_arguments(body)))
+            except ValueError as error:
+                self._refuse(command, "bad_request", f"a list of runs: {error}")
             return
         if body.kind in ("schedule", "schedules"):
             self._schedules(command, body)
@@ -227,6 +231,7 @@ class Queries:
         wanted = str(arguments.get("workflow_type") or "")
         limit = min(int(arguments.get("limit", 100)), 1_000)
         after = tuple(arguments["after"]) if arguments.get("after") else None
+        asked = conditions(arguments.get("where") or ())
         found: list[Any] = []
         last: Key = ()
         for key, row in self._view.scan(INDEX, (status,) if status else (), after=after):
@@ -236,7 +241,7 @@ class Queries:
                 return {"runs": found, "next": list(last)}
             last = key
             run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
-            if run is not None:
+            if run is not None and fits(run, asked):
                 found.append(views.run_view(str(key[2]), str(key[3]), run))
         return {"runs": found, "next": None}
 

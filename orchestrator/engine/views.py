@@ -10,6 +10,7 @@ from ..core.events import DELIVERABLE, Event
 from ..core.rows import RunRow, ScheduleRow, StepRow
 from ..core.schedules import PREFIX, run_workflow_id
 from ..core.values import Failure, LimitNeed, Payload
+from .search import attributes_view
 
 Json = dict[str, Any]
 
@@ -141,6 +142,10 @@ def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:
         "failure": failure_view(run.failure),
         "next_run_id": run.next_run_id or None,
         "forked_upto": run.forked_upto or None,
+        "memo": payload_view(run.memo),
+        "attributes": attributes_view(run.attributes),
+        "summary": run.summary,
+        "current_summary": run.current_summary,
         "code": run.code._asdict(),
         "patches": list(run.patches),
         "limits": limits_view(run.limits) if run.status == "limited" else [],

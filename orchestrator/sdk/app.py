@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from ..errors import ConfigurationError
+from .attributes import Attribute
 from .entity import EntityCode, EntityHandler, handler_code
 from .limits import Limit, LimitOptions, checked, declared
 from .messages import Query, Signal
@@ -21,6 +23,7 @@ from .workflow import Workflow, WorkflowCode
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+A = TypeVar("A", str, int, float, bool, datetime, list[str])
 E = TypeVar("E", bound=type[BaseException])
 S = TypeVar("S")
 C = TypeVar("C", bound=type)
@@ -140,6 +143,10 @@ class Orchestrator:
     def query(self, name: str, type: type[T], /) -> Query[T]:
         """A typed query."""
         return Query(name, type)
+
+    def attribute(self, name: str, type: type[A], /) -> Attribute[A]:
+        """What runs can be found by: a name and a type, str, int, float, bool, datetime or list[str]."""
+        return Attribute(name, type)
 
     def update(self, name: str, argument: type[T], result: type[R], /) -> Update[T, R]:
         """A typed update: one argument, and the answer's type."""

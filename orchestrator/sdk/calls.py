@@ -11,9 +11,10 @@ from collections.abc import Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from ..codec.payloads import adapter
 from ..core.commands import CancelChild, CancelStep, ScheduleStep, SendSignal, StartChild
 from ..core.ids import step_id
-from ..core.values import Payload, StepOptions
+from ..core.values import NOTHING, Payload, StepOptions
 from ..errors import StepCancelled
 from .loop import RunFuture, RunLoop, call_site
 
@@ -185,6 +186,9 @@ class ChildCalled(Called):
                 milliseconds(self.options.start_delay),
                 milliseconds(self.options.execution_timeout),
                 milliseconds(self.options.run_timeout),
+                memo_of(self.options.memo),
+                tuple(self.options.attributes),
+                self.options.summary,
             )
         )
 
@@ -193,6 +197,11 @@ class ChildCalled(Called):
 
     def describe(self) -> str:
         return f"child workflow {self.code.workflow_type}"
+
+
+def memo_of(value: Any) -> Payload:
+    """A memo as it is recorded. Raises DoesNotRoundTrip."""
+    return NOTHING if value is None else adapter(Any).round_trip(value, "memo")[0]
 
 
 def milliseconds(time: timedelta | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random as _random
 import uuid
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ class RunContext:
         self.run_id = run_id
         self.workflow_type = started.workflow_type
         self.version = started.version
+        self.memo: Any = json.loads(started.memo.data) if started.memo.blob is None else None
+        self.attributes = {one.name: one for one in started.attributes}
         self._seed = started.seed
         self._named: dict[str, _random.Random] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import (
@@ -23,7 +23,7 @@ from typing import (
 )
 
 from ..codec.payloads import Signature
-from ..core.values import CodeIdentity, LimitNeed, Payload
+from ..core.values import AttributeValue, CodeIdentity, LimitNeed, Payload
 from ..errors import ConfigurationError
 from .calls import ChildCalled
 from .limits import Limit, check_priority, needs_of
@@ -62,6 +62,9 @@ class StartOptions(NamedTuple):
     close_policy: str = "terminate"
     signal: GivenSignal | None = None
     priority: int = 0
+    memo: Any = None
+    attributes: Sequence[AttributeValue] = ()
+    summary: str = ""
 
 
 class GivenOptions(TypedDict, total=False):
@@ -75,6 +78,9 @@ class GivenOptions(TypedDict, total=False):
     run_timeout: timedelta
     close_policy: Literal["terminate", "abandon", "request_cancel"]
     priority: int
+    memo: Any
+    attributes: Sequence[AttributeValue]
+    summary: str
 
 
 class Handlers(NamedTuple):

@@ -20,6 +20,7 @@ from orchestrator import (
     query,
     random,
     run_info,
+    set_summary,
     signal,
     step_info,
     uuid4,
@@ -323,3 +324,15 @@ async def limited_note(what: str) -> str:
 @app.workflow(limits=[ADMITTED])
 async def limited(n: int) -> list[str]:
     return await asyncio.gather(*(limited_note("same") for _ in range(n)))
+
+
+region = app.attribute("region", str)
+
+
+@app.workflow
+async def annotated() -> str | None:
+    set_summary("adding")
+    region.set("north")
+    await add(1)
+    set_summary("done")
+    return region.get()

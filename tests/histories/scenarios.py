@@ -187,6 +187,14 @@ async def forked(client: Client) -> Handle[Any]:
     return await to_the_end(await handle.fork("0:3", arguments=(5,)))
 
 
+@scenario
+async def annotated(client: Client) -> Handle[Any]:
+    options = code.annotated.options(
+        id="annotated", memo=[1], attributes=[code.region.of("south")], summary="to be said"
+    )
+    return await to_the_end(await client.start(options))
+
+
 async def record(name: str) -> str:
     """The history as `orchestrator workflow history ID -o jsonl` writes it."""
     async with environment(code.app, second_process=False) as client:

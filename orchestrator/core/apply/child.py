@@ -50,6 +50,9 @@ def _start(fold: Fold, row: ChildRow, body: ChildScheduled) -> ChildRow:
         body.execution_timeout_ms,
         body.run_timeout_ms,
         parent=ParentRef(event.workflow_id, event.run_id, step),
+        memo=body.memo,
+        attributes=body.attributes,
+        summary=body.summary,
     )
     command_id = fold.send_command(body.child_workflow_id, start, step=step)
     # The calls of an entity share a workflow id: a cancellation must know its own before it is heard to have started.

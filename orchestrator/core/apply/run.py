@@ -7,6 +7,7 @@ from typing import Any
 from ..commands import CancelWorkflow, ReportChild, TerminateWorkflow
 from ..events import (
     CancelRequested,
+    RunAnnotated,
     RunCancelled,
     RunCompleted,
     RunContinuedAsNew,
@@ -62,6 +63,8 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
         memo=body.memo,
         limits=body.limits,
         forked_upto=body.forked_upto,
+        attributes=body.attributes,
+        summary=body.summary,
     )
 
 
@@ -71,6 +74,12 @@ def run_pinned(fold: Fold, run: RunRow, body: RunPinned) -> Fields:
 
 def run_patched(fold: Fold, run: RunRow, body: RunPatched) -> Fields:
     return {"patches": (*run.patches, body.patch)}
+
+
+def run_annotated(fold: Fold, run: RunRow, body: RunAnnotated) -> Fields:
+    known = {one.name: one for one in (*run.attributes, *body.attributes)}
+    summary = run.current_summary if body.summary is None else body.summary
+    return {"attributes": tuple(known.values()), "current_summary": summary}
 
 
 def signal_received(fold: Fold, run: RunRow, body: SignalReceived) -> Fields:

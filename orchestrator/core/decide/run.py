@@ -87,6 +87,8 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         reason=command.reason,
         parent=body.parent,
         memo=body.memo,
+        attributes=body.attributes,
+        summary=body.summary,
         start_delay_ms=body.start_delay_ms,
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,

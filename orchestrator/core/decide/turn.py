@@ -67,6 +67,9 @@ def _start_child(view: View, place: TurnPlace, command: c.StartChild) -> list[e.
             command.start_delay_ms,
             command.execution_timeout_ms,
             command.run_timeout_ms,
+            command.memo,
+            command.attributes,
+            command.summary,
         )
     ]
 
@@ -87,6 +90,10 @@ def _complete_update(view: View, place: TurnPlace, command: c.CompleteUpdate) ->
 
 def _record_patch(view: View, place: TurnPlace, command: c.RecordPatch) -> list[e.Body]:
     return [e.RunPatched(place.turn, *command)]
+
+
+def _annotate_run(view: View, place: TurnPlace, command: c.AnnotateRun) -> list[e.Body]:
+    return [e.RunAnnotated(place.turn, *command)]
 
 
 def _change_entity(view: View, place: TurnPlace, command: c.ChangeEntity) -> list[e.Body]:
@@ -124,6 +131,7 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.SendSignal: _send_signal,
     c.CompleteUpdate: _complete_update,
     c.RecordPatch: _record_patch,
+    c.AnnotateRun: _annotate_run,
     c.ChangeEntity: _change_entity,
     c.CompleteRun: _complete_run,
     c.FailRun: _fail_run,
@@ -155,6 +163,8 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         parent=run.parent,
         previous_run_id=place.run_id,
         memo=run.memo,
+        attributes=run.attributes,
+        summary=run.summary,
         run_timeout_ms=run.run_timeout_ms,
         execution_ends_ms=run.execution_ends_ms,
         limits=run.limits,
