@@ -28,6 +28,7 @@ from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import state_hash
 
 from . import exits
+from .audit_replay import replay_command
 from .output import Progress as Line, dumps, output_option, print_one
 from .session import settings_of
 from .topics import existing, log_config
@@ -36,6 +37,9 @@ from .topics import existing, log_config
 @click.group()
 def audit() -> None:
     """Verify what is on the log."""
+
+
+audit.add_command(replay_command)
 
 
 @audit.command("keygen")

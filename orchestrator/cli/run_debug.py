@@ -15,8 +15,10 @@ from orchestrator.client.histories import event_of, read_history, turns
 from orchestrator.client.views import JsonObject
 from orchestrator.config import Settings
 from orchestrator.core.events import Event, RunPinned, RunStarted, StepScheduled
+from orchestrator.engine.large import filled
 from orchestrator.errors import ConfigurationError
 from orchestrator.sdk.turn import LiveRun
+from orchestrator.store.blobs import DirectoryBlobs
 
 from . import exits
 from .output import say
@@ -47,7 +49,8 @@ def debug_command(context: click.Context, /, workflow_id: str, step: str, run_id
     """
     settings = settings_of(context)
     raw = read_history(options["file"]) if options["file"] else _fetch(settings, workflow_id, run_id)
-    history = [event_of(event, workflow_id, run_id) for event in raw]
+    blobs = DirectoryBlobs(settings.blobs)
+    history = [filled(event_of(event, workflow_id, run_id), blobs) for event in raw]
     delivered = turns(history)
     stop = _stop(delivered, step) if step else None
     use_pdb = sys.stdin.isatty() if options["debugger"] is None else bool(options["debugger"])

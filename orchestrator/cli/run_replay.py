@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.store.blobs import DirectoryBlobs
 from orchestrator.testing.replayer import Replayer
 
 from . import exits
@@ -29,7 +30,8 @@ def replay_command(context: click.Context, /, paths: Sequence[Path], output: str
     """
     from orchestrator.worker.loading import load_app
 
-    replayer = Replayer(load_app(settings_of(context).required_app()))
+    settings = settings_of(context)
+    replayer = Replayer(load_app(settings.required_app()), DirectoryBlobs(settings.blobs))
     rows = [_row(replayer, file) for file in _files(paths)]
     print_rows(rows, ["file", "outcome", "turns", "what"], output)
     if any(row["outcome"] != "repeated" for row in rows):

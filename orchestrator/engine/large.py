@@ -8,7 +8,7 @@ from ..core.commands import ReportStep
 from ..core.events import Event
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import BlobError, BlobMissing
-from ..store.blobs import Blobs
+from ..store.blobs import ADVICE, Blobs
 
 KEPT_LETTERS = 2_000
 KEPT_BYTES = 16_384
@@ -74,7 +74,7 @@ def filled(event: Event, blobs: Blobs | None) -> Event:
         return event
     what = f"{event.workflow_id}/{event.run_id}, result of {getattr(body, 'step', '') or getattr(body, 'child', '')}"
     if blobs is None:
-        raise BlobMissing(f"{what}: it is in blob {result.blob.name}, and this engine has no blob store")
+        raise BlobMissing(f"{what}: it is in blob {result.blob.name}, and there is no blob store: {ADVICE}")
     try:
         data = blobs.get(result.blob)
     except BlobError as error:

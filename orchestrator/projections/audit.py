@@ -10,24 +10,22 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ..codec.records import Codec
-from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import BatchFooter, DeadLettered, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
 from ..core.values import BatchId, Payload
 from ..core.witness import read_note
-from ..engine.overlay import Overlay
 from ..errors import BlobError, LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..store.blobs import Blobs
 from ..store.memory_store import MemoryStore
-from ..store.rows import Store, state_hash
+from ..store.rows import Store
 from .acceptances import accepted_words
 from .audit_laws import Laws
+from .folding import StateFold
 
 FINDINGS_KEPT = 200
 PROGRESS_EVERY = 10_000
-FOLD_EVERY = 2_000
 NO_BATCH = BatchId(0, 0)
 
 Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "anchor", "state", "blob"]
@@ -176,7 +174,7 @@ class _PartitionAudit:
         self._witnesses: dict[BatchId, list[Witness]] = {}
         for witness in options.witnesses.get(number, ()):
             self._witnesses.setdefault(witness.batch, []).append(witness)
-        self._fold: _Fold | None = None
+        self._fold: StateFold | None = None
         self._expected_state: bytes | None = None
 
     def read(self, slices: Iterable[Sequence[Wire]]) -> None:
@@ -223,7 +221,7 @@ class _PartitionAudit:
                 )
             scratch = self._options.scratch
             store = scratch(part.partition) if scratch else MemoryStore(self._codec)
-            self._fold = _Fold(store, self._options.settings)
+            self._fold = StateFold(store, self._options.settings)
 
     def _one(self, wire: Wire) -> None:
         part = self.part
@@ -347,39 +345,6 @@ class _PartitionAudit:
             part.state = "equal" if same else "different"
             if not same:
                 self._found(-1, "state", "the state directory differs from the state folded from the log (I3)")
-
-
-class _Fold:
-    """State rebuilt from the log by the engine's own `apply`."""
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store = store
-        self._overlay = Overlay(store)
-        self._settings = settings
-        self._folded = 0
-
-    def claim(self, batch: Batch) -> None:
-        machine.apply(self._overlay, batch.footer, self._settings)
-        self._write()
-
-    def batch(self, batch: Batch, footer_offset: int) -> None:
-        for record in batch.records:
-            machine.apply(self._overlay, record, self._settings)
-        machine.apply_footer(self._overlay, batch.footer, footer_offset + 1, self._settings)
-        self._folded += len(batch.records) + 1
-        if self._folded >= FOLD_EVERY:
-            self._write()
-
-    def _write(self) -> None:
-        self._store.write(self._overlay.take_open())
-        self._folded = 0
-
-    def hash(self) -> bytes:
-        self._write()
-        try:
-            return state_hash(self._store)
-        finally:
-            self._store.close()
 
 
 def _name(batch: BatchId) -> str:

@@ -18,10 +18,12 @@ from ..client.histories import event_of, read_history
 from ..client.views import JsonObject
 from ..core.events import Event, RunFailed, RunParked, RunPinned, RunResumed, RunStarted, RunTerminated
 from ..core.replay import turns_of
-from ..errors import ConfigurationError, Divergence
+from ..engine.large import filled
+from ..errors import BlobError, ConfigurationError, Divergence
 from ..sdk.app import Orchestrator
 from ..sdk.turn import LiveRun
 from ..sdk.workflow import WorkflowCode
+from ..store.blobs import Blobs
 
 History = tuple[str, str, list[JsonObject]]
 """A run's workflow id, run id and exported events."""
@@ -32,14 +34,19 @@ _DIVERGED = 3
 class Replayer:
     """Replays histories with the workflows of one application."""
 
-    def __init__(self, app: Orchestrator) -> None:
+    def __init__(self, app: Orchestrator, blobs: Blobs | None = None) -> None:
+        """`blobs`: where results lie that did not fit in an event; without, a history that has such ones is refused."""
         self._app = app
+        self._blobs = blobs
 
-    def replay(self, history: str | Path | Sequence[Event]) -> int:
+    def replay(self, history: str | Path | Sequence[Event], seen: int | None = None) -> int:
         """Replay one run's history; returns how many turns did as recorded.
 
+        `seen` is the newest event whose turn is on the log, where the history ends in the middle of a run: what was
+        delivered behind it is left out.
+
         Raises Divergence naming the event and the place, ConfigurationError when the application lacks the workflow,
-        UndecodableRecord when the file is not an exported history.
+        UndecodableRecord when the file is not an exported history, BlobError naming a result that is not at hand.
         """
         if isinstance(history, str | Path):
             path = Path(history)
@@ -47,7 +54,7 @@ class Replayer:
         code, started = self._code_of(history)
         live = LiveRun(code, history[0].workflow_id, history[0].run_id, started)
         try:
-            return self._turns(live, history)
+            return self._turns(live, history, seen)
         finally:
             live.evict()
 
@@ -62,11 +69,11 @@ class Replayer:
             raise ConfigurationError(f"{self._app.name} has no workflow {started.workflow_type} version {version}")
         return code, started
 
-    def _turns(self, live: LiveRun, history: Sequence[Event]) -> int:
-        turns = list(turns_of(history))
+    def _turns(self, live: LiveRun, history: Sequence[Event], seen: int | None) -> int:
+        turns = [turn for turn in turns_of(history) if seen is None or turn[0].seq <= seen]
         recorded_until = max((number for number, (_, recorded) in enumerate(turns) if recorded), default=-1)
         for number, (delivery, recorded) in enumerate(turns):
-            verdict = live.replay(delivery, recorded).verdict
+            verdict = live.replay(filled(delivery, self._blobs), recorded).verdict
             if verdict is None:
                 continue
             if number > recorded_until and (_parked(history) or _ended_from_outside(history)):
@@ -144,8 +151,8 @@ def main() -> None:
     for workflow_id, run_id, raw in json.load(sys.stdin):
         try:
             replayer.replay([event_of(event, workflow_id, run_id) for event in raw])
-        except ConfigurationError:
-            # A workflow defined inside a test: this process does not have it.
+        except (ConfigurationError, BlobError):
+            # A workflow defined inside a test, or a result in that test's memory: this process does not have it.
             continue
         except Divergence as error:
             print(error)

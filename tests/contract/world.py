@@ -51,19 +51,19 @@ class MemoryGround:
     def __init__(self, app: str, partitions: int) -> None:
         self._app = app
         self._partitions = partitions
-        self._cluster = MemoryCluster()
+        self.cluster = MemoryCluster()
         self._group = MemoryGroup(partitions)
-        create_topics(self._cluster, app, partitions)
-        self._cluster.create(f"{app}.tasks.{QUEUE}", partitions)
+        create_topics(self.cluster, app, partitions)
+        self.cluster.create(f"{app}.tasks.{QUEUE}", partitions)
 
     def log(self) -> Log:
-        return MemoryLog(self._cluster, self._app, self._group)
+        return MemoryLog(self.cluster, self._app, self._group)
 
     def transport(self) -> Transport:
-        return MemoryTransport(self._cluster, self._app, self._partitions)
+        return MemoryTransport(self.cluster, self._app, self._partitions)
 
     def source(self) -> TaskSource:
-        return MemorySource(self._cluster, f"{self._app}.tasks.{QUEUE}")
+        return MemorySource(self.cluster, f"{self._app}.tasks.{QUEUE}")
 
 
 class MemorySource:
@@ -96,11 +96,11 @@ class KafkaGround:
     def __init__(self, app: str, partitions: int, bootstrap: str) -> None:
         self._app = app
         self._settings = Settings(app_name=app, bootstrap=bootstrap, queues=(QUEUE,))
-        self._config = LogConfig(app, bootstrap)
-        init_topics(self._config, partitions, [QUEUE])
+        self.config = LogConfig(app, bootstrap)
+        init_topics(self.config, partitions, [QUEUE])
 
     def log(self) -> Log:
-        return KafkaLog(self._config)
+        return KafkaLog(self.config)
 
     def transport(self) -> Transport:
         return KafkaTransport(self._app, self._settings)
@@ -117,6 +117,8 @@ class World:
         self._bootstrap = bootstrap
         self.ground: Ground | None = None
         self.engines: list[Engine | EngineProcess] = []
+        self.stores: list[dict[int, MemoryStore]] = []
+        """State of every engine of this process, by partition."""
         self._app: Orchestrator | None = None
 
     @property
@@ -181,6 +183,7 @@ class World:
         assert self.ground is not None
         assert self._app is not None
         app, stores = self._app, dict[int, MemoryStore]()
+        self.stores.append(stores)
         return Engine(
             self.ground.log(),
             app.registry,
