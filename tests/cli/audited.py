@@ -1,4 +1,4 @@
-"""An application whose log is audited from the command line; `changed` is its next release, which does something else."""
+"""An application whose log is audited; `changed` is its next release, which does something else."""
 
 from __future__ import annotations
 
