@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -62,6 +63,8 @@ def test_what_is_given_at_the_start_is_read_by_code_and_callers(world: World) ->
     async def scenario(client: Client) -> None:
         options = order.options(id="o1", memo={"note": [1]}, attributes=given, summary="an order of acme")
         handle = await client.start(options)
+        while (await handle.describe()).current_summary != "waiting for go":
+            await asyncio.sleep(0.01)
         await handle.signal(go, 5)
         assert await handle.result() == ["acme", 6, ["red", "new"], True, {"note": [1]}]
         found = await handle.describe()
@@ -118,7 +121,7 @@ def test_they_go_on_with_a_run_that_continues_as_new(world: World) -> None:
         handle = await client.start(order.options(id="o1", memo=7, attributes=given, summary="two rounds"), 1)
         await handle.signal(go, 5)
         while (await client.handle(order, "o1").describe()).run_id == handle.run_id:
-            pass
+            await asyncio.sleep(0.01)
         found = await client.handle(order, "o1").describe()
         assert (found.memo, found.summary, found.attributes["customer"]) == (7, "two rounds", "acme")
         await client.handle(order, "o1").signal(go, 1)
@@ -132,7 +135,7 @@ def test_children_have_their_own(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(parent)
         while not [run async for run in client.runs(where=[customer.where("=", "kid")])]:
-            pass
+            await asyncio.sleep(0.01)
         assert (await client.handle(order, "inner").describe()).summary == "a child"
         await client.handle(order, "inner").signal(go, 1)
         assert await handle.result() == ["kid", 2, None, False, {"by": "parent"}]
