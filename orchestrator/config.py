@@ -59,6 +59,8 @@ class Settings:
     grace_s: float = 30.0
     lease_s: float = 60.0
     partitions: int = 16
+    max_open_runs: int = 0
+    max_pending_steps: int = 0
     replication_factor: int = 0
     wire: str = "single_object"
     registry_url: str = field(default="", repr=False)
@@ -235,6 +237,8 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_QUEUES": ("queues", _words),
         "ORCHESTRATOR_GRACE_S": ("grace_s", _seconds(0, 86_400)),
         "ORCHESTRATOR_LEASE_S": ("lease_s", _seconds(1, 86_400)),
+        "ORCHESTRATOR_MAX_OPEN_RUNS": ("max_open_runs", _whole(0, 2**31 - 1)),
+        "ORCHESTRATOR_MAX_PENDING_STEPS": ("max_pending_steps", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_PARTITIONS": ("partitions", _whole(1, 4096)),
         "ORCHESTRATOR_REPLICATION_FACTOR": ("replication_factor", _whole(0, 32)),
         "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),

@@ -76,6 +76,10 @@ class RunClosed(CommandRejected):
     """The run has ended: nothing can reach it any more."""
 
 
+class Overloaded(CommandRejected):
+    """The application has as many open runs or pending steps as it may: nothing was started, or recorded."""
+
+
 class UpdateRejected(CommandRejected):
     """The run's validator refused an update, and nothing was written. `failure`: what it raised, as a record."""
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from orchestrator.core.tasks import Reply
 from orchestrator.errors import (
     CommandRejected,
+    Overloaded,
     RunClosed,
     UpdateRejected,
     WorkflowAlreadyClosed,
@@ -22,6 +23,7 @@ BY_CODE: Mapping[str, type[CommandRejected]] = MappingProxyType(
         "not_found": WorkflowNotFound,
         "no_such_run": WorkflowNotFound,
         "run_closed": RunClosed,
+        "overloaded": Overloaded,
         "update_rejected": UpdateRejected,
     }
 )

@@ -31,6 +31,7 @@ from ..core.values import BatchId, Failure, InputPosition, Payload
 from ..errors import BlobError, LimitExceeded
 from ..sdk.compare import DIVERGED, LACKS_CODE
 from ..sdk.registry import Registry
+from .admission import Load
 from .batch import Batch
 from .careful import Careful
 from .large import kept
@@ -58,6 +59,7 @@ class Builder:
         self.overlay = overlay
         self.careful = Careful(options.careful_attempts)
         self.later: dict[RunKey, None] = {}
+        self.load = Load()
         self._codec = codec
         self._registry = registry
         self._settings = settings
@@ -112,6 +114,7 @@ class Builder:
         machine.apply(self.overlay, record, self._settings)
         batch.add(record)
         if seq:
+            self.load.changed(run, self.overlay.get(RUNS, run_key(draft.workflow_id, draft.run_id)))
             self._note(batch, event, copied=run is not None and seq <= run.forked_upto)
 
     def _note(self, batch: Batch, event: Event, copied: bool) -> None:
@@ -308,10 +311,14 @@ class Builder:
     # -- after a claim -----------------------------------------------------------------------------------------------
 
     def open_runs(self) -> list[RunKey]:
-        """Runs whose code may not have seen every delivery."""
+        """Runs whose code may not have seen every delivery. All that are open are counted."""
         behind = []
+        self.load.clear()
         for key, run in self.overlay.scan(RUNS, ()):
-            if isinstance(run, RunRow) and run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
+            if not isinstance(run, RunRow):
+                continue
+            self.load.changed(None, run)
+            if run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
                 behind.append((str(key[0]), str(key[1])))
         return behind
 

@@ -27,6 +27,7 @@ from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
+from .admission import OVERLOADED, refusal as overload
 from .batch import Batch
 from .builder import Builder
 from .large import KEPT_BYTES, KEPT_LETTERS, original, reported
@@ -299,6 +300,10 @@ class Intake:
                 self._refuse(batch, command, context, refused)
                 return
         drafts = machine.decide(self._builder.overlay, command, context)
+        over = overload(self._builder.load, self._options, self._partitions(), command, drafts)
+        if over is not None:
+            self._refuse(batch, command, context, over)
+            return
         try:
             self._builder.take(batch, drafts)
         except LimitExceeded as error:
@@ -311,12 +316,16 @@ class Intake:
         if context.partitions:
             self._routing.note()
 
+    def _partitions(self) -> int:
+        ids = self._ground.ids
+        return ids.partitions if ids is not None else 1
+
     def _refuse(self, batch: Batch, command: Command, context: Context, refused: Reply) -> None:
         """Answer without a record; what nobody hears of, and only came too early, is recorded all the same."""
         if command.reply_to is not None:
             batch.answers.append((command.reply_to, refused))
-        elif refused.outcome == NOT_YET:
-            self._builder.take(batch, rejected(command, context, NOT_YET, refused.message, refused.run_id))
+        elif refused.code in (NOT_YET, OVERLOADED):
+            self._builder.take(batch, rejected(command, context, refused.code, refused.message, refused.run_id))
         else:
             log.info("%s: update %s was refused: %s", command.workflow_id, command.id, refused.message)
 

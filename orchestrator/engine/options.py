@@ -49,6 +49,9 @@ class EngineOptions:
     cached_runs: int = 5_000
     replay_slice: int = 500
     timers_per_batch: int = 500
+    max_open_runs: int = 0
+    max_pending_steps: int = 0
+    """Of the whole application, 0: no limit. Beyond them new starts are refused."""
     turn_s: float = 1.0
     prove_s: float = 2.0
     hang_s: float = 20.0

@@ -52,6 +52,8 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         evict_after_turn=settings.dev,
         forks_diverged=settings.dev,
         generation=settings.generation,
+        max_open_runs=settings.max_open_runs,
+        max_pending_steps=settings.max_pending_steps,
         anchors=_anchors(settings),
         blobs=DirectoryBlobs(settings.blobs),
     )
