@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 from benchmarks.__main__ import quantile, say
 from benchmarks.engines import EngineProcess
 from benchmarks.walls_app import app, counts, go, heavy, long, other, wide
+from benchmarks.walls_fair import fairness
+from benchmarks.walls_fair_app import app as fair_app
 from orchestrator import Client, Handle
 from orchestrator.config import Settings
 from orchestrator.devkafka import DevKafka
@@ -118,14 +120,14 @@ class Walls(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(settings: Settings, directory: Path) -> Iterator[EngineProcess]:
+def running(settings: Settings, directory: Path, where: str = "benchmarks.walls_app:app") -> Iterator[EngineProcess]:
     """An engine that owns the one partition."""
     environment = {
         "ORCHESTRATOR_BOOTSTRAP": settings.bootstrap,
         "ORCHESTRATOR_MEMBERSHIP": "static",
         "ORCHESTRATOR_ASSIGNMENT": "0",
     }
-    engine = EngineProcess(environment, directory, 18083, "benchmarks.walls_app:app")
+    engine = EngineProcess(environment, directory, 18083, where)
     try:
         engine.wait_ready()
         yield engine
@@ -177,6 +179,16 @@ async def replayed(
     found |= await flatness(longest)
 
 
+async def measured_fairness(settings: Settings, directory: Path, scale: float) -> dict[str, Any]:
+    """The last wall, on a log of its own."""
+    init_topics(LogConfig.of(settings, fair_app.name), 1)
+    found: dict[str, Any] = {}
+    async with Client.connect(fair_app, settings) as client:
+        with running(settings, directory, "benchmarks.walls_fair_app:app"):
+            await fairness(client, scale, found)
+    return found
+
+
 async def measure(settings: Settings, directory: Path, walls: Walls) -> dict[str, Any]:
     """All walls."""
     init_topics(LogConfig.of(settings, app.name), 1)
@@ -196,10 +208,14 @@ def main() -> int:
     """Run them and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="the share of their full size")
+    parser.add_argument("--only-fairness", action="store_true", help="only the wall of a limit that tenants share")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, DevKafka.start(progress=say) as kafka:
         settings = Settings.from_env({}).with_changes(bootstrap=kafka.bootstrap)
-        figures = asyncio.run(measure(settings, Path(scratch), Walls.of(given.scale)))
+        figures: dict[str, Any] = {}
+        if not given.only_fairness:
+            figures |= asyncio.run(measure(settings, Path(scratch), Walls.of(given.scale)))
+        figures |= asyncio.run(measured_fairness(settings, Path(scratch) / "fair", given.scale))
     figures = {name: round(value, 3) for name, value in figures.items()}
     print(json.dumps(figures | {"python": platform.python_version(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}))
     return 0

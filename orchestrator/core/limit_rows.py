@@ -83,6 +83,20 @@ class TurnRow(NamedTuple):
     turn: int
 
 
+class LaneRow(NamedTuple):
+    """Attempts of a run with the same needs: how many of them have asked and wait, and how many have yet to ask."""
+
+    asked: int = 0
+    later: int = 0
+
+
+class LaterRow(NamedTuple):
+    """An attempt that asks when one of its lane has been admitted."""
+
+    step: str
+    attempt: int
+
+
 def home_of(group: str) -> str:
     """The key of the commands and events of a group of limits."""
     return PREFIX + group
@@ -121,6 +135,16 @@ def rate_key(home: str, name: str, key: str, *number: int) -> Key:
 def turn_key(home: str, name: str, key: str, *fairness: str) -> Key:
     """Key of a TurnRow."""
     return (home, "turn", name, key, *fairness)
+
+
+def lane_key(workflow_id: str, run_id: str, *needs: str) -> Key:
+    """Key of a LaneRow, beside the run."""
+    return (workflow_id, "lane", run_id, *needs)
+
+
+def later_key(workflow_id: str, run_id: str, *place: str | int) -> Key:
+    """Key of a LaterRow: lane, priority, `seq` of the event that wanted to ask."""
+    return (workflow_id, "later", run_id, *place)
 
 
 def rate_free_at(get: Callable[[str, Key], Any], home: str, row: LimitRow, more: tuple[int, ...] = ()) -> int:

@@ -14,6 +14,8 @@ from .commands import Command
 from .limit_rows import (
     LIMITS as LIMITS,
     HolderRow as HolderRow,
+    LaneRow as LaneRow,
+    LaterRow as LaterRow,
     LimitHomeRow as LimitHomeRow,
     LimitRow as LimitRow,
     LimitTaskRow as LimitTaskRow,
@@ -121,9 +123,10 @@ class CurrentRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """A step without a result. `state`: scheduled, started, leased, backoff, interrupted, parked, handed_over.
+    """A step without a result. `state`: limited, scheduled, started, leased, backoff, interrupted, parked, handed_over.
 
     `reply_to` is where the worker that holds the lease hears. `cancelled`: its end was asked for and is waited for.
+    `asks_later` not 0: it waits for slots, and for its turn to ask for them.
     """
 
     name: str
@@ -141,6 +144,7 @@ class StepRow(NamedTuple):
     crashes: int = 0
     timers: tuple[str, ...] = ()
     reply_to: ReplyTo | None = None
+    asks_later: int = 0
 
 
 class ChildRow(NamedTuple):

@@ -176,6 +176,23 @@ def test_a_singleton_skips_a_second_run(world: World) -> None:
     world.run(app, scenario)
 
 
+@pytest.mark.contract("flow-concurrency")
+def test_many_steps_at_once_ask_one_after_the_other_and_all_end(world: World) -> None:
+    """Of a run only so many ask at a time: who is cancelled before it asked leaves nothing behind."""
+
+    async def scenario(client: Client) -> None:
+        ended, cut = await client.start(calls, "a", 60), await client.start(calls, "b", 60)
+        while watch.order.count(1) < 1:
+            await asyncio.sleep(0.01)
+        await cut.terminate()
+        assert await ended.result() == list(range(60))
+        assert watch.most["a"] == 2
+        while [one async for one in client.limits.list()]:
+            await asyncio.sleep(0.01)
+
+    world.run(app, scenario)
+
+
 FAIR = app.limit("fair", concurrency=1, fairness="tenant", strategy="round_robin")
 URGENT = app.limit("urgent", concurrency=1)
 

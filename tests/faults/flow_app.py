@@ -34,7 +34,7 @@ async def call(number: int) -> int:
     """Some fail at their first attempt."""
     _note("begin")
     try:
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.02)
         if number % 5 == 0 and step_info().attempt == 1:
             raise RuntimeError("the first attempt fails")
         return number

@@ -174,7 +174,7 @@ def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
 
     def feed(count: int) -> None:
         for _ in range(count):
-            workflow, steps = f"w{len(expected)}", rng.randint(1, 12)
+            workflow, steps = f"w{len(expected)}", rng.randint(1, 40)
             expected[workflow] = steps
             send(workflow, c.StartWorkflow("load", flow_app.load.code.signature.bind((steps,), {})))
             if rng.random() < 0.2:

@@ -23,9 +23,9 @@ from ..events import (
 )
 from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
-from . import entity, flow, update
+from . import entity, flow, lane, update
 from .fold import Fold
-from .step import give_slots_back, stop_worker
+from .step import stop_worker
 
 Fields = dict[str, Any]
 
@@ -147,12 +147,14 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
     if run.parent is not None and status != "continued_as_new":
         _tell_parent(fold, run.parent, status, result, failure)
     pending = run.pending_steps or run.pending_children
+    if pending:
+        lane.close(fold)
     for key, row in list(fold.state.scan(STEPS, (event.workflow_id, event.run_id))) if pending else ():
         if isinstance(row, ChildRow):
             _close_child(fold, row)
         else:
             stop_worker(fold, str(key[2]), row, f"its run is {status}")
-            give_slots_back(fold, str(key[2]), row)
+            lane.end_with_run(fold, str(key[2]), row)
             for name in row.timers:
                 fold.clear_timer(name)
         fold.state.put(STEPS, key, None)

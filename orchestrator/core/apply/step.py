@@ -24,7 +24,7 @@ from ..events import (
 from ..rows import HISTORY, STEPS, RunRow, StepRow, history_key, step_key
 from ..tasks import StopStep, TaskOffer
 from ..values import Payload
-from . import flow
+from . import lane
 from .fold import Fold
 
 Fields = dict[str, Any]
@@ -49,7 +49,7 @@ def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
     row = _with_timer(fold, step, row, "schedule_to_close", options.schedule_to_close_ms)
     row = _with_timer(fold, step, row, "schedule_to_start", options.schedule_to_start_ms)
     if options.limits:
-        flow.ask(fold, options.limits, step, row.attempt)
+        row = lane.enter(fold, step, row)
     elif options.queue:
         _offer(fold, step, row, body.arguments)
     _put(fold, step, row)
@@ -57,7 +57,9 @@ def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
 
 
 def step_admitted(fold: Fold, run: RunRow, body: StepAdmitted) -> Fields:
-    row = _row(fold, body.step)._replace(state="scheduled", since_ms=fold.event.recorded_at_ms)
+    row = _row(fold, body.step)
+    lane.admitted(fold, row)
+    row = row._replace(state="scheduled", since_ms=fold.event.recorded_at_ms)
     if row.options.queue:
         _offer(fold, body.step, row, _arguments(fold, row))
     _put(fold, body.step, row)
@@ -82,7 +84,7 @@ def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
     )
     row = _with_timer(fold, body.step, row, "schedule_to_start", row.options.schedule_to_start_ms)
     if row.options.limits:
-        flow.ask(fold, row.options.limits, body.step, row.attempt)
+        row = lane.enter(fold, body.step, row)
     elif row.options.queue:
         _offer(fold, body.step, row, _arguments(fold, row))
     _put(fold, body.step, row)
@@ -134,7 +136,7 @@ def step_attempt_failed(fold: Fold, run: RunRow, body: StepAttemptFailed) -> Fie
     row = _row(fold, body.step)
     _tell_worker(fold, body.step, row, f"it failed: {body.failure.message}")
     kept = _without(fold, row, *OF_ATTEMPT)
-    give_slots_back(fold, body.step, row)
+    lane.leave(fold, body.step, row)
     row = row._replace(
         state="backoff",
         worker="",
@@ -158,7 +160,7 @@ def step_parked(fold: Fold, run: RunRow, body: StepParked) -> Fields:
     row = _row(fold, body.step)
     _tell_worker(fold, body.step, row, f"it is parked: {body.failure.message}")
     kept = _without(fold, row, "retry", "schedule_to_close", *OF_ATTEMPT)
-    give_slots_back(fold, body.step, row)
+    lane.leave(fold, body.step, row)
     _put(fold, body.step, row._replace(state="parked", since_ms=fold.event.recorded_at_ms, timers=kept))
     return {}
 
@@ -230,14 +232,8 @@ def _end(fold: Fold, step: str, why: str, outside: bool = False) -> None:
     _tell_worker(fold, step, row, why, outside)
     for name in row.timers:
         fold.clear_timer(name)
-    give_slots_back(fold, step, row)
+    lane.leave(fold, step, row)
     fold.state.put(STEPS, step_key(fold.event.workflow_id, fold.event.run_id, step), None)
-
-
-def give_slots_back(fold: Fold, step: str, row: StepRow) -> None:
-    """The attempt is over, or never begins. Between two attempts a step holds no slot and waits for none."""
-    if row.options.limits and row.state not in ("backoff", "parked"):
-        flow.give_back(fold, row.options.limits, step, row.attempt)
 
 
 def _arguments(fold: Fold, row: StepRow) -> Payload:
