@@ -123,7 +123,7 @@ def event_summary(event: HistoryEvent) -> str:
 
 
 @click.command("list")
-@click.option("--status", default="", help="running, parked, delayed, completed, failed, cancelled, terminated ...")
+@click.option("--status", default="", help="running, parked, limited, completed, failed, cancelled ...")
 @click.option("--type", "workflow_type", default="", help="Only runs of this workflow.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many.")
 @where_option

@@ -50,10 +50,11 @@ class RunStarted(NamedTuple):
 
 
 class RunPinned(NamedTuple):
-    """Code for the run was found: it is pinned to this version."""
+    """Code for the run was found: it is pinned to this version, and needs a slot of its `limits` before it begins."""
 
     version: int
     code: CodeIdentity
+    limits: tuple[LimitNeed, ...] = ()
 
 
 class RunAdmitted(NamedTuple):

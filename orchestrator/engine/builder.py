@@ -26,7 +26,7 @@ from ..core.events import (
     UpdateCompleted,
 )
 from ..core.replay import LEVEL, root_of
-from ..core.rows import RUNS, RunRow, run_key
+from ..core.rows import HISTORY, RUNS, RunRow, history_key, run_key
 from ..core.values import BatchId, Failure, InputPosition, Payload
 from ..errors import BlobError, LimitExceeded
 from ..sdk.compare import DIVERGED, LACKS_CODE
@@ -241,9 +241,20 @@ class Builder:
             known = self.code_of(run.workflow_type, 0)
             if known is None:
                 return False
-            self._record(batch, Draft(*key, RunPinned(known.version, known.identity)))
+            self._pin(batch, key, known)
             return False
         return self._turns.has_code(key, run)
+
+    def _pin(self, batch: Batch, key: RunKey, known: Known) -> None:
+        started = self.overlay.get(HISTORY, history_key(*key, 1)).event.body
+        try:
+            limits = known.limits(started.arguments, 0)
+        except Exception as error:
+            # A limit's key is a function of the user's code.
+            message = f"what it needs of its limits: {type(error).__name__}: {error}"
+            self._record(batch, Draft(*key, RunParked("bug", message, "")))
+            return
+        self._record(batch, Draft(*key, RunPinned(known.version, known.identity, limits)))
 
     def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
         try:

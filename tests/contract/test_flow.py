@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Client, Handle, Orchestrator, RunCancelled
+from orchestrator import Client, CommandRejected, Handle, Orchestrator, RunCancelled, StepTimeout, continue_as_new
 from tests.contract.world import World
 
 app = Orchestrator("contract-flow")
@@ -350,3 +350,114 @@ def test_a_rate_that_gives_up_refuses_what_is_too_much(world: World) -> None:
         assert await client.execute(dropped, "b") == "b"
 
     world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_slots_and_queues_survive_a_restart(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handles = [await client.start(alone, number) for number in range(3)]
+        while [one.held + one.waiting async for one in client.limits.list()] != [3]:
+            await asyncio.sleep(0.01)
+        before = await client.limits.describe("one")
+        await world.restart()
+        after = await client.limits.describe("one")
+        assert (after.holders, after.queue) == (before.holders, before.queue)
+        assert len(after.queue) == 2
+        for handle in handles:
+            await handle.signal(go, 0)
+        assert [await handle.result() for handle in handles] == [0, 1, 2]
+        while [one async for one in client.limits.list()]:
+            await asyncio.sleep(0.01)
+
+    world.run(app, scenario)
+
+
+@app.workflow(limits=[ONE])
+async def again(left: int) -> int:
+    if left:
+        continue_as_new(left - 1)
+    return left
+
+
+@app.workflow
+async def parent(count: int) -> list[int]:
+    return await asyncio.gather(*(again(number) for number in range(count)))
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_children_and_runs_that_go_on_as_new_ask_too(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        assert await client.execute(parent, 3) == [0, 0, 0]
+        while [one async for one in client.limits.list()]:
+            await asyncio.sleep(0.01)
+
+    world.run(app, scenario)
+
+
+@app.step(limits=[ONE], isolation="thread", schedule_to_start=timedelta(milliseconds=200), retry=1)
+async def impatient(number: int) -> int:
+    return number
+
+
+@app.workflow
+async def cannot_wait() -> str:
+    try:
+        return str(await impatient(1))
+    except StepTimeout as error:
+        return str(error)
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_a_step_that_waits_too_long_for_a_slot_leaves_the_queue(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(alone, 1)
+        while [one.held async for one in client.limits.list()] != [1]:
+            await asyncio.sleep(0.01)
+        assert "schedule_to_start" in await client.execute(cannot_wait)
+        assert (await client.limits.describe("one")).waiting == 0
+        await first.signal(go, 0)
+        assert await first.result() == 1
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_a_start_that_nobody_had_code_for_asks_when_its_code_is_deployed(world: World) -> None:
+    old = Orchestrator("contract-flow-pin")
+
+    @old.workflow
+    async def something() -> None:
+        """Of the release that lacks the limited workflow."""
+
+    new = Orchestrator("contract-flow-pin")
+    late = new.limit("late", concurrency=1, key="tenant")
+
+    @new.workflow(limits=[late])
+    async def limited(tenant: str) -> str:
+        return tenant
+
+    async def scenario(client: Client) -> None:
+        handle = await client.start(limited, "a")
+        while "waits for code" not in (await handle.describe()).why:
+            await asyncio.sleep(0.01)
+        await world.deploy(new)
+        assert await handle.result() == "a"
+        assert "RunAdmitted" in [event.type async for event in handle.history()]
+
+    world.run(old, scenario)
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_a_key_that_cannot_be_told_refuses_the_start(world: World) -> None:
+    broken = Orchestrator("contract-flow-key")
+    limit = broken.limit("broken", concurrency=1, key=lambda tenant: tenant[99])
+
+    @broken.workflow(limits=[limit])
+    async def limited(tenant: str) -> str:
+        return tenant
+
+    async def scenario(client: Client) -> None:
+        with pytest.raises(CommandRejected, match="IndexError"):
+            await client.start(limited, "a")
+
+    world.run(broken, scenario)

@@ -69,7 +69,11 @@ def run_started(fold: Fold, body: RunStarted) -> RunRow:
 
 
 def run_pinned(fold: Fold, run: RunRow, body: RunPinned) -> Fields:
-    return {"version": body.version, "code": body.code}
+    fields: Fields = {"version": body.version, "code": body.code}
+    if not body.limits:
+        return fields
+    flow.ask(fold, body.limits)
+    return {**fields, "limits": body.limits, "status": "limited"}
 
 
 def run_patched(fold: Fold, run: RunRow, body: RunPatched) -> Fields:
