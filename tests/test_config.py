@@ -27,6 +27,8 @@ VALUES = {
     "ORCHESTRATOR_QUEUES": ("gpu, mail", ("gpu", "mail")),
     "ORCHESTRATOR_GRACE_S": ("2.5", 2.5),
     "ORCHESTRATOR_LEASE_S": ("15", 15.0),
+    "ORCHESTRATOR_MAX_OPEN_RUNS": ("500", 500),
+    "ORCHESTRATOR_MAX_PENDING_STEPS": ("9000", 9000),
     "ORCHESTRATOR_PARTITIONS": ("4", 4),
     "ORCHESTRATOR_REPLICATION_FACTOR": ("3", 3),
     "ORCHESTRATOR_WIRE": ("confluent", "confluent"),

@@ -39,14 +39,16 @@ def sample(kind: Any) -> Any:
         return SAMPLES[kind]
     if kind["type"] == "record":
         return {field["name"]: sample(field["type"]) for field in kind["fields"] if "default" not in field}
-    return [7]
+    return [7 if kind["items"] in ("int", "long") else sample(kind["items"])]
 
 
 def value_of(hint: Any, value: Any) -> Any:
     """The sample as the decoded command has it."""
     if isinstance(value, dict):
         return hint(**value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(value_of(typing.get_args(hint)[0], one) for one in value)
+    return value
 
 
 @pytest.mark.parametrize("schema", ALL)
