@@ -24,7 +24,7 @@ from .rig import until
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
-QUEUES = tuple(f"q{number}" for number in range(12))
+QUEUES = tuple(f"q{number}" for number in range(18))
 
 
 class Stage:
@@ -232,6 +232,38 @@ def test_two_workers_share_a_queue_and_one_takes_over(bench: Bench) -> None:
     for name in names[-2:]:
         assert one.result(runs[name]) == f'"{name} by attempt 1"'.encode()
         assert began(bench.folder, name)[0].pid == left
+
+
+@pytest.mark.contract("queues")
+def test_the_steps_of_a_workflow_stick_to_one_worker(bench: Bench) -> None:
+    one = bench.rig
+    pids = {bench.worker().pid, bench.worker().pid}
+    names: list[str] = []
+
+    def found() -> set[int]:
+        name = f"n{len(names)}"
+        names.append(name)
+        bench.go(name)
+        one.result(bench.start(name))
+        return {began(bench.folder, each)[0].pid for each in names}
+
+    until(lambda: found() == pids, "both workers to take steps")
+    for again in (2, 3):
+        for name in names[-4:]:
+            one.result(bench.start(name))
+            assert began(bench.folder, name, again)[again - 1].pid == began(bench.folder, name)[0].pid
+
+
+@pytest.mark.contract("queues")
+def test_a_worker_takes_only_what_bears_its_label(bench: Bench) -> None:
+    """A label is a queue: what a worker has, its queues say; what a step needs, its queue says."""
+    gpu, both = bench.stage.queue(), bench.stage.queue()
+    plain, special = bench.worker(), bench.worker(ORCHESTRATOR_QUEUES=f"{gpu},{both}")
+    for name, queue, worker in (("a", bench.queue, plain), ("b", gpu, special), ("c", both, special)):
+        bench.go(name)
+        bench.queue = queue
+        bench.rig.result(bench.start(name))
+        assert began(bench.folder, name)[0].pid == worker.pid
 
 
 def test_a_zombie_s_late_result_is_a_recorded_rejection(bench: Bench) -> None:
