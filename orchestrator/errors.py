@@ -49,6 +49,10 @@ class BlobsUnavailable(BlobError):
     """Blobs cannot be read or written at all: a full disk, a missing right, a directory that is none."""
 
 
+class BundleRefused(OrchestratorError):
+    """A file of `audit export` was changed, cut, or signed by a key that was not given: the message names the line."""
+
+
 class CommandRejected(OrchestratorError):
     """The engine refused a command, and recorded that. `code` is the reason in one word, for programs."""
 

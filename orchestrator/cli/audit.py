@@ -28,6 +28,7 @@ from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import state_hash
 
 from . import exits
+from .audit_export import export_command, verify_file
 from .audit_replay import replay_command
 from .output import Progress as Line, dumps, output_option, print_one
 from .session import settings_of
@@ -40,6 +41,7 @@ def audit() -> None:
 
 
 audit.add_command(replay_command)
+audit.add_command(export_command)
 
 
 @audit.command("keygen")
@@ -62,6 +64,8 @@ def keygen_command(path: Path, output: str) -> None:
               help="Anchors that engines kept as files too  [ORCHESTRATOR_ANCHOR_DIR].")  # fmt: skip
 @click.option("--blobs/--no-blobs", default=True, show_default=True,
               help="Look at the large results that events name, in ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
+@click.option("--bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="Verify a file of `audit export` instead of the topic, without Kafka.")  # fmt: skip
 @click.option("--state", is_flag=True, help="Compare with the state directories here too; no engine may be running.")
 @output_option
 @click.pass_context
@@ -70,6 +74,9 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
 
     With the engines' public keys, signed heads say how far the log is complete.
     """
+    if options["bundle"] is not None:
+        verify_file(settings_of(context), options["bundle"], options["keys"], output)
+        return
     settings = settings_of(context).with_changes(anchor_dir=options["anchor_dir"])
     config = log_config(settings)
     line = Line()

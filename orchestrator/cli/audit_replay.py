@@ -54,8 +54,8 @@ class Wanted(NamedTuple):
     run_id: str
 
 
-def moment_of(text: str) -> Moment:
-    """`--until`: an offset (digits) or a time in ISO form; UTC unless it says otherwise. Raises a usage error."""
+def moment_of(text: str, option: str = "--until") -> Moment:
+    """What `option` says: an offset (digits) or a time in ISO form, UTC unless it says so. Raises a usage error."""
     if not text:
         return END
     if text.isdigit():
@@ -64,7 +64,7 @@ def moment_of(text: str) -> Moment:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise click.UsageError(
-            f"--until {text!r} is neither an offset nor a time as in 2026-11-23T21:00:00Z"
+            f"{option} {text!r} is neither an offset nor a time as in 2026-11-23T21:00:00Z"
         ) from error
     return Moment(time_ms=int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
 

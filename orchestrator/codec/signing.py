@@ -1,4 +1,4 @@
-"""Ed25519 keys and signatures of anchors; the only module that uses `cryptography` (the extra `audit`).
+"""Ed25519 keys and signatures of anchors and bundles; the only module that uses `cryptography` (the extra `audit`).
 
 Private keys are PEM files (PKCS 8, unencrypted) that nobody else on the machine may read; public keys are PEM files
 ending in `.pub`. No key is ever printed: messages name files and key ids.
@@ -52,7 +52,11 @@ class Signer:
 
     def sign(self, anchor: Anchor) -> Anchor:
         """The anchor with our key id and signature."""
-        return anchor._replace(key_id=self.key_id, signature=self._key.sign(signed_bytes(anchor)))
+        return anchor._replace(key_id=self.key_id, signature=self.sign_bytes(signed_bytes(anchor)))
+
+    def sign_bytes(self, data: bytes) -> bytes:
+        """The signature of bytes that say for themselves what they are."""
+        return self._key.sign(data)
 
 
 class PublicKeys:
@@ -75,18 +79,26 @@ class PublicKeys:
             files += found
         return cls([_public(path) for path in files])
 
+    def has(self, key_id: str) -> bool:
+        """Whether the key is one of those given."""
+        return key_id in self._keys
+
     def verdict(self, anchor: Anchor) -> str:
         """ "" if one of the keys signed it, else what is wrong with it."""
-        key = self._keys.get(anchor.key_id)
+        return self.problem(anchor.key_id, anchor.signature, signed_bytes(anchor))
+
+    def problem(self, key_id: str, signature: bytes, data: bytes) -> str:
+        """ "" if key `key_id`, one of those given, signed these bytes, else what is wrong."""
+        key = self._keys.get(key_id)
         if key is None:
             known = ", ".join(sorted(self._keys)) or "none"
-            return f"signed with key {anchor.key_id or '(none)'}, which is not one of those given ({known})"
+            return f"signed with key {key_id or '(none)'}, which is not one of those given ({known})"
         from cryptography.exceptions import InvalidSignature
 
         try:
-            key.verify(anchor.signature, signed_bytes(anchor))
+            key.verify(signature, data)
         except InvalidSignature:
-            return f"its signature is not key {anchor.key_id}'s: it is forged or was changed"
+            return f"its signature is not key {key_id}'s: it is forged or was changed"
         return ""
 
 

@@ -1,0 +1,71 @@
+"""`orchestrator audit export` over a real broker, and `audit verify --bundle` without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.codec.signing import Signer, public_path
+from orchestrator.engine.options import AnchorOptions, EngineOptions
+from tests.cli import audited
+from tests.cli.conftest import Ran
+from tests.cli.test_audit_replay import Run, rig, run
+from tests.engine.rig import Rig
+
+__all__ = ["rig", "run"]
+pytestmark = pytest.mark.broker
+
+
+@pytest.mark.contract("audit-export")
+def test_a_bundle_verifies_where_there_is_no_kafka(
+    rig: Rig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine_key, key = tmp_path / "engine.pem", tmp_path / "exporter.pem"
+    for place in (engine_key, key):
+        assert run("audit", "keygen", str(place)).code == 0
+    engine = rig.engine(EngineOptions(anchors=AnchorOptions(Signer.load(engine_key), every_s=0.2)))
+    for workflow in ("one", "two"):
+        rig.start(workflow, audited.adds, 0)
+        assert rig.result(workflow) == b"3"
+    engine.stop(5.0)
+    whole, one = tmp_path / "whole.bundle", tmp_path / "one.bundle"
+    unsigned = run("audit", "export", str(whole), "--all")
+    assert unsigned.code == 2
+    assert "audit keygen" in unsigned.err
+    made = run("audit", "export", str(whole), "--all", "--key", str(key), "-o", "json")
+    assert made.code == 0, made.err
+    assert made.json["signed_heads"] >= 1
+    made = run("audit", "export", str(one), "--workflow", "one", "--key", str(key), "-o", "json")
+    assert made.code == 0, made.err
+    nobody = run("audit", "export", str(tmp_path / "none"), "--workflow", "nobody", "--key", str(key))
+    assert nobody.code == 3
+    assert not (tmp_path / "none").exists()
+    empty = run("audit", "export", str(tmp_path / "none"), "--all", "--until", "2020-01-01", "--key", str(key))
+    assert empty.code == 2
+    assert "no whole batch" in empty.err
+
+    monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", "127.0.0.1:1")
+
+    def verified(bundle: Path, *keys: Path) -> Ran:
+        named = [word for place in keys for word in ("--anchor-key", str(public_path(place)))]
+        return run("audit", "verify", "--bundle", str(bundle), *named)
+
+    good = verified(whole, key, engine_key)
+    assert good.code == 0, good.out + good.err
+    assert "complete up to every partition's signed head" in good.out
+    good = verified(whole, key)
+    assert good.code == 0, good.out + good.err
+    assert "by keys that were not given" in good.out
+    good = verified(one, key)
+    assert good.code == 0, good.out + good.err
+    assert "with RunCompleted" in good.out
+    for refused in (verified(whole, engine_key), verified(whole)):
+        assert refused.code in (1, 2)
+        assert "key" in refused.err
+    data = whole.read_bytes()
+    whole.write_bytes(data.replace(b'"offset":0,', b'"offset":9,', 1))
+    changed = verified(whole, key)
+    assert changed.code == 1
+    assert "line" in changed.err
+    assert "it was changed" in changed.err
