@@ -132,7 +132,10 @@ def task_displaced(fold: Fold, body: TaskDisplaced) -> None:
     row: LimitTaskRow | None = fold.state.get(LIMITS, task_key(_home(fold), body.task.id))
     if row is not None:
         if row.waits_for >= 0:
-            _step_out(fold, row)
+            limit = _step_out(fold, row)
+            if limit.spec.name != body.limit and not limit.waiting:
+                # Another limit gave it up: nobody takes its place in this one.
+                _put(fold, limit._replace(due_ms=0, first_ms=0))
         # A place without a queue: it holds nothing and waits for nothing but its end.
         place = row.place if row.waits_for >= 0 else ()
         row = row._replace(displaced=True, waits_for=-1, place=place)
