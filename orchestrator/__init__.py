@@ -38,6 +38,7 @@ from .sdk.app import Orchestrator as _Application
 from .sdk.attributes import Attribute, set_summary
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.entity import EntityHandler
+from .sdk.events import Event, wait_event
 from .sdk.limits import Limit
 from .sdk.messages import Query, Signal, query, signal
 from .sdk.patches import deprecate_patch, patched
@@ -74,6 +75,7 @@ __all__ = [
     "DoesNotRoundTrip",
     "EntityHandle",
     "EntityHandler",
+    "Event",
     "Failed",
     "Handle",
     "KafkaUnavailable",
@@ -120,6 +122,7 @@ __all__ = [
     "step_info",
     "update",
     "uuid4",
+    "wait_event",
 ]
 
 _CALLERS = {

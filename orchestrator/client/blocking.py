@@ -15,6 +15,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.errors import BlockingInLoop
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.entity import EntityHandler
+from orchestrator.sdk.events import Event
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.updates import Update, UpdateMethod
 from orchestrator.sdk.workflow import Workflow
@@ -22,6 +23,7 @@ from orchestrator.sdk.workflow import Workflow
 from .batches import ActionName, Done, Selection
 from .client import Client
 from .entity import EntityDescription, EntityHandle
+from .events import TopicDescription
 from .handle import Handle
 from .requests import DEFAULT_OPTIONS, ClientOptions
 from .steps import StepHandle
@@ -312,6 +314,18 @@ class BlockingClient:
     def entity(self, entity: type[E], key: str) -> BlockingEntity[E]:
         """See `Client.entity`."""
         return BlockingEntity(self._thread, self._client.entity(entity, key))
+
+    @overload
+    def send_event(self, event: Event[T], value: T, /, *, id: str = ...) -> Reply: ...
+    @overload
+    def send_event(self, event: str, value: Any = ..., /, *, id: str = ...) -> Reply: ...
+    def send_event(self, event: Any, value: Any = None, /, *, id: str = "") -> Reply:
+        """See `Client.send_event`."""
+        return self._thread.run(self._client.send_event(event, value, id=id))
+
+    def events(self, event: Event[Any] | str, /) -> TopicDescription:
+        """See `Client.events`."""
+        return self._thread.run(self._client.events(event))
 
     def step(self, key: str) -> BlockingStep:
         """See `Client.step`."""

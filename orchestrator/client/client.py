@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
+from orchestrator.codec.payloads import adapter
 from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
+from orchestrator.core.tasks import Reply
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.attributes import Where
+from orchestrator.sdk.events import Event
 from orchestrator.sdk.workflow import Workflow
 from orchestrator.store.blobs import DirectoryBlobs
 
@@ -21,6 +24,7 @@ from .caller import Caller
 from .calls import Calls
 from .code import Code, start_of
 from .entity import EntityHandle
+from .events import TopicDescription, list_events, send_event
 from .handle import Handle
 from .limits import Limits
 from .requests import DEFAULT_OPTIONS, ClientOptions, Request, new_command_id
@@ -34,6 +38,7 @@ from .views import RunSummary
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E")
+T = TypeVar("T")
 
 
 class Client:
@@ -121,6 +126,25 @@ class Client:
     def schedules(self) -> Schedules:
         """The application's schedules."""
         return Schedules(self.calls, self._request)
+
+    @overload
+    async def send_event(self, event: Event[T], value: T, /, *, id: str = ...) -> Reply: ...
+    @overload
+    async def send_event(self, event: str, value: Any = ..., /, *, id: str = ...) -> Reply: ...
+    async def send_event(self, event: Any, value: Any = None, /, *, id: str = "") -> Reply:
+        """Send an event of the application, typed or by its topic's name; it is durable when this returns.
+
+        An `id` that was sent before is answered as before, and reaches nobody twice. Raises DoesNotRoundTrip,
+        ReplyTimeout, KafkaUnavailable.
+        """
+        name, kind = (event, adapter(Any)) if isinstance(event, str) else (event.name, event.adapter)
+        payload, _ = kind.round_trip(value, f"event {name}", loose=isinstance(event, str))
+        request = replace(self._request, command_id=id) if id else self._request
+        return await send_event(self.calls, name, payload, request)
+
+    async def events(self, event: Event[Any] | str, /) -> TopicDescription:
+        """The recent events of a topic, and how many waits no event has come for yet."""
+        return await list_events(self.calls, event if isinstance(event, str) else event.name)
 
     @property
     def limits(self) -> Limits:

@@ -28,6 +28,16 @@ from .values import (
     ReplyTo,
     StepOptions,
 )
+from .wait_commands import (
+    AwaitEvent as AwaitEvent,
+    CancelWait as CancelWait,
+    DeliverEvent as DeliverEvent,
+    PublishEvent as PublishEvent,
+    SendEvent as SendEvent,
+    SubscribeEvent as SubscribeEvent,
+    UnsubscribeEvent as UnsubscribeEvent,
+)
+from .waits import Heard
 
 # --- from outside: clients, workers, other workflows
 # -------------------------------------------------------------------
@@ -156,8 +166,8 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, history, list, routing, schedule, schedules, limit, limits, code (a question to
-    workflow code, named `name`) or entity (a read of an entity, named `name`).
+    `kind` is describe, result, update, history, list, routing, schedule, schedules, limit, limits, events, code (a
+    question to workflow code, named `name`) or entity (a read of an entity, named `name`).
     """
 
     kind: str
@@ -306,6 +316,7 @@ class ContinueAsNew(NamedTuple):
     """Close this run and start the next one of the same workflow with fresh history."""
 
     arguments: Payload
+    heard: tuple[Heard, ...] = ()
 
 
 class ParkRun(NamedTuple):
@@ -342,6 +353,10 @@ TopicCommand = (
     | AcquireSlots
     | ReleaseSlots
     | AdmitTask
+    | SendEvent
+    | SubscribeEvent
+    | UnsubscribeEvent
+    | DeliverEvent
 )
 TurnCommand = (
     ScheduleStep
@@ -355,6 +370,9 @@ TurnCommand = (
     | RecordPatch
     | AnnotateRun
     | ChangeEntity
+    | AwaitEvent
+    | CancelWait
+    | PublishEvent
     | CompleteRun
     | FailRun
     | CancelRun

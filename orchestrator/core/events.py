@@ -85,6 +85,18 @@ from .schedule_events import (
 )
 from .update_events import UpdateAccepted as UpdateAccepted, UpdateCompleted as UpdateCompleted
 from .values import NO_CAUSE, Cause
+from .wait_events import (
+    EventAwaited as EventAwaited,
+    EventDelivered as EventDelivered,
+    EventMatched as EventMatched,
+    EventPublished as EventPublished,
+    EventSent as EventSent,
+    EventsExpired as EventsExpired,
+    EventSubscribed as EventSubscribed,
+    EventUnsubscribed as EventUnsubscribed,
+    WaitCancelled as WaitCancelled,
+    WaitRestarted as WaitRestarted,
+)
 
 RunBody = (
     RunStarted
@@ -122,6 +134,11 @@ RunBody = (
     | EntityChanged
     | RunPatched
     | RunAnnotated
+    | EventAwaited
+    | EventPublished
+    | EventDelivered
+    | WaitCancelled
+    | WaitRestarted
     | RunParked
     | RunResumed
     | RunPaused
@@ -150,6 +167,11 @@ PartitionBody = (
     | ScheduleFired
     | ScheduleRunEnded
     | ScheduleDeleted
+    | EventSent
+    | EventSubscribed
+    | EventMatched
+    | EventUnsubscribed
+    | EventsExpired
     | LogAccepted
     | TopicsAdopted
     | SlotsAwaited
@@ -177,6 +199,7 @@ DELIVERABLE = (
     ChildCompleted,
     ChildFailed,
     EntityAdmitted,
+    EventDelivered,
 )
 """The events that workflow code can see: each is delivered alone and takes one turn."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import commands as c, events as e, invariants
-from .apply import child, entity, flow, partition, run, schedule, step, timer, update
+from .apply import child, entity, flow, partition, run, schedule, step, timer, topic, update
 from .apply.fold import Changes, Fold, Settings
 from .decide import (
     child as decide_child,
@@ -18,6 +18,7 @@ from .decide import (
     schedule as decide_schedule,
     step as decide_step,
     timer as decide_timer,
+    topic as decide_topic,
     update as decide_update,
 )
 from .decide.decision import Context, Draft, View
@@ -77,6 +78,11 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.EntityChanged: entity.entity_changed,
     e.RunPatched: run.run_patched,
     e.RunAnnotated: run.run_annotated,
+    e.EventAwaited: topic.event_awaited,
+    e.EventDelivered: topic.event_delivered,
+    e.EventPublished: topic.event_published,
+    e.WaitCancelled: topic.wait_cancelled,
+    e.WaitRestarted: topic.wait_restarted,
     e.RunParked: run.run_parked,
     e.RunResumed: run.run_resumed,
     e.RunPaused: run.run_paused,
@@ -115,6 +121,11 @@ APPLY_PARTITION: Mapping[type, Callable[[Fold, Any], None]] = {
     e.SlotsReleased: flow.slots_released,
     e.TaskDisplaced: flow.task_displaced,
     e.LimitForgotten: flow.limit_forgotten,
+    e.EventSent: topic.event_sent,
+    e.EventSubscribed: topic.event_subscribed,
+    e.EventMatched: topic.event_matched,
+    e.EventUnsubscribed: topic.event_unsubscribed,
+    e.EventsExpired: topic.events_expired,
 }
 """Every record of the partition but `BatchFooter`, whose offset is known only when it was read back."""
 
@@ -142,6 +153,10 @@ DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = 
     c.AcquireSlots: decide_flow.acquire_slots,
     c.ReleaseSlots: decide_flow.release_slots,
     c.AdmitTask: decide_flow.admit_task,
+    c.SendEvent: decide_topic.send_event,
+    c.SubscribeEvent: decide_topic.subscribe_event,
+    c.UnsubscribeEvent: decide_topic.unsubscribe_event,
+    c.DeliverEvent: decide_topic.deliver_event,
 }
 """Every command of a topic but `QueryWorkflow`, which is answered and leaves nothing."""
 
@@ -155,6 +170,8 @@ FIRE: Mapping[str, Callable[[View, str, str, c.FireTimer, Context], list[Draft]]
     "admit": decide_entity.admit,
     "schedule": decide_schedule.due,
     "limit": decide_flow.due,
+    "events": decide_topic.expired,
+    "events-match": decide_topic.go_on,
     "lease": decide_timer.lease,
     "start_to_close": decide_timer.step_timeout,
     "schedule_to_close": decide_timer.step_timeout,

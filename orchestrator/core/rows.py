@@ -1,8 +1,8 @@
 """Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
 order here.
 
-Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities, updates, limits. A key is a
-tuple of strings and integers; the store encodes it so that byte order equals tuple order.
+Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities, updates, limits, events. A key
+is a tuple of strings and integers; the store encodes it so that byte order equals tuple order.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ from .values import (
     ReplyTo,
     StepOptions,
 )
+from .waits import (
+    SubscriptionRow as SubscriptionRow,
+    TopicEventRow as TopicEventRow,
+    TopicRow as TopicRow,
+    WaitRow as WaitRow,
+)
 
 META = "meta"
 RUNS = "runs"
@@ -50,7 +56,8 @@ HISTORY = "history"
 SCHEDULES = "schedules"
 ENTITIES = "entities"
 UPDATES = "updates"
-FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES, UPDATES, LIMITS)
+EVENTS = "events"
+FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES, UPDATES, LIMITS, EVENTS)
 
 Part = str | int
 Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
@@ -103,6 +110,7 @@ class RunRow(NamedTuple):
     attributes: tuple[AttributeValue, ...] = ()
     summary: str = ""
     current_summary: str = ""
+    pending_waits: int = 0
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}
@@ -288,7 +296,7 @@ def current_key(workflow_id: str) -> Key:
 
 
 def step_key(workflow_id: str, run_id: str, step: str) -> Key:
-    """Key of a StepRow or ChildRow in STEPS."""
+    """Key of a StepRow, ChildRow or WaitRow in STEPS."""
     return (workflow_id, run_id, step)
 
 

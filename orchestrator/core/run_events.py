@@ -19,6 +19,7 @@ from .values import (
     Payload,
     StepOptions,
 )
+from .waits import Heard
 
 
 class RunStarted(NamedTuple):
@@ -26,7 +27,7 @@ class RunStarted(NamedTuple):
     which waits for its turn (`EntityAdmitted`). `execution_ends_ms`: when the time-out of the whole execution is over,
     told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay. `limits`:
     what it needs before its code begins (`RunAdmitted`). `forked_upto`: the events 2 to this one are a copy of those of
-    `previous_run_id`, with the moments of those."""
+    `previous_run_id`, with the moments of those. `heard`: events that the runs before it got."""
 
     workflow_type: str
     version: int
@@ -47,6 +48,7 @@ class RunStarted(NamedTuple):
     forked_upto: int = 0
     attributes: tuple[AttributeValue, ...] = ()
     summary: str = ""
+    heard: tuple[Heard, ...] = ()
 
 
 class RunPinned(NamedTuple):

@@ -35,6 +35,7 @@ from ..core.values import Payload, ReplyTo
 from . import entities, limits, views, waits
 from .deadlines import Deadlines
 from .search import conditions, fits
+from .topic_views import topic_view
 from .turns import RunKey, Turns
 
 PAGE_BYTES = 700_000
@@ -73,6 +74,9 @@ class Queries:
             return
         if body.kind in ("schedule", "schedules"):
             self._schedules(command, body)
+            return
+        if body.kind == "events":
+            self._reply(command, "", topic_view(self._view, command.workflow_id))
             return
         if body.kind == "limits":
             self._reply(command, "", limits.listed(self._view, _arguments(body)))

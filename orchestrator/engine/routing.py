@@ -12,6 +12,7 @@ from ..core.routing import HOP_HEADER, Hop, follows, next_place, parse_hop
 from ..core.rows import (
     DEDUP,
     ENTITIES,
+    EVENTS,
     LIMITS,
     META,
     ROUTING_KEY,
@@ -26,6 +27,7 @@ from ..core.rows import (
     schedule_key,
 )
 from ..core.values import Actor, Cause
+from ..core.waits import topic_key
 from ..log.partitioner import partition_of
 from ..log.ports import Out, Wire
 from .batch import Batch
@@ -90,6 +92,7 @@ class Routing:
             or overlay.get(ENTITIES, entity_key(command.workflow_id)) is not None
             or overlay.get(SCHEDULES, schedule_key(command.workflow_id)) is not None
             or overlay.get(LIMITS, home_key(command.workflow_id)) is not None
+            or overlay.get(EVENTS, topic_key(command.workflow_id)) is not None
             or overlay.get(DEDUP, dedup_key(command.workflow_id, command.id)) is not None
         )
 

@@ -9,8 +9,20 @@ from datetime import UTC, datetime
 from ..core.decide.decision import CLOSED, View
 from ..core.decide.step import nobody_runs
 from ..core.events import StepAttemptFailed, StepParked
-from ..core.rows import HISTORY, STEPS, TIMERS, UPDATES, ChildRow, RunRow, StepRow, history_key, run_key, timer_due_key
-from ..core.values import Failure, LimitNeed, Payload
+from ..core.rows import (
+    HISTORY,
+    STEPS,
+    TIMERS,
+    UPDATES,
+    ChildRow,
+    RunRow,
+    StepRow,
+    WaitRow,
+    history_key,
+    run_key,
+    timer_due_key,
+)
+from ..core.values import NOTHING, Failure, LimitNeed, Payload
 from ..sdk.turn import LiveRun
 from .entities import why_queued
 from .turns import RunKey, Turns
@@ -68,6 +80,9 @@ def _rows(view: View, key: RunKey) -> list[str]:
             steps.append((FIRST.get(row.state, 2), str(row_key[2]), row))
         elif isinstance(row, ChildRow):
             children.append(f"waits for child workflow {row.workflow_type} ({row.child_workflow_id})")
+        elif isinstance(row, WaitRow):
+            fields = "" if row.match == NOTHING else f" with {row.match.data.decode(errors='replace')}"
+            children.append(f"waits for event {row.topic}{fields}")
     steps.sort(key=lambda found: found[0])
     # Only what is shown is looked up in the history.
     said = [_step(view, key, step, row) if at < SHOWN else row.name for at, (_, step, row) in enumerate(steps)]

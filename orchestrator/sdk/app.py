@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpa
 from ..errors import ConfigurationError
 from .attributes import Attribute
 from .entity import EntityCode, EntityHandler, handler_code
+from .events import Event
 from .limits import Limit, LimitOptions, checked, declared
 from .messages import Query, Signal
 from .registry import Registry
@@ -139,6 +140,10 @@ class Orchestrator:
     def signal(self, name: str, type: type[T], /) -> Signal[T]:
         """A typed signal."""
         return Signal(name, type)
+
+    def event(self, name: str, type: type[T], /) -> Event[T]:
+        """A typed event of the application: every run that waits for it gets it."""
+        return Event(name, type)
 
     def query(self, name: str, type: type[T], /) -> Query[T]:
         """A typed query."""

@@ -12,7 +12,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..codec.payloads import adapter
-from ..core.commands import CancelChild, CancelStep, ScheduleStep, SendSignal, StartChild
+from ..core.commands import (
+    AwaitEvent,
+    CancelChild,
+    CancelStep,
+    CancelWait,
+    PublishEvent,
+    ScheduleStep,
+    SendSignal,
+    StartChild,
+)
 from ..core.ids import step_id
 from ..core.values import NOTHING, Payload, StepOptions
 from ..errors import StepCancelled
@@ -197,6 +206,35 @@ class ChildCalled(Called):
 
     def describe(self) -> str:
         return f"child workflow {self.code.workflow_type}"
+
+
+class EventCalled(Called):
+    """A wait for an event of the application. Its outcome is the `EventDelivered`."""
+
+    __slots__ = ("after", "look_back_ms", "match", "name")
+
+    def __init__(self, loop: RunLoop, name: str, match: Payload, look_back_ms: int, after: int) -> None:
+        super().__init__(loop)
+        self.name = name
+        self.match = match
+        self.look_back_ms = look_back_ms
+        self.after = after
+
+    def issue(self) -> None:
+        since_ms = max(self.loop.now_ms - self.look_back_ms, 0)
+        self.loop.issue(AwaitEvent(self.path, self.n, self.name, self.match, since_ms, self.after, self.call_site))
+
+    def cancelled(self) -> None:
+        self.loop.issue(CancelWait(self.id))
+
+    def describe(self) -> str:
+        return f"event {self.name}"
+
+
+def publish_event(loop: RunLoop, name: str, payload: Payload) -> None:
+    """Send an event of the application: a command of this turn, delivered by the outbox."""
+    identity = loop.identity()
+    loop.issue(PublishEvent(identity.path, identity.next(), name, payload, call_site()))
 
 
 def memo_of(value: Any) -> Payload:

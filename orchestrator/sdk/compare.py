@@ -29,6 +29,9 @@ _OF_COMMAND: dict[type, str] = {
     c.RecordPatch: "patch",
     c.AnnotateRun: "what the run says of itself",
     c.ChangeEntity: "the entity's state",
+    c.AwaitEvent: "wait for event",
+    c.CancelWait: "cancelled wait",
+    c.PublishEvent: "event sent",
     c.CancelStep: "cancelled step",
     c.CancelTimer: "cancelled timer",
     c.CancelChild: "cancelled child",
@@ -46,6 +49,9 @@ _OF_EVENT: dict[type, str] = {
     e.RunPatched: "patch",
     e.RunAnnotated: "what the run says of itself",
     e.EntityChanged: "the entity's state",
+    e.EventAwaited: "wait for event",
+    e.WaitCancelled: "cancelled wait",
+    e.EventPublished: "event sent",
     e.StepCancelRequested: "cancelled step",
     e.TimerCancelled: "cancelled timer",
     e.ChildCancelRequested: "cancelled child",
@@ -54,14 +60,14 @@ _OF_EVENT: dict[type, str] = {
     e.RunCancelled: "the run's cancellation",
     e.RunContinuedAsNew: "continue-as-new",
 }
-_CANCELS = {"cancelled step", "cancelled timer", "cancelled child"}
+_CANCELS = {"cancelled step", "cancelled timer", "cancelled child", "cancelled wait"}
 """Kinds that history may lack although the code issues them: what was cancelled was over already."""
 
 
 def _place(kind: str, body: Any) -> Place:
     if hasattr(body, "path"):
         return kind, step_id(body.path, body.n)
-    for name in ("step", "timer", "child", "patch", "update"):
+    for name in ("step", "timer", "child", "patch", "update", "wait"):
         if hasattr(body, name):
             return kind, str(getattr(body, name))
     return kind, ""
@@ -125,6 +131,12 @@ def _differs(command: Any, body: Any, registry: Registry, copied: bool) -> str:
         child = registry.workflow(command.workflow_type, command.version)
         if child is not None and not child.signature.equal(command.arguments, body.arguments):
             return _other_arguments(command, body)
+    elif isinstance(command, c.AwaitEvent):
+        if (command.name, command.match.data) != (body.name, body.match.data):
+            return _what(command)
+    elif isinstance(command, c.PublishEvent):
+        if (command.name, command.payload.data) != (body.name, body.payload.data):
+            return _what(command)
     elif isinstance(command, c.ChangeEntity):
         entity = registry.entities[command.name]
         if entity.normal(command.state) != entity.normal(body.state):

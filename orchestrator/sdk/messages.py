@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from ..codec.payloads import Adapter, adapter
 from ..core.values import Payload
+from ..core.waits import HEARD, KEPT_MS, Heard
 from ..errors import ConfigurationError
 from .calls import send_signal
 from .loop import RunFuture, RunLoop, running_loop
@@ -26,8 +27,15 @@ class Mailbox:
     def __init__(self) -> None:
         self.values: dict[str, list[Payload]] = {}
         self.waiters: dict[str, list[RunFuture]] = {}
+        self.seen: dict[tuple[str, bytes], int] = {}
+        """The number of the newest event that a wait of this topic and match got."""
         self.answers: dict[str, tuple[Callable[[], Any], Adapter[Any]]] = {}
         self.updates: dict[str, UpdateHandler] = {}
+
+    def heard(self, now_ms: int) -> tuple[Heard, ...]:
+        """What a run that continues this one need not hear again: of what is still kept, the newest."""
+        recent = sorted((number, *key) for key, number in self.seen.items() if number > now_ms - 2 * KEPT_MS)
+        return tuple(Heard(name, Payload(data=match), number) for number, name, match in recent[-HEARD:])
 
     def put(self, name: str, payload: Payload) -> None:
         """A delivery: the longest waiting takes it, else it is kept."""

@@ -50,6 +50,7 @@ class LiveRun:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.mailbox = Mailbox()
+        self.mailbox.seen = {(one.name, one.match.data): one.number for one in started.heard}
         self.closed = False
         self.replaying = False
         self.cancel_requested = False
@@ -154,6 +155,8 @@ class LiveRun:
             self._complete(body.child, body.result)
         elif isinstance(body, e.ChildFailed):
             self._fail(body.child, outcomes.child_error(body, self.code.registry.errors))
+        elif isinstance(body, e.EventDelivered):
+            self._come(body.wait, body)
 
     def _start(self, body: e.RunStarted) -> None:
         code = self.code
@@ -178,6 +181,12 @@ class LiveRun:
         if called is None or called.future is None or called.future.done():
             return
         called.future.set_result(self._decoded(called, result))
+
+    def _come(self, wait: str, outcome: e.EventDelivered) -> None:
+        """What a wait was for; whoever waits makes a value of it."""
+        called = self._loop.waiting.pop(wait, None)
+        if called is not None and called.future is not None and not called.future.done():
+            called.future.set_result(outcome)
 
     def _decoded(self, called: Called, result: Payload) -> Any:
         if isinstance(called, StepCalled | ChildCalled):
@@ -274,7 +283,7 @@ class LiveRun:
                 return [c.CancelRun()]
             return self.bug("CancelledError left the workflow although nobody asked to cancel it", None)
         except ContinueAsNewRequested as again:
-            return [c.ContinueAsNew(again.arguments)]
+            return [c.ContinueAsNew(again.arguments, self.mailbox.heard(self._loop.now_ms))]
         except Overlong:
             self._loop.verdict = OVERLONG
             return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import timedelta
+from typing import Any
 
 from orchestrator import (
     ChildFailed,
@@ -24,6 +25,7 @@ from orchestrator import (
     signal,
     step_info,
     uuid4,
+    wait_event,
 )
 
 app = Orchestrator("recorded")
@@ -336,3 +338,15 @@ async def annotated() -> str | None:
     await add(1)
     set_summary("done")
     return region.get()
+
+
+heard = app.event("heard", dict[str, int])
+
+
+@app.workflow
+async def events() -> list[Any]:
+    heard.send({"n": 1})
+    first = await heard.wait(match={"n": 1})
+    heard.send({"n": 2})
+    second = await heard.wait()
+    return [first, second, await wait_event("unheard", timeout=timedelta(seconds=5))]

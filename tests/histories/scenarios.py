@@ -195,6 +195,11 @@ async def annotated(client: Client) -> Handle[Any]:
     return await to_the_end(await client.start(options))
 
 
+@scenario
+async def events(client: Client) -> Handle[Any]:
+    return await to_the_end(await client.start(code.events.options(id="events")))
+
+
 async def record(name: str) -> str:
     """The history as `orchestrator workflow history ID -o jsonl` writes it."""
     async with environment(code.app, second_process=False) as client:

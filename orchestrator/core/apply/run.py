@@ -21,9 +21,9 @@ from ..events import (
     RunTerminated,
     SignalReceived,
 )
-from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, current_key, timer_due_key
+from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, WaitRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
-from . import entity, flow, lane, update
+from . import entity, flow, lane, topic, update
 from .fold import Fold
 from .step import stop_worker
 
@@ -150,12 +150,14 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
     event = fold.event
     if run.parent is not None and status != "continued_as_new":
         _tell_parent(fold, run.parent, status, result, failure)
-    pending = run.pending_steps or run.pending_children
-    if pending:
+    pending = run.pending_steps or run.pending_children or run.pending_waits
+    if run.pending_steps or run.pending_children:
         lane.close(fold)
     for key, row in list(fold.state.scan(STEPS, (event.workflow_id, event.run_id))) if pending else ():
         if isinstance(row, ChildRow):
             _close_child(fold, row)
+        elif isinstance(row, WaitRow):
+            topic.forget(fold, str(key[2]), row)
         else:
             stop_worker(fold, str(key[2]), row, f"its run is {status}")
             lane.end_with_run(fold, str(key[2]), row)
@@ -180,6 +182,7 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         "pending_timers": 0,
         "pending_children": 0,
         "pending_updates": 0,
+        "pending_waits": 0,
     }
 
 

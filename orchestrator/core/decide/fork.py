@@ -151,7 +151,7 @@ def _copied(history: History, started: e.RunStarted, new_run_id: str, cause: Cau
     """The beginning of the new run: a copy of this history, then what begins anew."""
     source = history[0]
     place = (source.workflow_id, new_run_id)
-    steps, children = _pending(history)
+    steps, children, waits = _pending(history)
     began_ms = source.code_ms + (source.body.start_delay_ms if isinstance(source.body, e.RunStarted) else 0)
     drafts = [Draft(*place, started, cause, began_ms)]
     drafts += [Draft(*place, _own(event, children, new_run_id), NO_CAUSE, event.code_ms) for event in history[1:]]
@@ -160,6 +160,7 @@ def _copied(history: History, started: e.RunStarted, new_run_id: str, cause: Cau
     for step, cancelled in steps.items():
         drafts.append(Draft(*place, e.StepCancelled(step, 1) if cancelled else e.StepRetried(step, 1)))
     drafts += [Draft(*place, e.ChildRestarted(child, cancelled)) for child, cancelled in children.items()]
+    drafts += [Draft(*place, e.WaitRestarted(wait)) for wait in waits]
     return drafts
 
 
@@ -174,19 +175,22 @@ def _own(event: e.Event, pending: dict[str, bool], new_run_id: str) -> Any:
     return body
 
 
-def _pending(history: History) -> tuple[dict[str, bool], dict[str, bool]]:
-    """Steps and children without an outcome, and whether they were asked to cancel."""
+def _pending(history: History) -> tuple[dict[str, bool], dict[str, bool], list[str]]:
+    """Steps and children without an outcome, and whether they were asked to cancel; waits without an event."""
     steps: dict[str, bool] = {}
-    waits: set[str] = set()
+    patient: set[str] = set()
     children: dict[str, bool] = {}
+    waits: dict[str, None] = {}
     for body in (event.body for event in history):
         if isinstance(body, e.StepScheduled):
             step = ids.step_id(body.path, body.n)
             steps[step] = False
-            waits |= {step} if body.options.cancellation == "wait" else set()
+            patient |= {step} if body.options.cancellation == "wait" else set()
         elif isinstance(body, e.ChildScheduled):
             children[ids.step_id(body.path, body.n)] = False
-        elif isinstance(body, e.StepCancelRequested) and body.step in waits:
+        elif isinstance(body, e.EventAwaited):
+            waits[ids.step_id(body.path, body.n)] = None
+        elif isinstance(body, e.StepCancelRequested) and body.step in patient:
             steps[body.step] = True
         elif isinstance(body, e.StepCompleted | e.StepFailed | e.StepCancelled | e.StepCancelRequested):
             steps.pop(body.step, None)
@@ -194,7 +198,9 @@ def _pending(history: History) -> tuple[dict[str, bool], dict[str, bool]]:
             children[body.child] = True
         elif isinstance(body, e.ChildCompleted | e.ChildFailed):
             children.pop(body.child, None)
-    return steps, children
+        elif isinstance(body, e.EventDelivered | e.WaitCancelled):
+            waits.pop(body.wait, None)
+    return steps, children, list(waits)
 
 
 def _stands_still(history: History) -> bool:

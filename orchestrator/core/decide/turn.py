@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import commands as c, events as e, ids
-from ..rows import STEPS, TIMERS, RunRow, StepRow, step_key, timer_due_key
+from ..rows import STEPS, TIMERS, RunRow, StepRow, WaitRow, step_key, timer_due_key
 from .decision import Context, Draft, View
 from .step import nobody_runs
 
@@ -84,6 +84,21 @@ def _send_signal(view: View, place: TurnPlace, command: c.SendSignal) -> list[e.
     return [e.SignalSent(place.turn, *command)]
 
 
+def _await_event(view: View, place: TurnPlace, command: c.AwaitEvent) -> list[e.Body]:
+    return [e.EventAwaited(place.turn, *command)]
+
+
+def _publish_event(view: View, place: TurnPlace, command: c.PublishEvent) -> list[e.Body]:
+    return [e.EventPublished(place.turn, *command)]
+
+
+def _cancel_wait(view: View, place: TurnPlace, command: c.CancelWait) -> list[e.Body]:
+    # Its event may have come in this batch, and the code not have heard of it yet.
+    if not isinstance(view.get(STEPS, step_key(place.workflow_id, place.run_id, command.wait)), WaitRow):
+        return []
+    return [e.WaitCancelled(place.turn, command.wait)]
+
+
 def _complete_update(view: View, place: TurnPlace, command: c.CompleteUpdate) -> list[e.Body]:
     return [e.UpdateCompleted(place.turn, *command)]
 
@@ -133,6 +148,9 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.RecordPatch: _record_patch,
     c.AnnotateRun: _annotate_run,
     c.ChangeEntity: _change_entity,
+    c.AwaitEvent: _await_event,
+    c.CancelWait: _cancel_wait,
+    c.PublishEvent: _publish_event,
     c.CompleteRun: _complete_run,
     c.FailRun: _fail_run,
     c.CancelRun: _cancel_run,
@@ -168,6 +186,7 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         run_timeout_ms=run.run_timeout_ms,
         execution_ends_ms=run.execution_ends_ms,
         limits=run.limits,
+        heard=command.heard,
     )
     return Draft(place.workflow_id, new_run_id, started)
 
