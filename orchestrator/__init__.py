@@ -35,6 +35,7 @@ from .errors import (
     WorkflowNotFound,
 )
 from .sdk.app import Orchestrator as _Application
+from .sdk.approvals import Approval, approval
 from .sdk.attributes import Attribute, set_summary
 from .sdk.context import continue_as_new, now, random, run_info, uuid4
 from .sdk.entity import EntityHandler
@@ -63,6 +64,7 @@ if _typing.TYPE_CHECKING:
     from .core.calendars import Calendar as Calendar
 
 __all__ = [
+    "Approval",
     "Attribute",
     "BlockingClient",
     "Calendar",
@@ -110,6 +112,7 @@ __all__ = [
     "WorkflowAlreadyRunning",
     "WorkflowFailed",
     "WorkflowNotFound",
+    "approval",
     "continue_as_new",
     "deprecate_patch",
     "now",

@@ -23,6 +23,7 @@ class Root(LazyGroup):
 
     later: ClassVar[Mapping[str, Later]] = {
         "workflow": Later("orchestrator.cli.workflow:workflow", "Start, watch and steer runs."),
+        "approval": Later("orchestrator.cli.approval:approval", "What waits for somebody's answer."),
         "event": Later("orchestrator.cli.event:event", "Events that runs wait for."),
         "schedule": Later("orchestrator.cli.schedule:schedule", "Start runs by the clock."),
         "batch": Later("orchestrator.cli.batch:batch", "Steer many runs at once, chosen by a filter."),

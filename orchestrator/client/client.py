@@ -19,6 +19,7 @@ from orchestrator.sdk.events import Event
 from orchestrator.sdk.workflow import Workflow
 from orchestrator.store.blobs import DirectoryBlobs
 
+from .approvals import Approvals
 from .batches import ActionName, Done, Selection, action, carried_out, chosen
 from .caller import Caller
 from .calls import Calls
@@ -145,6 +146,11 @@ class Client:
     async def events(self, event: Event[Any] | str, /) -> TopicDescription:
         """The recent events of a topic, and how many waits no event has come for yet."""
         return await list_events(self.calls, event if isinstance(event, str) else event.name)
+
+    @property
+    def approvals(self) -> Approvals:
+        """What waits for an answer, over all runs."""
+        return Approvals(self.calls, self._request)
 
     @property
     def limits(self) -> Limits:

@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .approvals import (
+    AskApproval as AskApproval,
+    DecideApproval as DecideApproval,
+    WithdrawApproval as WithdrawApproval,
+)
+from .end_commands import (
+    CancelRun as CancelRun,
+    CompleteRun as CompleteRun,
+    ContinueAsNew as ContinueAsNew,
+    FailRun as FailRun,
+    ParkRun as ParkRun,
+)
 from .flow_commands import AcquireSlots as AcquireSlots, AdmitTask as AdmitTask, ReleaseSlots as ReleaseSlots
 from .fork_commands import ForkWorkflow as ForkWorkflow
 from .schedule_commands import (
@@ -37,7 +49,6 @@ from .wait_commands import (
     SubscribeEvent as SubscribeEvent,
     UnsubscribeEvent as UnsubscribeEvent,
 )
-from .waits import Heard
 
 # --- from outside: clients, workers, other workflows
 # -------------------------------------------------------------------
@@ -166,8 +177,8 @@ class ReportChild(NamedTuple):
 class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
-    `kind` is describe, result, update, history, list, routing, schedule, schedules, limit, limits, events, code (a
-    question to workflow code, named `name`) or entity (a read of an entity, named `name`).
+    `kind` is describe, result, update, history, list, routing, schedule, schedules, limit, limits, events, approvals,
+    approval, code (a question to workflow code, named `name`) or entity (a read of an entity, named `name`).
     """
 
     kind: str
@@ -296,38 +307,6 @@ class ChangeEntity(NamedTuple):
     state: Payload
 
 
-class CompleteRun(NamedTuple):
-    """The main function returned."""
-
-    result: Payload
-
-
-class FailRun(NamedTuple):
-    """The main function raised an error that fails the run."""
-
-    failure: Failure
-
-
-class CancelRun(NamedTuple):
-    """CancelledError left the main function after a request."""
-
-
-class ContinueAsNew(NamedTuple):
-    """Close this run and start the next one of the same workflow with fresh history."""
-
-    arguments: Payload
-    heard: tuple[Heard, ...] = ()
-
-
-class ParkRun(NamedTuple):
-    """The turn's verdict: `kind` is diverged, bug, forbidden, overlong, stuck or crashed; of kind code the run waits
-    for another release and is not parked. Parking loses nothing."""
-
-    kind: str
-    message: str
-    call_site: str = ""
-
-
 TopicCommand = (
     StartWorkflow
     | SignalWorkflow
@@ -357,6 +336,7 @@ TopicCommand = (
     | SubscribeEvent
     | UnsubscribeEvent
     | DeliverEvent
+    | DecideApproval
 )
 TurnCommand = (
     ScheduleStep
@@ -372,6 +352,8 @@ TurnCommand = (
     | ChangeEntity
     | AwaitEvent
     | CancelWait
+    | AskApproval
+    | WithdrawApproval
     | PublishEvent
     | CompleteRun
     | FailRun

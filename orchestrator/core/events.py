@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .approvals import (
+    ApprovalAsked as ApprovalAsked,
+    ApprovalDecided as ApprovalDecided,
+    ApprovalExpired as ApprovalExpired,
+    ApprovalWithdrawn as ApprovalWithdrawn,
+)
 from .flow_events import (
     LimitForgotten as LimitForgotten,
     SlotsAwaited as SlotsAwaited,
@@ -135,6 +141,10 @@ RunBody = (
     | RunPatched
     | RunAnnotated
     | EventAwaited
+    | ApprovalAsked
+    | ApprovalDecided
+    | ApprovalExpired
+    | ApprovalWithdrawn
     | EventPublished
     | EventDelivered
     | WaitCancelled
@@ -200,6 +210,8 @@ DELIVERABLE = (
     ChildFailed,
     EntityAdmitted,
     EventDelivered,
+    ApprovalDecided,
+    ApprovalExpired,
 )
 """The events that workflow code can see: each is delivered alone and takes one turn."""
 

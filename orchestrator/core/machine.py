@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import commands as c, events as e, invariants
-from .apply import child, entity, flow, partition, run, schedule, step, timer, topic, update
+from .apply import approval, child, entity, flow, partition, run, schedule, step, timer, topic, update
 from .apply.fold import Changes, Fold, Settings
 from .decide import (
+    approval as decide_approval,
     child as decide_child,
     entity as decide_entity,
     flow as decide_flow,
@@ -79,6 +80,10 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.RunPatched: run.run_patched,
     e.RunAnnotated: run.run_annotated,
     e.EventAwaited: topic.event_awaited,
+    e.ApprovalAsked: approval.approval_asked,
+    e.ApprovalDecided: approval.approval_decided,
+    e.ApprovalExpired: approval.approval_expired,
+    e.ApprovalWithdrawn: approval.approval_withdrawn,
     e.EventDelivered: topic.event_delivered,
     e.EventPublished: topic.event_published,
     e.WaitCancelled: topic.wait_cancelled,
@@ -157,6 +162,7 @@ DECIDE: Mapping[type, Callable[[View, c.Command, Any, Context], list[Draft]]] = 
     c.SubscribeEvent: decide_topic.subscribe_event,
     c.UnsubscribeEvent: decide_topic.unsubscribe_event,
     c.DeliverEvent: decide_topic.deliver_event,
+    c.DecideApproval: decide_approval.decide_approval,
 }
 """Every command of a topic but `QueryWorkflow`, which is answered and leaves nothing."""
 
@@ -170,6 +176,7 @@ FIRE: Mapping[str, Callable[[View, str, str, c.FireTimer, Context], list[Draft]]
     "admit": decide_entity.admit,
     "schedule": decide_schedule.due,
     "limit": decide_flow.due,
+    "approval": decide_approval.expired,
     "events": decide_topic.expired,
     "events-match": decide_topic.go_on,
     "lease": decide_timer.lease,

@@ -1,8 +1,8 @@
 """Rows: what `apply` folds events into. One record type of `schemas/rows` each; keys are built in `store/keys`'s
 order here.
 
-Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities, updates, limits, events. A key
-is a tuple of strings and integers; the store encodes it so that byte order equals tuple order.
+Families: meta, runs, steps, timers, outbox, dedup, index, history, schedules, entities, updates, limits, events,
+approvals. A key is a tuple of strings and integers; the store encodes it so that byte order equals tuple order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .approvals import ApprovalRow as ApprovalRow
 from .commands import Command
 from .limit_rows import (
     LIMITS as LIMITS,
@@ -57,7 +58,11 @@ SCHEDULES = "schedules"
 ENTITIES = "entities"
 UPDATES = "updates"
 EVENTS = "events"
-FAMILIES = (META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY, SCHEDULES, ENTITIES, UPDATES, LIMITS, EVENTS)
+APPROVALS = "approvals"
+FAMILIES = (
+    *(META, RUNS, STEPS, TIMERS, OUTBOX, DEDUP, INDEX, HISTORY),
+    *(SCHEDULES, ENTITIES, UPDATES, LIMITS, EVENTS, APPROVALS),
+)
 
 Part = str | int
 Message = Command | Reply | TaskOffer | StopStep | DeadLetter | Forward
@@ -111,6 +116,7 @@ class RunRow(NamedTuple):
     summary: str = ""
     current_summary: str = ""
     pending_waits: int = 0
+    pending_approvals: int = 0
 
 
 _RUN_FIELDS = {name: at for at, name in enumerate(RunRow._fields)}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..core.commands import Command, QueryWorkflow
 from ..core.decide.decision import CLOSED, View, current_run
 from ..core.rows import (
+    APPROVALS,
     HISTORY,
     INDEX,
     META,
@@ -28,11 +29,12 @@ from ..core.rows import (
     history_key,
     run_key,
     schedule_key,
+    step_key,
     update_key,
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
-from . import entities, limits, views, waits
+from . import approval_views, entities, limits, views, waits
 from .deadlines import Deadlines
 from .search import conditions, fits
 from .topic_views import topic_view
@@ -75,6 +77,9 @@ class Queries:
         if body.kind in ("schedule", "schedules"):
             self._schedules(command, body)
             return
+        if body.kind == "approvals":
+            self._reply(command, "", approval_views.listed(self._view, _arguments(body)))
+            return
         if body.kind == "events":
             self._reply(command, "", topic_view(self._view, command.workflow_id))
             return
@@ -105,10 +110,22 @@ class Queries:
         elif body.kind in ("result", "update"):
             waiter = Waiter(command, run_id, body.name if body.kind == "update" else "")
             self._await(waiter, run, body.wait_ms, monotonic)
+        elif body.kind == "approval":
+            self._approval(command, run_id, _arguments(body))
         elif body.kind == "code":
             self._code(command, (command.workflow_id, run_id), run, body)
         else:
             self._refuse(command, "bad_request", f"unknown query {body.kind!r}")
+
+    def _approval(self, command: Command, run_id: str, arguments: dict[str, Any]) -> None:
+        key = step_key(command.workflow_id, run_id, str(arguments.get("approval")))
+        row = self._view.get(APPROVALS, key)
+        if row is None:
+            self._refuse(
+                command, "not_waiting", f"{'/'.join(map(str, key))} waits for no answer: it has one, or was withdrawn"
+            )
+        else:
+            self._reply(command, run_id, approval_views.approval_view(key, row))
 
     # -- results: a long poll ----------------------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from ..core import ids
 from ..core.decide.decision import CLOSED, View
 from ..core.decide.step import nobody_runs
 from ..core.events import StepAttemptFailed, StepParked
 from ..core.rows import (
+    APPROVALS,
     HISTORY,
     STEPS,
     TIMERS,
@@ -55,7 +57,7 @@ def why(view: View, turns: Turns, key: RunKey, run: RunRow) -> str:
     if not turns.has_code(key, run):
         version = f" version {run.version}" if run.version else ""
         return f"waits for code: this engine has no {run.workflow_type}{version}; it goes on where that is deployed"
-    rows, sleeps = [*_rows(view, key), *_updates(view, key, run)], _sleeps(view, key)
+    rows, sleeps = [*_rows(view, key), *_approvals(view, key, run), *_updates(view, key, run)], _sleeps(view, key)
     reasons = [*rows, *([] if rows else _signals(view, turns, key, run)), *sleeps] or [UNKNOWN]
     more = [f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
     said = ", ".join([*reasons[:SHOWN], *more])
@@ -87,6 +89,18 @@ def _rows(view: View, key: RunKey) -> list[str]:
     # Only what is shown is looked up in the history.
     said = [_step(view, key, step, row) if at < SHOWN else row.name for at, (_, step, row) in enumerate(steps)]
     return [*said, *children]
+
+
+def _approvals(view: View, key: RunKey, run: RunRow) -> list[str]:
+    if not run.pending_approvals:
+        return []
+    found = []
+    for at, row in view.scan(APPROVALS, run_key(*key)):
+        who = f" by {', '.join(row.to)}" if row.to else ""
+        until = f" until {moment(row.expires_at_ms)}" if row.expires_at_ms else ""
+        by_hand = f"orchestrator approval show {ids.idempotency_key(*map(str, at))}"
+        found.append(f"waits for approval {row.name}{who}{until}: {by_hand}")
+    return found
 
 
 def _updates(view: View, key: RunKey, run: RunRow) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..codec.payloads import adapter
 from ..core.commands import (
+    AskApproval,
     AwaitEvent,
     CancelChild,
     CancelStep,
@@ -21,6 +22,7 @@ from ..core.commands import (
     ScheduleStep,
     SendSignal,
     StartChild,
+    WithdrawApproval,
 )
 from ..core.ids import step_id
 from ..core.values import NOTHING, Payload, StepOptions
@@ -206,6 +208,29 @@ class ChildCalled(Called):
 
     def describe(self) -> str:
         return f"child workflow {self.code.workflow_type}"
+
+
+class ApprovalCalled(Called):
+    """A question to people. Its outcome is the `ApprovalDecided`, or `ApprovalExpired`."""
+
+    __slots__ = ("expires_ms", "name", "request", "to")
+
+    def __init__(self, loop: RunLoop, name: str, request: Payload, to: tuple[str, ...], expires_ms: int) -> None:
+        super().__init__(loop)
+        self.name = name
+        self.request = request
+        self.to = to
+        self.expires_ms = expires_ms
+
+    def issue(self) -> None:
+        until_ms = self.loop.now_ms + self.expires_ms if self.expires_ms else 0
+        self.loop.issue(AskApproval(self.path, self.n, self.name, self.request, self.to, until_ms, self.call_site))
+
+    def cancelled(self) -> None:
+        self.loop.issue(WithdrawApproval(self.id))
+
+    def describe(self) -> str:
+        return f"approval {self.name}"
 
 
 class EventCalled(Called):

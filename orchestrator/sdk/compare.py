@@ -30,6 +30,8 @@ _OF_COMMAND: dict[type, str] = {
     c.AnnotateRun: "what the run says of itself",
     c.ChangeEntity: "the entity's state",
     c.AwaitEvent: "wait for event",
+    c.AskApproval: "approval",
+    c.WithdrawApproval: "withdrawn approval",
     c.CancelWait: "cancelled wait",
     c.PublishEvent: "event sent",
     c.CancelStep: "cancelled step",
@@ -50,6 +52,8 @@ _OF_EVENT: dict[type, str] = {
     e.RunAnnotated: "what the run says of itself",
     e.EntityChanged: "the entity's state",
     e.EventAwaited: "wait for event",
+    e.ApprovalAsked: "approval",
+    e.ApprovalWithdrawn: "withdrawn approval",
     e.WaitCancelled: "cancelled wait",
     e.EventPublished: "event sent",
     e.StepCancelRequested: "cancelled step",
@@ -60,14 +64,14 @@ _OF_EVENT: dict[type, str] = {
     e.RunCancelled: "the run's cancellation",
     e.RunContinuedAsNew: "continue-as-new",
 }
-_CANCELS = {"cancelled step", "cancelled timer", "cancelled child", "cancelled wait"}
+_CANCELS = {"cancelled step", "cancelled timer", "cancelled child", "cancelled wait", "withdrawn approval"}
 """Kinds that history may lack although the code issues them: what was cancelled was over already."""
 
 
 def _place(kind: str, body: Any) -> Place:
     if hasattr(body, "path"):
         return kind, step_id(body.path, body.n)
-    for name in ("step", "timer", "child", "patch", "update", "wait"):
+    for name in ("step", "timer", "child", "patch", "update", "wait", "approval"):
         if hasattr(body, name):
             return kind, str(getattr(body, name))
     return kind, ""
@@ -133,6 +137,9 @@ def _differs(command: Any, body: Any, registry: Registry, copied: bool) -> str:
             return _other_arguments(command, body)
     elif isinstance(command, c.AwaitEvent):
         if (command.name, command.match.data) != (body.name, body.match.data):
+            return _what(command)
+    elif isinstance(command, c.AskApproval):
+        if (command.name, command.request.data, command.to) != (body.name, body.request.data, body.to):
             return _what(command)
     elif isinstance(command, c.PublishEvent):
         if (command.name, command.payload.data) != (body.name, body.payload.data):

@@ -157,6 +157,8 @@ class LiveRun:
             self._fail(body.child, outcomes.child_error(body, self.code.registry.errors))
         elif isinstance(body, e.EventDelivered):
             self._come(body.wait, body)
+        elif isinstance(body, e.ApprovalDecided | e.ApprovalExpired):
+            self._come(body.approval, body)
 
     def _start(self, body: e.RunStarted) -> None:
         code = self.code
@@ -182,7 +184,7 @@ class LiveRun:
             return
         called.future.set_result(self._decoded(called, result))
 
-    def _come(self, wait: str, outcome: e.EventDelivered) -> None:
+    def _come(self, wait: str, outcome: e.EventDelivered | e.ApprovalDecided | e.ApprovalExpired) -> None:
         """What a wait was for; whoever waits makes a value of it."""
         called = self._loop.waiting.pop(wait, None)
         if called is not None and called.future is not None and not called.future.done():

@@ -14,6 +14,7 @@ from orchestrator import (
     Saga,
     StepTimeout,
     WorkflowFailed,
+    approval,
     continue_as_new,
     deprecate_patch,
     now,
@@ -350,3 +351,13 @@ async def events() -> list[Any]:
     heard.send({"n": 2})
     second = await heard.wait()
     return [first, second, await wait_event("unheard", timeout=timedelta(seconds=5))]
+
+
+@app.workflow
+async def approvals() -> list[str]:
+    said = [await approval("deploy", {"version": 1}, to="ops") for _ in range(2)]
+    late = await approval("late", expires=timedelta(hours=1))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await approval("never")
+    return [one.outcome for one in (*said, late)]

@@ -200,6 +200,16 @@ async def events(client: Client) -> Handle[Any]:
     return await to_the_end(await client.start(code.events.options(id="events")))
 
 
+@scenario
+async def approvals(client: Client) -> Handle[Any]:
+    handle = await client.start(code.approvals.options(id="approvals"))
+    for answer in (client.approvals.approve, client.approvals.reject):
+        while not (inbox := [one async for one in client.approvals.list(name="deploy")]):
+            await asyncio.sleep(0.01)
+        await answer(inbox[0].id, inbox[0].digest, by="eva", comment="seen")
+    return await to_the_end(handle)
+
+
 async def record(name: str) -> str:
     """The history as `orchestrator workflow history ID -o jsonl` writes it."""
     async with environment(code.app, second_process=False) as client:

@@ -23,7 +23,7 @@ from ..events import (
 )
 from ..rows import RUNS, STEPS, TIMERS, ChildRow, CurrentRow, RunRow, WaitRow, current_key, timer_due_key
 from ..values import NOTHING, Failure, ParentRef, Payload
-from . import entity, flow, lane, topic, update
+from . import approval, entity, flow, lane, topic, update
 from .fold import Fold
 from .step import stop_worker
 
@@ -168,6 +168,8 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         fold.clear_timer(name)
     if run.pending_updates:
         update.end_all(fold)
+    if run.pending_approvals:
+        approval.end_all(fold)
     if run.call:
         entity.leave(fold, run)
     if run.limits:
@@ -183,6 +185,7 @@ def _close(fold: Fold, run: RunRow, status: str, result: Payload = NOTHING, fail
         "pending_children": 0,
         "pending_updates": 0,
         "pending_waits": 0,
+        "pending_approvals": 0,
     }
 
 

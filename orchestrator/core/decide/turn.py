@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import commands as c, events as e, ids
-from ..rows import STEPS, TIMERS, RunRow, StepRow, WaitRow, step_key, timer_due_key
+from ..approvals import digest_of
+from ..rows import APPROVALS, STEPS, TIMERS, RunRow, StepRow, WaitRow, step_key, timer_due_key
 from .decision import Context, Draft, View
 from .step import nobody_runs
 
@@ -92,6 +93,18 @@ def _publish_event(view: View, place: TurnPlace, command: c.PublishEvent) -> lis
     return [e.EventPublished(place.turn, *command)]
 
 
+def _ask_approval(view: View, place: TurnPlace, command: c.AskApproval) -> list[e.Body]:
+    digest = digest_of(command.name, command.request, command.to)
+    return [e.ApprovalAsked(place.turn, *command[:-1], digest, command.call_site)]
+
+
+def _withdraw_approval(view: View, place: TurnPlace, command: c.WithdrawApproval) -> list[e.Body]:
+    # Its answer may have come in this batch, and the code not have heard of it yet.
+    if view.get(APPROVALS, step_key(place.workflow_id, place.run_id, command.approval)) is None:
+        return []
+    return [e.ApprovalWithdrawn(place.turn, command.approval)]
+
+
 def _cancel_wait(view: View, place: TurnPlace, command: c.CancelWait) -> list[e.Body]:
     # Its event may have come in this batch, and the code not have heard of it yet.
     if not isinstance(view.get(STEPS, step_key(place.workflow_id, place.run_id, command.wait)), WaitRow):
@@ -150,6 +163,8 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.ChangeEntity: _change_entity,
     c.AwaitEvent: _await_event,
     c.CancelWait: _cancel_wait,
+    c.AskApproval: _ask_approval,
+    c.WithdrawApproval: _withdraw_approval,
     c.PublishEvent: _publish_event,
     c.CompleteRun: _complete_run,
     c.FailRun: _fail_run,
