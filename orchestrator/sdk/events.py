@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar, overload
 from ..codec.payloads import Adapter, adapter
 from ..core.events import EventDelivered
 from ..core.values import NOTHING, Payload
-from ..core.waits import KEPT_MS
-from ..errors import ConfigurationError
+from ..core.waits import EVENT_BYTES, KEPT_MS
+from ..errors import ConfigurationError, LimitExceeded
 from .calls import EventCalled, publish_event
 from .messages import inside, mailbox
 
@@ -48,8 +48,16 @@ class Event(Generic[T]):
         return None if delivered is None else self.adapter.decode(delivered.payload)
 
     def send(self, value: T) -> None:
-        """From workflow code: send the event, once this turn is on the log. A client has `send_event`."""
+        """From workflow code: send the event, once this turn is on the log. A client has `send_event`.
+
+        Raises DoesNotRoundTrip, and LimitExceeded above 256 KiB.
+        """
         payload, _ = self.adapter.round_trip(value, f"event {self.name}")
+        if len(payload.data) > EVENT_BYTES:
+            raise LimitExceeded(
+                f"event {self.name}: {len(payload.data)} bytes, the limit is {EVENT_BYTES}."
+                " Send a reference to large data, not the data."
+            )
         publish_event(inside(f"event {self.name}.send()"), self.name, payload)
 
     async def _delivered(self, match: Payload, timeout: timedelta | None, since: timedelta) -> EventDelivered | None:

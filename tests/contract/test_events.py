@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Client, CommandRejected, Handle, Orchestrator, continue_as_new, wait_event
+from orchestrator.errors import LimitExceeded
 from tests.contract.world import World
 
 app = Orchestrator("contract-events")
@@ -25,6 +26,7 @@ class Payment:
 
 
 payment = app.event("payment", Payment)
+large = app.event("large", str)
 go = app.signal("go", bool)
 
 
@@ -58,6 +60,15 @@ async def counts_for_ever(left: int, seen: list[int]) -> list[int]:
 @app.workflow
 async def measures(number: int) -> list[str]:
     return [str(await wait_event("large"))[:3] for _ in range(number)]
+
+
+@app.workflow
+async def sends_too_much() -> str:
+    try:
+        large.send("x" * 300_000)
+    except LimitExceeded as error:
+        return str(error)
+    return "sent"
 
 
 @app.workflow
@@ -245,7 +256,8 @@ def test_an_event_that_is_too_large_is_refused(world: World) -> None:
     async def scenario(client: Client) -> None:
         with pytest.raises(CommandRejected, match="an event has at most 262144"):
             await client.send_event("large", "x" * 300_000)
-        assert (await client.events("large")).events == ()
+        assert "the limit is 262144" in await client.execute(sends_too_much)
+        assert (await client.events(large)).events == ()
 
     world.run(app, scenario)
 
