@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -15,6 +16,16 @@ from .output import output_option, print_one, print_rows
 from .session import call, request_of, request_options, settings_of
 
 COLUMNS = ("id", "name", "to", "request", "asked_at_ms", "expires_at_ms")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def answer_options(command: F) -> F:
+    """What both answers take."""
+    comment = click.option("--comment", default="", help="Recorded in the history, and given to the run's code.")
+    digest = click.option("--digest", default="", help="What was looked at; without it, what stands now is answered.")
+    return digest(comment(request_options(command)))
 
 
 @click.group()
@@ -48,9 +59,7 @@ def show(context: click.Context, /, id: str, output: str) -> None:
 
 @approval.command()
 @click.argument("id")
-@click.option("--digest", default="", help="What was looked at; without it, what stands now is answered.")
-@click.option("--comment", default="", help="Recorded in the history, and given to the run's code.")
-@request_options
+@answer_options
 @output_option
 @click.pass_context
 def approve(context: click.Context, /, id: str, output: str, **options: Any) -> None:
@@ -60,9 +69,7 @@ def approve(context: click.Context, /, id: str, output: str, **options: Any) -> 
 
 @approval.command()
 @click.argument("id")
-@click.option("--digest", default="", help="What was looked at; without it, what stands now is answered.")
-@click.option("--comment", default="", help="Recorded in the history, and given to the run's code.")
-@request_options
+@answer_options
 @output_option
 @click.pass_context
 def reject(context: click.Context, /, id: str, output: str, **options: Any) -> None:

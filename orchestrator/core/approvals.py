@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import NamedTuple
 
-from .values import NOTHING, Actor, Payload
+from .values import Actor, Payload
 
 
 class AskApproval(NamedTuple):
@@ -92,6 +92,6 @@ def digest_of(name: str, request: Payload, to: tuple[str, ...]) -> str:
 
     Over a JSON list of the name, the list of addressees, and the SHA-256 of the request's bytes, ASCII, without spaces.
     """
-    about = hashlib.sha256(request.data if request != NOTHING else b"null").hexdigest()
+    about = hashlib.sha256(request.data).hexdigest()
     text = json.dumps([name, list(to), about], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -101,17 +101,11 @@ def waiter_of(key: tuple[str | int, ...]) -> ParentRef:
     return ParentRef(str(key[2]), str(key[3]), str(key[4]))
 
 
-def fits(match: Payload, payload: Payload) -> bool:
-    """Whether every field of `match` (a JSON object) is in the payload, with an equal value; no field fits all.
-
-    A payload that the engine cannot read (encrypted, or in a blob) fits only a match without fields.
-    """
-    wanted = fields_of(match)
-    return not wanted or has(wanted, fields_of(payload))
-
-
 def has(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
-    """Whether all that is wanted is found, with equal values."""
+    """Whether all that is wanted is found, with equal values; nothing wanted is found in everything.
+
+    A payload that the engine cannot read (encrypted, or in a blob) has no fields.
+    """
     return all(name in found and _equal(value, found[name]) for name, value in wanted.items())
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from orchestrator import Client, Orchestrator
 from orchestrator.cli import session
 from orchestrator.cli.main import main
+from orchestrator.testing import environment
 from tests.client.fake_engine import FakeEngine, FakeTransport
 
 
@@ -47,3 +52,31 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(code, out, err)
 
     return one
+
+
+@contextmanager
+def served(
+    app: Orchestrator, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Client], Awaitable[None]]
+) -> Iterator[None]:
+    """An engine on the log in memory that command lines reach, once what they are to find is prepared."""
+    ready, over = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with environment(app, second_process=False) as client:
+            transport = client.calls.caller._transport
+            make = type(transport)
+            monkeypatch.setattr(
+                session, "open_transport", lambda app, settings: make(transport._cluster, app, transport.partitions)
+            )
+            await prepare(client)
+            ready.set()
+            await asyncio.to_thread(over.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator import Orchestrator, approval
-from orchestrator.cli import session
-from orchestrator.testing import environment
-from tests.cli.conftest import Ran
+from orchestrator import Client, Orchestrator, approval
+from tests.cli.conftest import Ran, served
 
 Run = Callable[..., Ran]
 app = Orchestrator("approving")
@@ -24,31 +21,18 @@ async def asks(version: int) -> str:
     return f"{answer.outcome}, {answer.comment}"
 
 
+async def prepare(client: Client) -> None:
+    for version in (1, 2):
+        await client.start(asks.options(id=f"deploy-{version}"), version)
+    while len([one async for one in client.approvals.list()]) < 2:
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two runs that wait."""
-    ready, over = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with environment(app, second_process=False) as client:
-            transport = client.calls.caller._transport
-            make = type(transport)
-            monkeypatch.setattr(
-                session, "open_transport", lambda app, settings: make(transport._cluster, app, transport.partitions)
-            )
-            for version in (1, 2):
-                await client.start(asks.options(id=f"deploy-{version}"), version)
-            while len([one async for one in client.approvals.list()]) < 2:
-                await asyncio.sleep(0.01)
-            ready.set()
-            await asyncio.to_thread(over.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(30)
-    yield
-    over.set()
-    thread.join()
+    with served(app, monkeypatch, prepare):
+        yield
 
 
 @pytest.mark.usefixtures("live")

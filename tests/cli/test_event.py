@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from orchestrator import Orchestrator, wait_event
-from orchestrator.cli import session
-from orchestrator.testing import environment
-from tests.cli.conftest import Ran
+from orchestrator import Client, Orchestrator, wait_event
+from tests.cli.conftest import Ran, served
 
 Run = Callable[..., Ran]
 app = Orchestrator("eventful")
@@ -24,30 +21,17 @@ async def listens(order_id: str) -> Any:
     return await wait_event("payment", {"order_id": order_id})
 
 
+async def prepare(client: Client) -> None:
+    await client.start(listens.options(id="order-7"), "7")
+    while not (await client.events("payment")).waiting:
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A run that waits."""
-    ready, over = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with environment(app, second_process=False) as client:
-            transport = client.calls.caller._transport
-            make = type(transport)
-            monkeypatch.setattr(
-                session, "open_transport", lambda app, settings: make(transport._cluster, app, transport.partitions)
-            )
-            await client.start(listens.options(id="order-7"), "7")
-            while not (await client.events("payment")).waiting:
-                await asyncio.sleep(0.01)
-            ready.set()
-            await asyncio.to_thread(over.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(30)
-    yield
-    over.set()
-    thread.join()
+    with served(app, monkeypatch, prepare):
+        yield
 
 
 @pytest.mark.usefixtures("live")

@@ -22,7 +22,6 @@ from ..waits import (
     NOBODY,
     PREFIX,
     fields_of,
-    fits,
     has,
     subscription_key,
     topic_event_key,
@@ -81,8 +80,9 @@ def subscribe_event(view: View, command: Command, body: SubscribeEvent, context:
     drafts = [Draft(name, "", EventSubscribed(body.waiter, body.match), caused(command, context))]
     # A number is never below the moment of its event.
     after = topic_event_key(name, max(body.after, body.since_ms - 1))
+    wanted = fields_of(body.match)
     for key, kept in view.scan(EVENTS, topic_event_key(name, 0)[:2], after=after):
-        if kept.at_ms >= body.since_ms and fits(body.match, kept.payload):
+        if kept.at_ms >= body.since_ms and has(wanted, fields_of(kept.payload)):
             return [*drafts, Draft(name, "", EventMatched(int(key[2]), (body.waiter,), compared=False))]
     return drafts
 
