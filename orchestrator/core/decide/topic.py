@@ -106,10 +106,13 @@ def deliver_event(view: View, command: Command, body: DeliverEvent, context: Con
 
 
 def expired(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: Context) -> list[Draft]:
-    """The oldest events of a topic were kept for long enough."""
+    """The oldest events of a topic were kept for long enough. If their number sent them away before, the next ones'
+    time is set."""
+    if view.get(EVENTS, topic_key(workflow_id)) is None:
+        return []
     upto = 0
     for key, kept in view.scan(EVENTS, topic_event_key(workflow_id, 0)[:2]):
         if kept.at_ms + KEPT_MS > context.now_ms:
             break
         upto = int(key[2])
-    return [Draft(workflow_id, "", EventsExpired(upto))] if upto else []
+    return [Draft(workflow_id, "", EventsExpired(upto))]
