@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -9,8 +10,12 @@ import sys
 import threading
 from collections.abc import Mapping
 
+from .output import say
+
 KILL_AFTER_S = 5.0
 """How long beyond its grace time an owned process may take to end before it is killed."""
+TRACE_S = 2.0
+"""How long a process that is killed may take to print where each of its threads was (faulthandler, on SIGABRT)."""
 
 
 class Owned:
@@ -49,19 +54,34 @@ class Owned:
             self._process.wait()
 
     def wait(self, grace_s: float) -> int:
-        """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code."""
+        """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code.
+
+        One that is killed is a defect: it says first where it was.
+        """
         try:
             return self._process.wait(grace_s + KILL_AFTER_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+            say(f"the {self.name} did not end within {grace_s + KILL_AFTER_S:g} s and is killed; its threads were at:")
+            return self._abort()
         finally:
             if self._process.stdin is not None:
                 self._process.stdin.close()
 
+    def _abort(self) -> int:
+        self._process.send_signal(signal.SIGABRT)
+        try:
+            return self._process.wait(TRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
 
 def end_with_owner() -> None:
-    """Send this process SIGTERM when its stdin closes: its owner is gone, and nothing may be left behind."""
+    """Send this process SIGTERM when its stdin closes: its owner is gone, and nothing may be left behind.
+
+    On SIGABRT, with which an owner ends what does not drain, every thread says where it is.
+    """
+    faulthandler.enable(sys.__stderr__ or sys.stderr)
 
     def watch() -> None:
         while os.read(0, 1024):

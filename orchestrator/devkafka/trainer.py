@@ -28,6 +28,8 @@ KEPT = 3
 """AOT caches of other environments that stay; older ones are removed."""
 NICE = 10
 SHUTDOWN_S = 120.0
+STOP_S = 5.0
+"""A training process ends at once when it is told to; one that does not is killed after this."""
 
 
 class Trainer:
@@ -68,7 +70,12 @@ class Trainer:
         """End it now, finished or not, and wait until it is gone."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            # Its broker's guard sees that its owner is gone, and ends the broker.
+            self._process.kill()
+            self._process.wait()
 
 
 def _python_path() -> str:

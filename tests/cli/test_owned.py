@@ -66,12 +66,17 @@ def test_drain_lets_it_end_by_itself(fake: Path) -> None:
     assert member.ended() == 7
 
 
-def test_what_does_not_end_is_killed(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_end_is_killed_and_says_where_it_was(
+    fake: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(owned, "KILL_AFTER_S", 0.1)
     member = Owned("engine", [str(fake), "deaf"], environment())
     until_ready(fake)
     member.drain()
-    assert member.wait(0.1) == -signal.SIGKILL
+    assert member.wait(0.1) == -signal.SIGABRT
+    said = capfd.readouterr().err
+    assert "the engine did not end within 0.2 s and is killed" in said
+    assert "fake.py" in said
 
 
 def test_kill_waits_for_nothing(fake: Path) -> None:
