@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -219,6 +220,28 @@ def parse_partitions(name: str, text: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def parse_assignment(name: str, text: str) -> tuple[int, ...]:
+    """This process's partitions: `0-3,8`, or out of one map for all hosts, `engine-0=0-3; engine-1=4-7`.
+
+    Raises ConfigurationError, also when a partition stands in the map twice, or this host not at all.
+    """
+    if "=" not in text:
+        return parse_partitions(name, text)
+    owners: dict[int, str] = {}
+    shares: dict[str, tuple[int, ...]] = {}
+    for entry in filter(str.strip, text.split(";")):
+        host, _, numbers = (part.strip() for part in entry.partition("="))
+        shares[host] = parse_partitions(name, numbers)
+        for number in shares[host]:
+            if number in owners:
+                raise ConfigurationError(f"{name}: partition {number} is both {owners[number]}'s and {host}'s")
+            owners[number] = host
+    here = socket.gethostname()
+    if here not in shares:
+        raise ConfigurationError(f"{name} has no partitions for this host, {here}: it names {', '.join(shares)}")
+    return shares[here]
+
+
 READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
     {
         "ORCHESTRATOR_APP": ("app", _application),
@@ -228,7 +251,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_BLOB_DIR": ("blob_dir", _path),
         "ORCHESTRATOR_MEMBERSHIP": ("membership", _one_of("group", "static")),
         "ORCHESTRATOR_GROUP_PROTOCOL": ("group_protocol", _one_of("consumer", "classic")),
-        "ORCHESTRATOR_ASSIGNMENT": ("assignment", parse_partitions),
+        "ORCHESTRATOR_ASSIGNMENT": ("assignment", parse_assignment),
         "ORCHESTRATOR_GENERATION": ("generation", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_SESSION_TIMEOUT_S": ("session_timeout_s", _seconds(1, 1800)),
         "ORCHESTRATOR_LANES": ("lanes", _whole(1, 16)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import READERS, Settings
+from orchestrator.config import READERS, Settings, parse_assignment
 from orchestrator.errors import ConfigurationError
 
 VALUES = {
@@ -117,3 +117,17 @@ def test_the_reference_lists_every_variable() -> None:
         "`ORCHESTRATOR_HEALTH_HOST`, `_PORT`", "`ORCHESTRATOR_HEALTH_HOST` `ORCHESTRATOR_HEALTH_PORT`"
     )
     assert [name for name in READERS if f"`{name}`" not in listed] == []
+
+
+def test_one_map_serves_every_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "engine-0=0-2; engine-1=3,4;"
+    for host, mine in (("engine-0", (0, 1, 2)), ("engine-1", (3, 4))):
+        monkeypatch.setattr("orchestrator.config.socket.gethostname", lambda host=host: host)
+        assert parse_assignment("A", text) == mine
+    monkeypatch.setattr("orchestrator.config.socket.gethostname", lambda: "engine-2")
+    with pytest.raises(ConfigurationError, match="no partitions for this host, engine-2: it names engine-0, engine-1"):
+        parse_assignment("A", text)
+    with pytest.raises(ConfigurationError, match="partition 2 is both engine-0's and engine-1's"):
+        parse_assignment("A", "engine-0=0-2; engine-1=2-4")
+    with pytest.raises(ConfigurationError, match="must be partition numbers"):
+        parse_assignment("A", "engine-0=x")

@@ -48,7 +48,8 @@ def doctor(context: click.Context, /, output: str) -> None:
 
 
 def _machine(settings: Settings) -> list[Finding]:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Engines and workers raise their own limit as far as the hard one.
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = files == resource.RLIM_INFINITY or files >= OPEN_FILES
     remedy = "" if enough else f"; an engine of 64 partitions needs more: ulimit -n {OPEN_FILES}"
     return [

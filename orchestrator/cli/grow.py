@@ -13,7 +13,7 @@ from orchestrator.codec.registry import codec_of
 from orchestrator.config import Settings
 from orchestrator.core.commands import ChangeRouting, QueryWorkflow
 from orchestrator.core.values import Actor
-from orchestrator.engine.ownership import ClaimLost
+from orchestrator.engine.soundness import ClaimLost
 from orchestrator.engine.visiting import found_partition
 from orchestrator.errors import CommandRejected, ConfigurationError, ReplyTimeout
 from orchestrator.log.config import LogConfig

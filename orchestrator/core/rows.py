@@ -224,7 +224,10 @@ class PositionRow(NamedTuple):
 
 
 class ClaimRow(NamedTuple):
-    """The last claim found, and whether its owner released cleanly. `accepts_from` not -1: a repair's."""
+    """The last claim found, and whether its owner released cleanly. `accepts_from` not -1: a repair's.
+
+    `generation`: the newest static map that a claim was made by.
+    """
 
     claim_no: int
     nonce: str
@@ -234,6 +237,7 @@ class ClaimRow(NamedTuple):
     released: bool
     partitions: int
     accepts_from: int = -1
+    generation: int = 0
 
 
 class RoutingRow(NamedTuple):

@@ -14,7 +14,6 @@ import ctypes
 import json
 import os
 import re
-import resource
 import select
 import shutil
 import signal
@@ -34,18 +33,6 @@ TRACE_LINES = 60
 MESSAGE_LETTERS = 600
 ERROR = re.compile(r"\[[^]]*\] (?:ERROR|FATAL) (.*?)(?: \([\w.$]+\))?$")
 CAUSE = re.compile(r"(?:Caused by: )?[\w.$]+(?:Exception|Error)\b")
-OPEN_FILES = 65_536
-
-
-def raise_open_files(limit: int = OPEN_FILES) -> None:
-    """Allow this process and its children many open files, as far as the hard limit lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    # macOS refuses more than its own maximum: then the old limit stays.
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def last_error(log: str, out: str = "") -> str:
@@ -83,7 +70,6 @@ class Guard:
         """Start the broker, watch until it has ended, clean up. Returns the exit code for this process."""
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        raise_open_files()
         with open(self.plan["out"], "ab") as out:
             broker = subprocess.Popen(
                 self.plan["command"],

@@ -8,7 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from .guard import raise_open_files
+from orchestrator.open_files import raise_open_files
+
 from .jars import class_path, fetch_jars
 from .java import FLAGS, find_java
 from .places import cache_directory

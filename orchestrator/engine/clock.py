@@ -29,11 +29,18 @@ class SystemClock:
         return time.monotonic()
 
 
-class LogClock:
-    """The clock of one partition's log, continued from the last footer's `now_ms`."""
+SYSTEM_CLOCK = SystemClock()
 
-    def __init__(self, clock: Clock, last_ms: int = 0) -> None:
+
+class LogClock:
+    """The clock of one partition's log, continued from the last footer's `now_ms`.
+
+    `ahead_ms` is taken off a wall clock that is known to be wrong: what it says must not become the log's time.
+    """
+
+    def __init__(self, clock: Clock, last_ms: int = 0, ahead_ms: int = 0) -> None:
         self._clock = clock
+        self._ahead_ms = ahead_ms
         self._last_ms = last_ms
         self._read_at = clock.monotonic()
 
@@ -41,6 +48,6 @@ class LogClock:
         """The log's time now; what a batch decides by and its footer records."""
         monotonic = self._clock.monotonic()
         floor = self._last_ms + int((monotonic - self._read_at) * 500)
-        self._last_ms = max(self._clock.wall_ms(), floor)
+        self._last_ms = max(self._clock.wall_ms() - self._ahead_ms, floor)
         self._read_at = monotonic
         return self._last_ms

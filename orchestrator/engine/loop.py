@@ -27,10 +27,11 @@ from .clock import LogClock
 from .intake import Intake
 from .outbox import Outbox
 from .overlay import FooterView
-from .ownership import ClaimLost, Ground
+from .ownership import Ground
 from .queries import Queries
 from .sabotage import sabotaged
 from .shared import Shared
+from .soundness import ClaimLost
 from .steps import LocalSteps
 from .turns import Turns
 
@@ -80,7 +81,7 @@ class PartitionLoop:
         ids = shared.log.topic_ids()
         position = ground.position()
         shared.anchors.owned(ground.number, ids, position)
-        self._clock = LogClock(shared.clock, position.now_ms if position else 0)
+        self._clock = LogClock(shared.clock, position.now_ms if position else 0, ground.skew.ahead_ms)
         self._batch_no = 0
         self._footer_hash = ground.footer_hash()
         self._unproven = self._open = None

@@ -61,6 +61,8 @@ class EngineOptions:
     offer_again_max_s: float = 300.0
     idle_footer_s: float = 1.0
     careful_attempts: int = 2
+    skew_ms: int = 5_000
+    """How far this process's clock and the brokers' may be apart; beyond it a partition is released. 0: any."""
     dedup_horizon_ms: int = 14 * 86_400_000
     retention_ms: int = 30 * 86_400_000
     topics_every_s: float = 60.0

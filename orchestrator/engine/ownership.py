@@ -22,16 +22,27 @@ from ..core.replay import LEVEL, NO_FOOTER, AcceptingAssembler
 from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
 from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
-from ..errors import LogReplaced, OrchestratorError, UndecodableRecord
+from ..errors import LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Log, TopicIds, Wire
 from ..store.rows import Store
+from .clock import SYSTEM_CLOCK, Clock
 from .growth import count_to_claim
 from .inbox import Inbox
 from .options import EngineOptions
 from .overlay import Overlay
 from .sabotage import sabotaged
-from .soundness import Repair, check_input, check_whole, cut_off, rewritten
+from .skew import Skew
+from .soundness import (
+    HangingTransaction,
+    Repair,
+    check_generation,
+    check_input,
+    check_not_claimed,
+    check_whole,
+    cut_off,
+    rewritten,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +52,18 @@ TAIL_HIGH, TAIL_LOW = 50_000, 5_000
 NEAR_WAIT_S = 1.0
 
 
-class ClaimLost(OrchestratorError):
-    """Another owner claimed the partition: this one stops, it never fences back."""
-
-
-class HangingTransaction(OrchestratorError):
-    """The events log does not go on: an open transaction of another owner hides what follows."""
-
-
 class Ground:
     """What an owner stands on: the partition's number, its log, store and overlay, and where the log was read to."""
 
     def __init__(
-        self, number: int, log_: Log, codec: Codec, store: Store, inbox: Inbox, options: EngineOptions
+        self,
+        number: int,
+        log_: Log,
+        codec: Codec,
+        store: Store,
+        inbox: Inbox,
+        options: EngineOptions,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.number = number
         self.log = log_
@@ -66,6 +76,7 @@ class Ground:
         self.lanes = log_.lanes(number)
         self.claim_no = 0
         self.unclean = False
+        self.skew = Skew(clock, options.skew_ms)
         self._tail_paused = False
         self.restored_events = 0
         self.restored_s = 0.0
@@ -149,13 +160,9 @@ class Ground:
             if before is not None:
                 # A claim of this very process after a failed commit is no death: what was in doubt before it still is.
                 own = before.instance == self.options.instance
-                newer = not own and 0 < self.claim_no < before.claim_no and not before.released
-                if newer and not self.options.claims_back:
-                    # Nobody but a group can say that the partition is still ours: the newer claim wins.
-                    raise ClaimLost(
-                        f"{self.where}: claimed by {before.instance} (claim {before.claim_no}), after claim"
-                        f" {self.claim_no} of this engine; this engine stops working on it"
-                    )
+                check_generation(self.where, before, self.options.generation)
+                if not own and not self.options.claims_back:
+                    check_not_claimed(self.where, before, self.claim_no)
                 unclean = unclean or (self.unclean if own else not before.released)
             failpoint("K0")
             if sabotaged("one_lane_reinitialised") and self.claim_no:
@@ -338,6 +345,7 @@ class Ground:
         )
         record = self.codec.seal(Event("", "", 0, claim, claim_no=self.claim_no))
         assert record.key == CLAIM_RECORD_KEY
+        self.skew.claim_is_sent()
         self.lanes.begin([(record.key, record.value)])
         self.lanes.commit()
         failpoint("K22")
@@ -360,6 +368,7 @@ class Ground:
                 body = found.body
                 assert isinstance(body, PartitionClaimed)
                 if body.nonce == claim.nonce:
+                    self.skew.claim_came_back(wire.timestamp_ms)
                     self._write_restored()
                     check_whole(self.log.app, self.number, self.assembler.gap, None)
                     return valid

@@ -13,12 +13,16 @@ from ..sdk.turn import Overlong
 from ..store.rows import Store
 from .inbox import Inbox
 from .loop import PartitionLoop
-from .ownership import ClaimLost, Ground, HangingTransaction
+from .ownership import Ground
 from .shared import Shared
+from .skew import ClockSkewed
+from .soundness import ClaimLost, HangingTransaction
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+SKEW_RETRY_S = 30.0
+"""Clocks that are wrong are not set right within seconds, and each look at them is a claim and a release."""
 PASSING = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable)
 """Troubles that may pass: a full disk, a hidden log, a broker that is away.
 
@@ -97,9 +101,9 @@ class Partition:
         try:
             store = self._open_store()
             if store is not None:
-                options = self._shared.options
-                ground = Ground(self.number, self._shared.log, self._shared.codec, store, self.inbox, options)
-                self._loop = PartitionLoop(ground, self._shared)
+                shared = self._shared
+                ground = Ground(self.number, shared.log, shared.codec, store, self.inbox, shared.options, shared.clock)
+                self._loop = PartitionLoop(ground, shared)
                 while self._own(self._loop):
                     pass
         except Exception as error:
@@ -141,6 +145,10 @@ class Partition:
         except PASSING as error:
             self._stand_still(str(error))
             return self._again(loop, RETRY_S)
+        except ClockSkewed as error:
+            self._stand_still(str(error))
+            loop.hand_over()
+            return self._again(loop, SKEW_RETRY_S)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
             if self._shared.options.claims_back:
@@ -162,6 +170,7 @@ class Partition:
             self.inbox.wait(0.1)
         loop.ground.take_over()
         loop.begin()
+        loop.ground.skew.check(loop.ground.where)
         self.problem = ""
         self.state = State.OWNED
         ground, took = loop.ground, clock.monotonic() - began

@@ -17,6 +17,7 @@ from ..config import Settings
 from ..ending import Ending
 from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
+from ..open_files import raise_open_files
 from ..sdk.app import Orchestrator
 from ..store.blobs import DirectoryBlobs
 from ..store.partition_store import PartitionStore
@@ -38,6 +39,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable, MissingHint.
     """
     app.registry.check()
+    raise_open_files()
     faulthandler.enable(sys.__stderr__ or sys.stderr)
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
     sys.setswitchinterval(SWITCH_S)

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from ..core.replay import Batch
 from ..core.rows import ClaimRow, PositionRow
 from ..core.witness import Note
-from ..errors import LogGap, LogReplaced
+from ..errors import LogGap, LogReplaced, OrchestratorError
 from ..log.ports import TopicIds
+
+
+class ClaimLost(OrchestratorError):
+    """Another owner claimed the partition: this one stops, it never fences back."""
+
+
+class HangingTransaction(OrchestratorError):
+    """The events log does not go on: an open transaction of another owner hides what follows."""
 
 
 @dataclass
@@ -21,6 +29,24 @@ class Repair:
 
     above: int = 0
     rewritten: str = ""
+
+
+def check_generation(where: str, before: ClaimRow, generation: int) -> None:
+    """Nobody claims by an older static map than was claimed by before; 0 is no map. Raises ClaimLost."""
+    if 0 < generation < before.generation:
+        raise ClaimLost(
+            f"{where}: it was claimed by generation {before.generation} of the static map, and this engine has"
+            f" generation {generation}: give it the newer map (ORCHESTRATOR_ASSIGNMENT, ORCHESTRATOR_GENERATION)"
+        )
+
+
+def check_not_claimed(where: str, before: ClaimRow, claim_no: int) -> None:
+    """Nobody but a group can say that a partition is still ours: another's newer claim wins. Raises ClaimLost."""
+    if 0 < claim_no < before.claim_no and not before.released:
+        raise ClaimLost(
+            f"{where}: claimed by {before.instance} (claim {before.claim_no}), after claim {claim_no} of this engine;"
+            " this engine stops working on it"
+        )
 
 
 def check_whole(app: str, number: int, gap: LogGap | None, claim: ClaimRow | None) -> None:

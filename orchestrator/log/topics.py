@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -126,7 +126,7 @@ def _settings(topic: TopicPlan, replicas: int) -> dict[str, str]:
         "retention.bytes": "-1",
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "unclean.leader.election.enable": "false",
-        "min.insync.replicas": "2" if replicas >= 3 else "1",
+        "min.insync.replicas": str(_in_sync(replicas)),
     }
     if topic.log_append_time:
         settings["message.timestamp.type"] = "LogAppendTime"
@@ -140,10 +140,7 @@ def _set_group(client: AdminClient, config: LogConfig) -> None:
         config.group,
         incremental_configs=[
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-            for name, value in (
-                ("consumer.session.timeout.ms", str(int(config.session_timeout_s * 1000))),
-                ("consumer.heartbeat.interval.ms", "500"),
-            )
+            for name, value in _group_settings(config).items()
         ],
     )
     for future in client.incremental_alter_configs([group], request_timeout=ASK_S).values():
@@ -205,7 +202,10 @@ def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]
             findings.append(Finding(False, f"{full} does not exist", "orchestrator topics init"))
             continue
         replicas = min((len(one.replicas) for one in metadata.topics[full].partitions.values()), default=0)
-        findings += [*_check_topic(client, full, counts[full], wanted, name), _check_replicas(full, replicas, brokers)]
+        settings = _describe(client, ResourceType.TOPIC, full)
+        findings += _check_topic(full, counts[full], wanted, name, settings)
+        findings += [_check_replicas(full, replicas, brokers), _check_in_sync(full, replicas, settings)]
+    findings += _check_group(client, config)
     findings += _check_brokers(client, [broker.id for broker in metadata.brokers.values()])
     return findings
 
@@ -216,13 +216,45 @@ def _check_replicas(full: str, replicas: int, brokers: int) -> Finding:
     return Finding(not remedy, f"{full}: {replicas} replicas on {brokers} brokers", remedy)
 
 
-def _check_topic(client: AdminClient, full: str, count: int, wanted: TopicPlan, name: str) -> list[Finding]:
+def _check_in_sync(full: str, replicas: int, settings: Mapping[str, str]) -> Finding:
+    """With one replica in sync, `acks=all` survives nobody's death."""
+    found, wanted = _number(settings.get("min.insync.replicas")), _in_sync(replicas)
+    ok = wanted <= found < max(2, replicas)
+    remedy = "" if ok else f"kafka-configs --alter --topic {full} --add-config min.insync.replicas={wanted}"
+    return Finding(ok, f"{full}: min.insync.replicas is {found} of {replicas} replicas", remedy)
+
+
+def _in_sync(replicas: int) -> int:
+    return 2 if replicas >= 3 else 1
+
+
+def _check_group(client: AdminClient, config: LogConfig) -> list[Finding]:
+    """What KIP-848 takes from the group. A broker without such settings has nothing to compare."""
+    try:
+        settings = _describe(client, ResourceType.GROUP, config.group)
+    except KafkaException:
+        return []
+    findings = []
+    for option, value in _group_settings(config).items():
+        found = settings.get(option, "?")
+        remedy = "" if found == value else "orchestrator topics init"
+        findings.append(Finding(not remedy, f"group {config.group}: {option} is {found}", remedy))
+    return findings
+
+
+def _group_settings(config: LogConfig) -> dict[str, str]:
+    return {
+        "consumer.session.timeout.ms": str(int(config.session_timeout_s * 1000)),
+        "consumer.heartbeat.interval.ms": "500",
+    }
+
+
+def _check_topic(full: str, count: int, wanted: TopicPlan, name: str, settings: Mapping[str, str]) -> list[Finding]:
     findings = []
     if name in ("commands", "events"):
         text = f"{full} has {count} partitions"
         remedy = f"finish the growth, whoever began it: orchestrator topics grow {max(count, wanted.partitions)}"
         findings.append(Finding(count == wanted.partitions, text, remedy if count != wanted.partitions else ""))
-    settings = _describe(client, ResourceType.TOPIC, full)
     must = {"cleanup.policy": "delete", "unclean.leader.election.enable": "false", "retention.bytes": "-1"}
     if wanted.log_append_time:
         must["message.timestamp.type"] = "LogAppendTime"

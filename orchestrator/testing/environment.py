@@ -113,6 +113,7 @@ async def environment(
     """
     app.registry.check()
     cluster, clock = MemoryCluster(), SkippingClock()
+    cluster.wall_ms = clock.wall_ms
     create_topics(cluster, app.name, PARTITIONS)
     stores: dict[int, MemoryStore] = {}
 

@@ -86,6 +86,8 @@ class MemoryCluster:
         self.changed = threading.Condition()
         self.topics: dict[str, Topic] = {}
         self.max_message_bytes = max_message_bytes
+        self.wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        """The broker's clock: when a record was appended."""
         self.on_commit: Callable[[str], str] = lambda name: ""
         """Asked at every commit with the transactional id.
 
@@ -196,6 +198,6 @@ class MemoryCluster:
     ) -> int:
         log = topic.partitions[number]
         offset = log.end
-        stamp = time.time_ns() // 1_000_000
+        stamp = self.wall_ms()
         log.entries.append(Entry(Wire(topic.name, number, offset, stamp, key, value, headers), state))
         return offset

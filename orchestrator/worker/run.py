@@ -18,6 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.engine.health import Health, Probes
 from orchestrator.errors import ConfigurationError
+from orchestrator.open_files import raise_open_files
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.blobs import DirectoryBlobs
 
@@ -45,6 +46,7 @@ def run_worker(settings: Settings) -> int:
         raise ConfigurationError(
             "no task queue named: give --queue NAME, or set ORCHESTRATOR_QUEUES, to the queue of @app.step(queue=NAME)"
         )
+    raise_open_files()
     app = load_app(app_ref)
     # A registry that does not answer ends the process before anything is opened.
     codec_of(settings)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.architecture.source import PACKAGE, imports, module_of, name_of, python_files
 
-BASE = {"errors", "config", "core", "failpoints", "ending"}
+BASE = {"errors", "config", "core", "failpoints", "ending", "open_files"}
 PORTS = BASE | {"codec", "log", "store", "telemetry"}
 ENGINE = PORTS | {"sdk"}
 TOP = ENGINE | {"engine", "client"}
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "failpoints": {"errors"},
     "ending": set(),
+    "open_files": set(),
     "core": {"errors"},
     "codec": BASE,
     "log": BASE | {"codec", "telemetry"},

@@ -28,7 +28,10 @@ ROUNDS = 40
 NUMBERS = (0, 1, -1, 63, 64, -64, -65, 8_191, 8_192, 1_700_000_000_000, 2**31, -(2**31), 2**63 - 1, -(2**63))
 TEXTS = ("", "a", "é", "wf-1", "x" * 63, "x" * 64, "y" * 9_000, "\x00", "𝄞 ü")
 CODEC = Codec()
-ALL = [pytest.param(schema, id=f"{schema.kind}/{schema.name}") for schema in schemas.all_schemas()]
+NEWEST = {(schema.kind, schema.name): schema for schema in sorted(schemas.all_schemas(), key=lambda one: one.version)}
+ALL = [pytest.param(schema, id=f"{schema.kind}/{schema.name}") for schema in NEWEST.values()]
+"""What is written: the newest version of each record."""
+OLDER = [schema for schema in schemas.all_schemas() if schema.version < NEWEST[schema.kind, schema.name].version]
 
 
 def value_of(hint: Any, rng: random.Random) -> Any:
@@ -113,6 +116,22 @@ def test_what_is_written_is_what_fastavro_writes_and_reads(schema: schemas.Schem
         fastavro.schemaless_writer(out, schema.parsed, want)
         assert data[10:] == out.getvalue()
         assert decoded(schema, data) == record
+
+
+@pytest.mark.parametrize("schema", OLDER, ids=lambda schema: schema.path.stem)
+def test_an_older_version_is_read_with_the_defaults_of_what_it_lacks(
+    schema: schemas.Schema, rng: random.Random
+) -> None:
+    lacks = {field["name"] for field in NEWEST[schema.kind, schema.name].parsed["fields"]} - set(schema.fields)
+    assert lacks
+    for _ in range(ROUNDS):
+        record = record_of(schema, rng)
+        of_body = record if schema.kind in ("rows", "tasks") else record.body
+        without = of_body._replace(**{name: type(of_body)._field_defaults[name] for name in lacks})
+        record = without if of_body is record else record._replace(body=without)
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, schema.parsed, expected(schema, record))
+        assert decoded(schema, b"\xc3\x01" + schema.fingerprint + out.getvalue()) == record
 
 
 @pytest.mark.parametrize("schema", ALL)

@@ -15,8 +15,8 @@ from orchestrator.core.routing import Hop, next_place, parse_hop
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Actor, Payload
 from orchestrator.engine.options import EngineOptions
-from orchestrator.engine.ownership import ClaimLost
 from orchestrator.engine.run import Engine
+from orchestrator.engine.soundness import ClaimLost
 from orchestrator.engine.visiting import found_partition
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Fenced

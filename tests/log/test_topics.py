@@ -85,12 +85,13 @@ def test_what_init_makes_check_accepts(kafka_world: KafkaWorld) -> None:
         ("commands", "message.timestamp.type", "CreateTime"),
         ("anchors", "retention.bytes", "1000000"),
         ("replies", "max.message.bytes", "1000"),
+        ("events", "min.insync.replicas", "2"),
     ],
 )
 def test_a_setting_that_differs_is_found(kafka_world: KafkaWorld, name: str, option: str, value: str) -> None:
     change(kafka_world, ResourceType.TOPIC, f"{kafka_world.app}.{name}", option, value)
     (found,) = wrong(kafka_world)
-    assert found.what == f"{kafka_world.app}.{name}: {option} is {value}"
+    assert found.what.startswith(f"{kafka_world.app}.{name}: {option} is {value}")
     assert f"--topic {kafka_world.app}.{name} --add-config {option}=" in found.remedy
 
 
@@ -132,6 +133,16 @@ def test_the_group_has_the_sessions_time_outs(kafka_world: KafkaWorld) -> None:
     group = kafka_world.config().group
     assert setting(kafka_world, ResourceType.GROUP, group, "consumer.session.timeout.ms") == "6000"
     assert setting(kafka_world, ResourceType.GROUP, group, "consumer.heartbeat.interval.ms") == "500"
+
+
+def test_a_group_with_other_time_outs_is_found_and_init_sets_them_right(kafka_world: KafkaWorld) -> None:
+    group = kafka_world.config().group
+    change(kafka_world, ResourceType.GROUP, group, "consumer.session.timeout.ms", "45000")
+    assert wrong(kafka_world) == [
+        Finding(False, f"group {group}: consumer.session.timeout.ms is 45000", "orchestrator topics init")
+    ]
+    init_topics(kafka_world.config(), PARTITIONS)
+    assert wrong(kafka_world) == []
 
 
 def test_missing_topics_name_the_command_that_makes_them(kafka_world: KafkaWorld) -> None:

@@ -21,7 +21,7 @@ from orchestrator.core.invariants import CLOSED
 from orchestrator.core.rows import RUNS, RunRow
 from orchestrator.core.values import Payload, ReplyTo
 from orchestrator.engine.options import EngineOptions
-from orchestrator.engine.ownership import ClaimLost
+from orchestrator.engine.soundness import ClaimLost
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Fenced
 from orchestrator.sdk.execution import StepReport

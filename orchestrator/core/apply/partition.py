@@ -73,6 +73,7 @@ def partition_claimed(fold: Fold, body: PartitionClaimed) -> None:
         released=False,
         partitions=body.partitions,
         accepts_from=body.accepts_from,
+        generation=max(body.generation, before.generation if before else 0),
     )
     fold.state.put(META, CLAIM_KEY, row)
     if fold.state.get(META, ROUTING_KEY) is None:
