@@ -14,8 +14,11 @@ from orchestrator.client.caller import Caller
 from orchestrator.client.kafka import KafkaTransport
 from orchestrator.client.requests import ClientOptions
 from orchestrator.client.transport import Transport
+from orchestrator.codec.records import Codec
 from orchestrator.config import Settings
-from orchestrator.core.values import Actor
+from orchestrator.core.events import SlotsAwaited, SlotsGranted
+from orchestrator.core.replay import BatchAssembler
+from orchestrator.core.values import Actor, LimitedTask
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.log.client_io import TaskConsumer
@@ -33,7 +36,9 @@ from orchestrator.worker.threads import ThreadExecutor
 from tests.contract.engine_process import EngineProcess, Order, whereabouts
 from tests.contract.modes import Mode
 from tests.contract.queued import QUEUE, every_step_queued
+from tests.oracle.raw import READ_COMMITTED, RawRecord, read_raw
 
+CODEC = Codec()
 Scenario = Callable[[Client], Awaitable[None]]
 
 
@@ -43,6 +48,7 @@ class Ground(Protocol):
     def log(self) -> Log: ...
     def transport(self) -> Transport: ...
     def source(self) -> TaskSource: ...
+    def events(self) -> list[list[RawRecord]]: ...
 
 
 class MemoryGround:
@@ -64,6 +70,12 @@ class MemoryGround:
 
     def source(self) -> TaskSource:
         return MemorySource(self.cluster, f"{self._app}.tasks.{QUEUE}")
+
+    def events(self) -> list[list[RawRecord]]:
+        """What a reader of committed records sees of the events topic."""
+        with self.cluster.changed:
+            logs = self.cluster.topics[f"{self._app}.events"].partitions
+            return [[RawRecord(*wire) for wire in log.read(log.start, 1 << 30, True)[0]] for log in logs]
 
 
 class MemorySource:
@@ -107,6 +119,10 @@ class KafkaGround:
 
     def source(self) -> TaskSource:
         return TaskConsumer(self._app, self._settings)
+
+    def events(self) -> list[list[RawRecord]]:
+        """What a reader of committed records sees of the events topic."""
+        return list(read_raw(self.config.bootstrap, f"{self._app}.events", READ_COMMITTED).values())
 
 
 class World:
@@ -213,6 +229,21 @@ class World:
         """End every engine and start new ones with empty stores: all that remains is the log."""
         await asyncio.to_thread(self.stop)
         await asyncio.to_thread(self.start)
+
+    async def granted(self, limit: str) -> list[tuple[int, LimitedTask]]:
+        """When, by the log's clock, and to whom the home of a limit granted slots of it, in its order."""
+        assert self.ground is not None
+        found: list[tuple[int, LimitedTask]] = []
+        for records in await asyncio.to_thread(self.ground.events):
+            assembler, waiting = BatchAssembler("events"), set[str]()
+            batches = [assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset) for raw in records]
+            for event in (record.event for batch in batches if batch for record in batch.records):
+                body = event.body
+                if isinstance(body, SlotsAwaited | SlotsGranted) and any(need.name == limit for need in body.needs):
+                    waiting.add(body.task.id)
+                if isinstance(body, SlotsGranted) and body.task.id in waiting:
+                    found.append((event.recorded_at_ms, body.task))
+        return found
 
     # -- what a mode adds --------------------------------------------------------------------------------------------
 
