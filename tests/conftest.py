@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,9 +25,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed once, before the header is printed."""
-    chosen = config.getoption("--seed")
+    """Choose the seed once, before the header is printed; processes beside this one (xdist) are told it."""
+    chosen = getattr(config, "workerinput", {}).get("seed", config.getoption("--seed"))
     config.stash[SEED] = time.time_ns() % 2**32 if chosen is None else chosen
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A process beside this one begins: one seed for all."""
+    node.workerinput["seed"] = node.config.stash[SEED]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`: who needs the broker shares one process, one after the other; the rest runs beside."""
+    for item in items:
+        if item.get_closest_marker("broker"):
+            item.add_marker(pytest.mark.xdist_group("broker"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -11,12 +11,15 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.contract.modes import MODES
 
 SUITE = "tests/contract"
+AT_ONCE = 2
+"""Modes: most of what a test does is to wait, for engines to start and for time to pass."""
 
 
 def counts(report: Path) -> dict[str, int]:
@@ -28,11 +31,12 @@ def counts(report: Path) -> dict[str, int]:
 
 
 def run(mode: str, scratch: Path) -> dict[str, int]:
-    """The suite in one mode."""
-    report = scratch / f"{mode}.xml"
-    print(f"== {mode}: {MODES[mode].what}", flush=True)
+    """The suite in one mode; what it printed is shown when it is over."""
+    report, said = scratch / f"{mode}.xml", scratch / f"{mode}.log"
     words = [sys.executable, "-m", "pytest", "-q", SUITE, "--mode", mode, f"--junitxml={report}"]
-    code = subprocess.run(words, check=False).returncode
+    with said.open("wb") as out:
+        code = subprocess.run(words, check=False, stdout=out, stderr=subprocess.STDOUT).returncode
+    print(f"== {mode}: {MODES[mode].what}", said.read_text(encoding="utf-8"), sep="\n", flush=True)
     return counts(report) if report.exists() else {"passed": 0, "failed": 1, "skipped": 0, "exit": code}
 
 
@@ -42,8 +46,9 @@ def main() -> int:
     given.add_argument("--ci", action="store_true", help="those of CI alone, but the default one")
     ci = given.parse_args().ci
     chosen = [name for name, mode in MODES.items() if not ci or (mode.in_ci and name != "default")]
-    with tempfile.TemporaryDirectory() as scratch:
-        found = {name: run(name, Path(scratch)) for name in chosen}
+    print(f"{', '.join(chosen)}: {AT_ONCE} at a time ...", flush=True)
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip(chosen, pool.map(lambda name: run(name, Path(scratch)), chosen), strict=True))
     print(json.dumps(found))
     return int(any(result["failed"] for result in found.values()))
 
