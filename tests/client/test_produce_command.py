@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator import Orchestrator
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.log.partitioner import partition_of
+from tests.engine.rig import KafkaSite, Rig
 
 if TYPE_CHECKING:
     from orchestrator.devkafka import DevKafka
@@ -83,27 +85,33 @@ def test_its_bytes_are_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.broker
-def test_a_broker_takes_it_on_the_right_partition(kafka: DevKafka) -> None:
-    from confluent_kafka import Consumer, TopicPartition
-    from confluent_kafka.admin import AdminClient, NewTopic
+def test_an_engine_runs_what_it_sends(kafka: DevKafka) -> None:
+    from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    for future in admin.create_topics([NewTopic("shop.commands", 4, 1)]).values():
-        future.result(30)
+    app = Orchestrator("shop")
+
+    @app.workflow
+    async def order(order_id: str, items: list[str], *, cents: int) -> str:
+        return f"{order_id}: {items} for {cents}"
+
+    one = Rig(app, KafkaSite("shop", kafka.bootstrap, 4))
     try:
+        one.engine()
         ids = [f"order-{number}" for number in range(5)]
         for workflow_id in ids:
             done = subprocess.run([sys.executable, str(SNIPPET), kafka.bootstrap, workflow_id], check=False, timeout=60)
             assert done.returncode == 0
-        consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "t", "enable.auto.commit": False})
-        consumer.assign([TopicPartition("shop.commands", number, 0) for number in range(4)])
-        found = {}
-        while len(found) < len(ids):
-            message = consumer.poll(30)
-            assert message is not None, f"only {found} came"
-            found[Codec().decode_command(message.value() or b"").workflow_id] = message.partition()
-        consumer.close()
+        assert {one.result(workflow_id) for workflow_id in ids} == {b"\"7: ['pen'] for 9\""}
+        found = {
+            Codec().decode_command(record.value).workflow_id: number
+            for number, records in one.records("commands").items()
+            for record in records
+            if record.key.startswith(b"order-")
+        }
         assert found == {workflow_id: partition_of(workflow_id.encode(), 4) for workflow_id in ids}
     finally:
-        for future in admin.delete_topics(["shop.commands"]).values():
+        one.close()
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        ours = [name for name in admin.list_topics(timeout=30).topics if name.startswith("shop.")]
+        for future in admin.delete_topics(ours).values():
             future.result(30)

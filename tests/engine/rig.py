@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from orchestrator import Orchestrator
 from orchestrator.client.kafka import KafkaTransport
@@ -51,6 +51,7 @@ class Site(Protocol):
     def wait(self, timeout_s: float) -> None: ...
     def records(self, topic: str, committed: bool = True) -> dict[int, list[RawRecord]]: ...
     def open_transactions(self, topic: str) -> list[int]: ...
+    def group_offsets(self) -> dict[int, int]: ...
     def close(self) -> None: ...
 
 
@@ -95,6 +96,10 @@ class MemorySite:
 
     def open_transactions(self, topic: str) -> list[int]:
         return [n for n, log in enumerate(self.cluster.topics[topic].partitions) if log.open_since]
+
+    def group_offsets(self) -> dict[int, int]:
+        """What the engines' group has committed, by partition of the commands topic."""
+        return {number: offset for number, (offset, _) in self.group.offsets.items()}
 
     def close(self) -> None:
         """Nothing is held."""
@@ -141,6 +146,14 @@ class KafkaSite:
 
     def open_transactions(self, topic: str) -> list[int]:
         return open_transactions(self._bootstrap, topic)
+
+    def group_offsets(self) -> dict[int, int]:
+        """What the engines' group has committed, by partition of the commands topic."""
+        consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": self._config.group})
+        places = [TopicPartition(self._config.topic("commands"), number) for number in range(self.partitions)]
+        found = {one.partition: one.offset for one in consumer.committed(places, timeout=PATIENCE_S)}
+        consumer.close()
+        return {number: offset for number, offset in found.items() if offset >= 0}
 
     def close(self) -> None:
         self._transport.close()
