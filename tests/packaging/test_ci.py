@@ -42,8 +42,8 @@ def test_success_ends_with_the_table_and_the_closing_line(tmp_path: Path) -> Non
     done = toy(tmp_path, check=0, test=0, closing="7 passed")
     assert done.returncode == 0, done.stdout + done.stderr
     table = done.stdout[done.stdout.index("stage ") :]
-    stages = [line.split()[0] for line in table.splitlines()[1:7]]
-    assert stages == ["environment", "check", "tests", "modes", "wheel", "total"]
+    stages = [line.split()[0] for line in table.splitlines()[1:8]]
+    assert stages == ["environment", "check", "tests", "modes", "demo", "wheel", "total"]
     assert "7 passed in 1.00s" in table
 
 
