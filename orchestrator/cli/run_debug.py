@@ -45,6 +45,8 @@ class Stop(NamedTuple):
 def debug_command(context: click.Context, /, workflow_id: str, step: str, run_id: str, **options: Any) -> None:
     """Replay a run's code here, without effects, up to the call of step N; your breakpoints work, nothing times out.
 
+    What the code logs is shown, as if it were said for the first time.
+
     Exit code 1 if the code no longer does what the history says.
     """
     settings = settings_of(context)
@@ -78,7 +80,10 @@ def _live_run(settings: Settings, workflow_id: str, run_id: str, history: Sequen
     code = load_app(settings.required_app()).registry.workflow(started.workflow_type, version)
     if code is None:
         raise ConfigurationError(f"{settings.app} has no workflow {started.workflow_type} version {version}")
-    return LiveRun(code, workflow_id, run_id, started)
+    live = LiveRun(code, workflow_id, run_id, started)
+    # Whoever debugs a run wants to read what its code says.
+    live.loud = True
+    return live
 
 
 def _stop(delivered: Turns, step: str) -> Stop:

@@ -126,6 +126,8 @@ class RunLoop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self.verdict: ParkRun | None = None
         self.evicting = False
+        self.muted = False
+        """Whether what its code logs is dropped: it replays, or leaves memory."""
         self._refused = 0
         self.commands: list[TurnCommand] = []
         self.timers: dict[str, RunTimer] = {}

@@ -14,7 +14,7 @@ from ..codec.payloads import adapter, encode_failure
 from ..core import commands as c, events as e
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import Divergence, DoesNotRoundTrip, StepCancelled
-from . import forbidden, outcomes
+from . import echoes, forbidden, outcomes
 from .calls import Called, ChildCalled, StepCalled
 from .compare import divergence
 from .context import ContinueAsNewRequested, RunContext
@@ -46,6 +46,7 @@ class LiveRun:
 
     def __init__(self, code: WorkflowCode, workflow_id: str, run_id: str, started: e.RunStarted) -> None:
         forbidden.install()
+        echoes.install()
         self.code = code
         self.workflow_id = workflow_id
         self.run_id = run_id
@@ -53,6 +54,8 @@ class LiveRun:
         self.mailbox.seen = {(one.name, one.match.data): one.number for one in started.heard}
         self.closed = False
         self.replaying = False
+        self.loud = False
+        """Whether a replay logs what its code logs: for whoever looks at it."""
         self.cancel_requested = False
         self.patches: dict[str, bool] = {}
         """Which side of each change the code took, once it asked."""
@@ -76,11 +79,12 @@ class LiveRun:
     def replay(self, delivery: e.Event, recorded: Sequence[e.Event]) -> Turn:
         """Deliver an event of history; a turn that issues anything but `recorded` has diverged."""
         self.replaying = True
+        self._loop.muted = not self.loud
         self.recorded_patches = frozenset(one.body.patch for one in recorded if isinstance(one.body, e.RunPatched))
         try:
             turn = self._turn(delivery)
         finally:
-            self.replaying = False
+            self.replaying = self._loop.muted = False
         if turn.verdict is not None:
             return turn
         problem = divergence(turn.commands, recorded, self.code.registry, delivery.seq <= self._started.forked_upto)
@@ -340,7 +344,7 @@ class LiveRun:
         loop = self._loop
         if loop.evicting:
             return
-        loop.evicting = True
+        loop.evicting = loop.muted = True
         previous = asyncio._get_running_loop()
         asyncio._set_running_loop(loop)
         try:

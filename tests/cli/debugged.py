@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 from orchestrator.sdk.app import Orchestrator
 
+log = logging.getLogger(__name__)
 app = Orchestrator("shop")
 
 
@@ -18,5 +21,6 @@ async def order(items: list[str]) -> int:
     """Pack one item after the other."""
     grams = 0
     for item in items:
+        log.info("packing %s", item)
         grams += await pack(item)
     return grams
