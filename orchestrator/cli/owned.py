@@ -79,12 +79,17 @@ class Owned:
 def end_with_owner() -> None:
     """Send this process SIGTERM when its stdin closes: its owner is gone, and nothing may be left behind.
 
+    For everybody else stdin is empty from here on: a `breakpoint()` finds nobody to talk to, instead of waiting.
     On SIGABRT, with which an owner ends what does not drain, every thread says where it is.
     """
     faulthandler.enable(sys.__stderr__ or sys.stderr)
 
+    owner, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
     def watch() -> None:
-        while os.read(0, 1024):
+        while os.read(owner, 1024):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -20,7 +20,7 @@ from ..core.events import (
     StepFailed,
     StepStarted,
 )
-from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, dedup_key, step_key
+from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, TimerRow, dedup_key, step_key
 from ..core.tasks import Reply
 from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
 from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
@@ -139,7 +139,7 @@ class Intake:
             name = (due_ms, row.workflow_id, row.run_id, str(key[4]))
             if name in self._spent:
                 continue
-            if row.kind in machine.SILENCE and self._silence_unproven("|".join(map(str, name)), batch):
+            if row.kind in machine.SILENCE and self._not_yet(row, "|".join(map(str, name)), batch):
                 held = min(held, due_ms)
                 self._again_ms, self._held_at = batch.now_ms + LOOK_AGAIN_MS, batch.next_offset
                 continue
@@ -157,6 +157,11 @@ class Intake:
                 self._next_timer_ms = min(due_ms, held)
                 return
         self._next_timer_ms = held if len(due) < self._options.timers_per_batch else min(int(due[-1][0][1]), held)
+
+    def _not_yet(self, row: TimerRow, name: str, batch: Batch) -> bool:
+        """Whether a timer that judges silence has to be looked at again: a report may be there, or a debugger."""
+        step = self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.ref))
+        return self._silence_unproven(name, batch) or (isinstance(step, StepRow) and self._steps.held(step.token))
 
     def _silence_unproven(self, name: str, batch: Batch) -> bool:
         """Whether commands that arrived before the timer's due time may still wait: a result among them wins.

@@ -22,6 +22,7 @@ from ..core.events import (
 from ..core.rows import HISTORY, STEPS, StepRow, history_key, step_key
 from ..core.tasks import TaskOffer
 from ..failpoints import failpoint
+from ..sdk.debugger import debugged
 from ..sdk.execution import StepCall, StepExecutor
 from .clock import Clock
 from .deadlines import Deadlines
@@ -241,6 +242,10 @@ class LocalSteps:
 
     # -- attempts that are not carried out after all -----------------------------------------------------------------
 
+    def held(self, token: str) -> bool:
+        """Whether a local attempt's durable time-outs have to wait, because somebody debugs this process."""
+        return token in self.executor.running() and debugged()
+
     def begun(self, token: str) -> bool:
         """Whether a local attempt is past waiting for a slot."""
         return token in self.executor.running() and not self.executor.waiting(token)
@@ -258,9 +263,12 @@ class LocalSteps:
         self._beats.pop(watch.token, None)
 
     def postponed(self, watch: Watch) -> bool:
-        """Whether a local time-out is not over after all: the attempt waits for a slot, or sent a heartbeat."""
+        """Whether a local time-out is not over after all.
+
+        The attempt waits for a slot, sent a heartbeat, or somebody debugs this process.
+        """
         now = self._clock.monotonic()
-        if self.executor.waiting(watch.token):
+        if self.executor.waiting(watch.token) or debugged():
             self.watches.add(now + watch.wait_s, watch)
             return True
         beat = self._beats.pop(watch.token, None) if watch.kind == "heartbeat" else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
-import sys
 import threading
 from collections.abc import Callable, Iterable
 
+from ..sdk.debugger import debugged
 from .clock import Clock
 from .partition import Partition
 
@@ -14,7 +14,10 @@ HUNG_S = 30.0
 
 
 class Supervisor:
-    """Re-arms the switch every second, but only while no partition is past its deadline."""
+    """Re-arms the switch every second, but only while no partition is past its deadline.
+
+    Under a debugger it is off: one that stops every thread stops this one, too.
+    """
 
     def __init__(self, partitions: Callable[[], Iterable[Partition]], clock: Clock) -> None:
         self._partitions = partitions
@@ -39,6 +42,11 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopped.is_set():
-            if not self.hung() and sys.gettrace() is None:
-                faulthandler.dump_traceback_later(HUNG_S, exit=True)
+            self._look()
             self._stopped.wait(1.0)
+
+    def _look(self) -> None:
+        if debugged():
+            faulthandler.cancel_dump_traceback_later()
+        elif not self.hung():
+            faulthandler.dump_traceback_later(HUNG_S, exit=True)

@@ -6,7 +6,6 @@ Loaded by replay, woken one delivery at a time, evicted when memory is wanted.
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -23,6 +22,7 @@ from ..core.replay import turns_of
 from ..core.rows import HISTORY, RunRow, history_key
 from ..core.values import Payload
 from ..errors import BlobError
+from ..sdk.debugger import debugged
 from ..sdk.registry import Registry
 from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
 from .large import filled
@@ -40,7 +40,10 @@ class Taken(NamedTuple):
 
 
 class TurnGuard:
-    """Ends a turn that does not yield: raises `Overlong` in the partition's thread (design.md §4, careful mode)."""
+    """Ends a turn that does not yield: raises `Overlong` in the partition's thread (design.md §4, careful mode).
+
+    One in whose course a debugger was seen takes as long as it takes.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
@@ -76,16 +79,24 @@ class TurnGuard:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(min(0.1, self._limit_s / 4)):
-            if sys.gettrace() is not None:
-                continue
+        look_s = min(0.1, self._limit_s / 4)
+        while not self._stopped.wait(look_s):
             now = time.monotonic()
             with self._lock:
-                for thread in [thread for thread, due in self._armed.items() if due <= now]:
-                    # Again and again: code that swallows the exception is ended all the same.
-                    self._armed[thread] = now + 0.2
-                    self._fired.add(thread)
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overlong))
+                for thread, due in list(self._armed.items()):
+                    if due - self._limit_s + look_s > now:
+                        # It has just begun: nearly every turn is over by the next look.
+                        continue
+                    if debugged():
+                        self._armed[thread] = inf
+                    elif due <= now:
+                        self._end(thread, now)
+
+    def _end(self, thread: int, now: float) -> None:
+        # Again and again: code that swallows the exception is ended all the same.
+        self._armed[thread] = now + 0.2
+        self._fired.add(thread)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overlong))
 
 
 HISTORY_PAGE = 500

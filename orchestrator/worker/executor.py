@@ -15,6 +15,7 @@ import time
 from collections.abc import Set
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.debugger import debugged
 from orchestrator.sdk.execution import ExecutorOptions, Report, StepCall
 
 from .channel import ALONE, SHARED, Channel
@@ -293,7 +294,7 @@ class Executor:
                 if now - channel.born > options.boot_timeout_s:
                     channel.kill(f"was not ready within {options.boot_timeout_s:g} s")
             elif channel.mode == SHARED and channel.placed and options.silence_s:
-                if channel.pinged and now - channel.pinged > options.silence_s:
+                if channel.pinged and now - channel.pinged > options.silence_s and not debugged():
                     channel.kill(held_too_long(options.silence_s))
                 elif not channel.pinged and now - channel.heard > _PING_S:
                     channel.ping()
