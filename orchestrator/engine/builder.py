@@ -169,7 +169,7 @@ class Builder:
             if taken is None:
                 if self._turns.replaying(key):
                     self.later[key] = None
-                elif self._options.evict_after_turn and _evicts(run):
+                elif self._options.evict_after_turn and self._turns.fresh(key) >= _between_evictions(run):
                     self._turns.drop(key)
                 return
             if taken.turn.verdict is not None:
@@ -343,9 +343,9 @@ def _size(value: object) -> int:
     return 0
 
 
-def _evicts(run: RunRow) -> bool:
+def _between_evictions(run: RunRow) -> int:
     """At the desk every turn is followed by an eviction.
 
-    Of a long run every fiftieth, for each costs a whole replay.
+    Of a long run, of steps or of anything else, every fiftieth, for each costs a whole replay.
     """
-    return run.steps_done <= 200 or run.steps_done % 50 == 0
+    return 50 if run.steps_done > 200 or run.seq > 1_000 else 0

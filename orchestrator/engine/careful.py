@@ -18,6 +18,8 @@ class Careful:
         self.on = False
         self.attempted: RunKey | None = None
         self.barrier = -1
+        self.left = ""
+        """Whose turn was on when the owner before ended: for messages."""
         self._attempts = attempts
         self._claimed_at_ms = 0
         self._suspects: set[RunKey] = set()
@@ -72,7 +74,7 @@ class Careful:
         """The record that goes before the turn; instead of a third one the run is parked."""
         del self._queue[key]
         if run.attempts >= self._attempts:
-            verdict = crashed_verdict(run.attempts)
+            verdict = crashed_verdict(run.attempts, self.left)
             return Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site))
         self.attempted = key
         return Draft(*key, TurnAttempted(run.attempts + 1))

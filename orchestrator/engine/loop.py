@@ -25,6 +25,7 @@ from .batch import Batch
 from .builder import Builder
 from .clock import LogClock
 from .intake import Intake
+from .mark import Mark
 from .outbox import Outbox
 from .overlay import FooterView
 from .ownership import Ground
@@ -57,7 +58,8 @@ class PartitionLoop:
         self.answers = Answers(shared.log, shared.codec)
         self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
         self.steps.began = lambda token: shared.origins.__setitem__(token, ground.number)
-        self.turns = Turns(shared.registry, shared.guard, self._options)
+        self._mark = Mark(self._options.marks, ground.number)
+        self.turns = Turns(shared.registry, shared.guard, self._options, self._mark)
         self.builder = Builder(
             ground.overlay, shared.codec, shared.registry, ground.settings, self._options, self.steps, self.turns
         )
@@ -93,6 +95,7 @@ class PartitionLoop:
         self.intake.begin(at.offset)
         _, end = shared.log.inputs().bounds(ground.number)
         self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end)
+        self.builder.careful.left = self._mark.take()
         self.inbox.drop_commands()
         shared.log.inputs().follow(ground.number, at.offset, self.inbox.put_commands, self.inbox.commands_lost)
         self.steps.perform(self.steps.resume(ground.overlay, self._options.instance, self.inbox.reported))

@@ -78,6 +78,8 @@ class EngineOptions:
     """Of the static map that assigned the partitions, for the claim's record."""
     anchors: AnchorOptions | None = None
     """None: no heads are signed."""
+    marks: Path | None = None
+    """Directory of the small files that name the run whose turn is on, for the successor's messages. None: no files."""
     blobs: Blobs | None = field(default=None, repr=False)
     """Where results of steps and runs lie that do not fit into an event. None: they end in LimitExceeded."""
 

@@ -182,6 +182,9 @@ class Partition:
             ground.restored_events,
             ground.restored_s,
         )
+        left = loop.builder.careful.left
+        if ground.unclean and left:
+            log.warning("partition %d: the process before ended while the turn of %s was on", self.number, left)
 
     def _again(self, loop: PartitionLoop, wait_s: float) -> bool:
         """Give the claim up, and claim anew after a while unless the partition is to be released."""

@@ -48,6 +48,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     ending = Ending()
+    directory = settings.state_dir / app.name
     options = EngineOptions(
         hand_over_ms=int(settings.grace_s * 1000),
         claims_back=settings.membership == "group",
@@ -58,8 +59,8 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         max_pending_steps=settings.max_pending_steps,
         anchors=_anchors(settings),
         blobs=DirectoryBlobs(settings.blobs),
+        marks=directory,
     )
-    directory = settings.state_dir / app.name
 
     def open_store(number: int, codec: Codec) -> PartitionStore:
         return PartitionStore(directory / str(number), codec)

@@ -26,6 +26,7 @@ from ..sdk.debugger import debugged
 from ..sdk.registry import Registry
 from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
 from .large import filled
+from .mark import Mark
 from .options import EngineOptions
 
 RunKey = tuple[str, str]
@@ -120,7 +121,7 @@ class _Loaded:
     `seen` is the newest delivery whose turn the history holds; `noticed` came while the history was replayed.
     """
 
-    __slots__ = ("deliveries", "live", "noticed", "replays", "seen")
+    __slots__ = ("deliveries", "fresh", "live", "noticed", "replays", "seen")
 
     def __init__(self, live: LiveRun, history: Iterator[Event], seen: int) -> None:
         self.live = live
@@ -128,6 +129,8 @@ class _Loaded:
         self.replays: Iterator[tuple[Event, list[Event]]] | None = turns_of(history)
         self.deliveries: deque[Event] = deque()
         self.noticed: list[Event] = []
+        self.fresh = 0
+        """Turns that were taken live since it was loaded."""
 
     def replay(self) -> tuple[Event, list[Event]] | None:
         """The next turn to replay; None at the end of what the history holds."""
@@ -151,8 +154,9 @@ class _Loaded:
 class Turns:
     """The cache of one partition."""
 
-    def __init__(self, registry: Registry, guard: TurnGuard, options: EngineOptions) -> None:
+    def __init__(self, registry: Registry, guard: TurnGuard, options: EngineOptions, mark: Mark | None = None) -> None:
         self.registry = registry
+        self._mark = mark or Mark(None, 0)
         self._guard = guard
         self._capacity = options.cached_runs
         self._slice = options.replay_slice
@@ -191,6 +195,7 @@ class Turns:
         if loaded.replays is not None or not loaded.deliveries:
             return None
         event = loaded.deliveries.popleft()
+        loaded.fresh += 1
         return Taken(event.seq, self._turn(event, loaded.live.deliver))
 
     def _turn(self, event: Event, take: Callable[[Event], Turn]) -> Turn:
@@ -199,7 +204,11 @@ class Turns:
             whole = filled(event, self._blobs)
         except BlobError as error:
             return Turn((), ParkRun("blob", f"{error} Then: orchestrator workflow retry {event.workflow_id}", ""))
-        return self._guarded(partial(take, whole))
+        self._mark.on(event.workflow_id, event.run_id)
+        try:
+            return self._guarded(partial(take, whole))
+        finally:
+            self._mark.off()
 
     def _guarded(self, take: Callable[[], Turn]) -> Turn:
         """A turn under the guard. One that was too long gets that verdict even if its code swallowed the exception."""
@@ -217,6 +226,11 @@ class Turns:
         """Whether the run's replay was cut at the end of its slice and goes on in the next batch."""
         loaded = self._runs.get(key)
         return loaded is not None and loaded.replays is not None
+
+    def fresh(self, key: RunKey) -> int:
+        """How many turns the run took since it was loaded."""
+        loaded = self._runs.get(key)
+        return 0 if loaded is None else loaded.fresh
 
     def ask(self, view: View, key: RunKey, run: RunRow, question: Callable[[LiveRun], Payload]) -> Payload | None:
         """Put a question to the run's code as its history left it; None without code, or when it diverges.
@@ -292,10 +306,14 @@ def _replay(live: LiveRun, recorded: list[Event], delivery: Event) -> Turn:
     return live.replay(delivery, recorded)
 
 
-def crashed_verdict(attempts: int) -> ParkRun:
-    """The verdict over a run whose turns ended the process again and again."""
+def crashed_verdict(attempts: int, left: str = "") -> ParkRun:
+    """The verdict over a run whose turns ended the process again and again.
+
+    `left`: whose turn was on when it last ended, as far as is known.
+    """
     return ParkRun(
         "crashed",
         f"{attempts} attempts at this run's next turn ended the engine process; it is not tried again until"
-        " `orchestrator workflow retry`",
+        " `orchestrator workflow retry`"
+        + (f". When it last ended, the turn of {left} was on" if left else ""),
     )

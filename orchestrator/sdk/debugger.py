@@ -20,7 +20,7 @@ def debugged() -> bool:
     """
     if _traces(threading.gettrace()) or _monitored() or _attached():
         return True
-    return any(_holds(frame) for frame in sys._current_frames().values())
+    return any(_holds(frame) for frame in sys._current_frames().values())  # noqa: SLF001  # documented so
 
 
 def _monitored() -> bool:

@@ -18,6 +18,7 @@ from orchestrator import Orchestrator
 from orchestrator.core import events as e
 from orchestrator.core.commands import SignalWorkflow, StartWorkflow
 from orchestrator.core.values import Payload
+from orchestrator.engine.mark import Mark
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.sdk.execution import ExecutorOptions
@@ -73,11 +74,17 @@ def mortal(
 @pytest.mark.contract("bugs-others")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
-    rig: Make, monkeypatch: pytest.MonkeyPatch
+    rig: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = rig(app, 1)
     died = mortal(monkeypatch, lambda: one.engines[-1])
-    one.engine()
+    # A process that is gone takes nothing back.
+    monkeypatch.setattr(Mark, "off", lambda mark: None)
+
+    def engine() -> None:
+        one.engine(EngineOptions(marks=tmp_path))
+
+    engine()
     one.start("before", harmless, 0)
     sent = one.send("deadly", _start(deadly_turn))
     others = [one.send(f"w{number}", _start(harmless, number)) for number in range(4)]
@@ -85,8 +92,10 @@ def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
         until(lambda take_over=take_over: len(died) >= take_over, died)
         partition = one.engines[-1].partitions.get(0)
         assert partition is None or partition.join(5.0)
-        one.engine()
+        engine()
     assert "2 attempts" in one.parked("deadly")
+    assert "the turn of deadly (run " in one.parked("deadly")
+    assert "ended while the turn of deadly (run " in caplog.text
     assert [body.kind for body in one.bodies(e.RunParked, "deadly")] == ["crashed"]
     assert len(died) == 3
     attempts = [event.body.attempt for event in one.events("deadly") if isinstance(event.body, e.TurnAttempted)]
@@ -177,6 +186,7 @@ def test_a_turn_that_ends_its_engine_process_costs_three_and_its_own_run(
             engine = subprocess.Popen(command, env=environment, cwd=tmp_path)
         assert codes == [code] * 3
         assert "2 attempts" in one.parked("deadly")
+        assert "the turn of deadly (run " in one.parked("deadly")
         assert [one.result(f"w{number}") for number in range(3)] == [b"3", b"4", b"5"]
         assert engine.poll() is None
     finally:
