@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ from orchestrator.config import Settings
 from . import exits
 from .output import say
 from .owned import Owned
-from .session import settings_of
+from .repeats import Repeats
+from .session import connected, settings_of
 from .watching import SourceWatch, complaint
 
 RELOAD_GRACE_S = 5.0
@@ -80,7 +82,8 @@ def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
     """Run Kafka, topics, engine and worker of MODULE:ATTR until Ctrl-C.
 
     With --bootstrap or ORCHESTRATOR_BOOTSTRAP that Kafka is used instead of the embedded one. Coroutines are thrown
-    away and replayed after every turn, so that code that does not replay is found here.
+    away and replayed after every turn, and runs that ended are replayed in a second process with another hash seed, so
+    that code that does not replay is found here.
     """
     settings = settings_of(context).with_changes(app=app or None)
     _loaded(settings)
@@ -93,9 +96,11 @@ def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
         if not given:
             settings = settings.with_changes(bootstrap=_start_kafka(stack, settings, port))
         crew = Crew(_prepare(settings, reload, own_kafka=not given))
-        stack.callback(_wind_up, crew)
+        repeats = Repeats(settings.app, partial(connected, settings))
+        stack.callback(_wind_up, crew, repeats)
         crew.start()
-        code = _reloading(crew) if reload else _until_lost(crew)
+        repeats.start()
+        code = _reloading(crew, repeats) if reload else _until_lost(crew)
     if code:
         raise exits.Exit(code)
 
@@ -111,9 +116,12 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _wind_up(crew: Crew) -> None:
+def _wind_up(crew: Crew, repeats: Repeats) -> None:
     say("ending: running steps may finish ...")
-    crew.stop()
+    try:
+        repeats.stop(once_more=crew.lost() is None)
+    finally:
+        crew.stop()
 
 
 def _start_kafka(stack: ExitStack, settings: Settings, port: int) -> str:
@@ -177,7 +185,7 @@ def _until_lost(crew: Crew) -> int:
     return exits.FAILED
 
 
-def _reloading(crew: Crew) -> int:
+def _reloading(crew: Crew, repeats: Repeats) -> int:
     watch = SourceWatch(Path.cwd())
     told = False
     while True:
@@ -189,6 +197,7 @@ def _reloading(crew: Crew) -> int:
         elif changed:
             say(f"{changed[0]} changed: handing over to new processes ...")
             crew.stop()
+            repeats.renew()
             crew.start()
             told = False
         lost = crew.lost()

@@ -314,6 +314,5 @@ def crashed_verdict(attempts: int, left: str = "") -> ParkRun:
     return ParkRun(
         "crashed",
         f"{attempts} attempts at this run's next turn ended the engine process; it is not tried again until"
-        " `orchestrator workflow retry`"
-        + (f". When it last ended, the turn of {left} was on" if left else ""),
+        " `orchestrator workflow retry`" + (f". When it last ended, the turn of {left} was on" if left else ""),
     )

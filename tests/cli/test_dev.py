@@ -53,12 +53,31 @@ class FakeOwned:
         return 0
 
 
+class FakeRepeats:
+    """Looks at no run."""
+
+    def __init__(self, reference: str, connect: object) -> None:
+        assert reference == APP
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def renew(self) -> None:
+        """The code is new."""
+        FakeOwned.log.append("new code")
+
+    def stop(self, once_more: bool) -> None:
+        """The last look, while the engine is there."""
+        FakeOwned.log.append(f"last look {once_more}")
+
+
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch) -> type[FakeOwned]:
     """Fakes for processes, Kafka and topics; no process outlives a signal handler of ours."""
     FakeOwned.started, FakeOwned.log, FakeOwned.exit_code = [], [], None
     monkeypatch.setattr(FakeOwned, "impatient", False)
     monkeypatch.setattr(dev, "Owned", FakeOwned)
+    monkeypatch.setattr(dev, "Repeats", FakeRepeats)
     monkeypatch.setattr(dev, "LOOK_S", 0.01)
     monkeypatch.setattr(dev.signal, "signal", lambda number, handler: None)
     monkeypatch.delenv("ORCHESTRATOR_BOOTSTRAP", raising=False)
@@ -88,6 +107,7 @@ def test_processes_end_before_kafka_and_a_lost_engine_ends_all(
     assert crew.log == [
         "kafka on 0",
         "topics 4 ['gpu']",
+        "last look False",
         "drain engine",
         "drain worker",
         "wait engine 30",
@@ -117,7 +137,14 @@ def test_ctrl_c_ends_in_order(crew: type[FakeOwned], monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(dev.time, "sleep", interrupt)
     assert main(["dev", APP]) == 130
-    assert crew.log[-3:] == ["wait engine 30", "wait worker 30", "kafka stopped"]
+    assert crew.log[2:] == [
+        "last look True",
+        "drain engine",
+        "drain worker",
+        "wait engine 30",
+        "wait worker 30",
+        "kafka stopped",
+    ]
 
 
 def test_a_second_ctrl_c_kills_before_kafka_stops(crew: type[FakeOwned], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,5 +171,6 @@ def test_reload_hands_over_when_a_file_that_parses_changed(
     assert main(["dev", APP, "--reload"]) == 130
     assert [member.arguments[0] for member in crew.started] == ["engine", "worker"] * 2
     assert "wait engine 5" in crew.log
+    assert crew.log.count("new code") == 1
     assert f"not reloaded: {source}:1: " in capsys.readouterr().err
     assert os.getcwd() == str(tmp_path)
