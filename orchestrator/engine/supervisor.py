@@ -11,6 +11,8 @@ from .clock import Clock
 from .partition import Partition
 
 HUNG_S = 30.0
+STDERR = 2
+"""By its number: a notebook or a test may have put an object in the place of `sys.stderr`."""
 
 
 class Supervisor:
@@ -49,4 +51,4 @@ class Supervisor:
         if debugged():
             faulthandler.cancel_dump_traceback_later()
         elif not self.hung():
-            faulthandler.dump_traceback_later(HUNG_S, exit=True)
+            faulthandler.dump_traceback_later(HUNG_S, exit=True, file=STDERR)

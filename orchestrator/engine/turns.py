@@ -101,6 +101,7 @@ class TurnGuard:
 
 
 HISTORY_PAGE = 500
+HEARD = 10_000
 
 
 def _history(view: View, key: RunKey, last: int) -> Iterator[Event]:
@@ -121,7 +122,7 @@ class _Loaded:
     `seen` is the newest delivery whose turn the history holds; `noticed` came while the history was replayed.
     """
 
-    __slots__ = ("deliveries", "fresh", "live", "noticed", "replays", "seen")
+    __slots__ = ("deliveries", "fresh", "heard", "last", "live", "noticed", "replays", "seen")
 
     def __init__(self, live: LiveRun, history: Iterator[Event], seen: int) -> None:
         self.live = live
@@ -131,6 +132,8 @@ class _Loaded:
         self.noticed: list[Event] = []
         self.fresh = 0
         """Turns that were taken live since it was loaded."""
+        self.last = self.heard = 0
+        """The newest delivery taken live, and the newest that one evicted before had taken: it is no news."""
 
     def replay(self) -> tuple[Event, list[Event]] | None:
         """The next turn to replay; None at the end of what the history holds."""
@@ -162,6 +165,8 @@ class Turns:
         self._slice = options.replay_slice
         self._blobs = options.blobs
         self._runs: OrderedDict[RunKey, _Loaded] = OrderedDict()
+        self._heard: OrderedDict[RunKey, int] = OrderedDict()
+        """Of runs that were evicted, the newest delivery that they had taken."""
         self.lacking: dict[RunKey, str] = {}
         """Runs whose history was made by code of another release, and what of it this process lacks."""
 
@@ -196,7 +201,9 @@ class Turns:
             return None
         event = loaded.deliveries.popleft()
         loaded.fresh += 1
-        return Taken(event.seq, self._turn(event, loaded.live.deliver))
+        loaded.last = event.seq
+        live = loaded.live
+        return Taken(event.seq, self._turn(event, live.again if event.seq <= loaded.heard else live.deliver))
 
     def _turn(self, event: Event, take: Callable[[Event], Turn]) -> Turn:
         """The turn of a delivery with its bytes; one whose blob cannot be had parks the run."""
@@ -258,8 +265,14 @@ class Turns:
     def drop(self, key: RunKey) -> None:
         """Evict one run."""
         loaded = self._runs.pop(key, None)
-        if loaded is not None:
-            loaded.live.evict()
+        if loaded is None:
+            return
+        loaded.live.evict()
+        if loaded.last and not loaded.live.closed:
+            # A turn that issued nothing may be on no log yet: it is then taken again, and must not log again.
+            self._heard[key] = max(loaded.last, loaded.heard)
+            if len(self._heard) > HEARD:
+                self._heard.popitem(last=False)
 
     def trim(self) -> None:
         """Evict the longest unused above the capacity."""
@@ -270,10 +283,12 @@ class Turns:
         """Evict all: what they did since the last proven footer may be void, and another owner may have gone on."""
         for key in list(self._runs):
             self.drop(key)
+        self._heard.clear()
         self.lacking.clear()
 
     def _load(self, view: View, key: RunKey, run: RunRow) -> _Loaded:
         loaded = self._runs[key] = self._loaded(view, key, run)
+        loaded.heard = self._heard.pop(key, 0)
         return loaded
 
     def _loaded(self, view: View, key: RunKey, run: RunRow) -> _Loaded:

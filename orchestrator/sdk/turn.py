@@ -76,6 +76,14 @@ class LiveRun:
         """Deliver one event live and run until idle."""
         return self._turn(event)
 
+    def again(self, event: e.Event) -> Turn:
+        """`deliver` what this process delivered before, to a copy that was evicted: what it logs was logged."""
+        self._loop.muted = True
+        try:
+            return self._turn(event)
+        finally:
+            self._loop.muted = False
+
     def replay(self, delivery: e.Event, recorded: Sequence[e.Event]) -> Turn:
         """Deliver an event of history; a turn that issues anything but `recorded` has diverged."""
         self.replaying = True

@@ -43,7 +43,7 @@ def test_the_run_is_named_once_and_the_others_are_not(capsys: pytest.CaptureFixt
 
     first, again, of_other_code = asyncio.run(run())
     assert first.count("\n") == 1
-    assert "does not repeat itself: workflow shuffled, event 1 (RunStarted)" in first
+    assert "does not repeat itself: workflow shuffled, event " in first
     assert "hash_order.py:" in first
     assert (again, of_other_code) == ("", "")
 

@@ -162,7 +162,7 @@ def test_a_time_out_on_the_log_waits_too(rig: Make) -> None:
 
 def test_the_engine_does_not_end_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     switch: list[str] = []
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, exit: switch.append("armed"))
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, exit, file: switch.append("armed"))
     monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: switch.append("off"))
     late: Any = SimpleNamespace(number=0, deadline=float("-inf"))
     watched: list[Any] = []
@@ -174,6 +174,14 @@ def test_the_engine_does_not_end_itself(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(supervisor_module, "debugged", lambda: True)
     supervisor._look()
     assert switch == ["armed", "off"]
+
+
+def test_the_switch_needs_no_file_for_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    supervisor = Supervisor(list, SystemClock())
+    supervisor._look()
+    supervisor.start()
+    supervisor.stop()
 
 
 def test_what_counts_as_a_debugger(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,18 @@ class Talker:
         return 1
 
 
+async def said(number: int) -> int:
+    """Says when its step is done: in a turn that issues nothing while others are under way."""
+    await step(number)
+    log.info("done %d", number)
+    return number
+
+
+@app.workflow
+async def crowd() -> int:
+    return sum(await asyncio.gather(*(said(number) for number in range(6))))
+
+
 class Kept(logging.Handler):
     """A handler of the user's own."""
 
@@ -82,6 +94,17 @@ def test_every_line_is_said_once_whatever_is_replayed(caplog: pytest.LogCaptureF
     assert late.lines[-1] == "asked"
     assert not late.filters
     assert caplog.messages == late.lines
+
+
+def test_turns_that_leave_nothing_on_the_log_are_said_once_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tests.echoes")
+
+    async def run() -> None:
+        async with environment(app) as env:
+            assert await env.execute(crowd) == 15
+
+    asyncio.run(run())
+    assert sorted(line for line in caplog.messages if "done" in line) == [f"done {number}" for number in range(6)]
 
 
 def test_debug_shows_what_a_replay_in_ci_drops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
