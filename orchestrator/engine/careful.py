@@ -26,13 +26,14 @@ class Careful:
         self._safe: set[RunKey] = set()
         self._queue: dict[RunKey, int] = {}
 
-    def begin(self, unclean: bool, now_ms: int, barrier: int) -> None:
+    def begin(self, unclean: bool, now_ms: int, barrier: int, left: str = "") -> None:
         """A claim was won at `now_ms`; `unclean`: the owner before did not release.
 
         In doubt are the runs that were there, and those that a command below offset `barrier` starts: it may have
         been read by the owner that died of it.
         """
         self.on = unclean
+        self.left = left
         self.barrier = barrier if unclean else -1
         self.attempted = None
         self._claimed_at_ms = now_ms
