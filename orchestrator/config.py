@@ -57,6 +57,7 @@ class Settings:
     isolation: str = "process"
     step_slots: int = 0
     queues: tuple[str, ...] = ()
+    image_digest: str = ""
     grace_s: float = 30.0
     lease_s: float = 60.0
     partitions: int = 16
@@ -258,6 +259,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_ISOLATION": ("isolation", _one_of("process", "thread")),
         "ORCHESTRATOR_STEP_SLOTS": ("step_slots", _whole(0, 4096)),
         "ORCHESTRATOR_QUEUES": ("queues", _words),
+        "ORCHESTRATOR_IMAGE_DIGEST": ("image_digest", _text),
         "ORCHESTRATOR_GRACE_S": ("grace_s", _seconds(0, 86_400)),
         "ORCHESTRATOR_LEASE_S": ("lease_s", _seconds(1, 86_400)),
         "ORCHESTRATOR_MAX_OPEN_RUNS": ("max_open_runs", _whole(0, 2**31 - 1)),

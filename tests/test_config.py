@@ -20,6 +20,7 @@ VALUES = {
     "ORCHESTRATOR_GROUP_PROTOCOL": ("classic", "classic"),
     "ORCHESTRATOR_ASSIGNMENT": ("0-2, 7", (0, 1, 2, 7)),
     "ORCHESTRATOR_GENERATION": ("3", 3),
+    "ORCHESTRATOR_IMAGE_DIGEST": ("sha256:ab12", "sha256:ab12"),
     "ORCHESTRATOR_SESSION_TIMEOUT_S": ("10", 10.0),
     "ORCHESTRATOR_LANES": ("4", 4),
     "ORCHESTRATOR_ISOLATION": ("thread", "thread"),

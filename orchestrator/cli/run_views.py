@@ -18,6 +18,7 @@ from .session import call, settings_of
 
 T = TypeVar("T")
 
+DIGITS = 12
 QUIET = frozenset({"turn", "path", "n", "options", "seed", "code", "actor", "traceback", "call_site", "token"})
 """Members of an event's body that a line of history leaves out."""
 
@@ -54,6 +55,7 @@ def print_description(run: RunDescription) -> None:
     lines: dict[str, Any] = {
         "run": run.run_id,
         "type": f"{run.workflow_type} version {run.version}" if run.version else run.workflow_type,
+        "code": code_text(run.raw.get("code") or {}),
         "started_at_ms": run.started_at_ms,
         "closed_at_ms": run.closed_at_ms,
         "steps done": run.steps_done,
@@ -70,6 +72,17 @@ def print_description(run: RunDescription) -> None:
         click.echo("")
         rows = [{**step._asdict(), "next_at_ms": step.next_at_ms} for step in run.pending_steps]
         print_rows(rows, ["step", "name", "state", "attempt", "since_ms", "next_at_ms", "failure"], "table")
+
+
+def code_text(code: dict[str, str]) -> str:
+    """Which code the run was started on, digests cut; `-o json` has them whole."""
+    parts = []
+    for member, word in (("source_sha256", "source"), ("image", "image"), ("engine", "engine"), ("python", "python")):
+        said = code.get(member) or ""
+        kind, colon, digest = said.rpartition(":")
+        short = said if member in ("engine", "python") else f"{kind}{colon}{digest[:DIGITS]}"
+        parts += [f"{word} {short}"] if said else []
+    return ", ".join(parts)
 
 
 def why(run: RunDescription) -> str:

@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Sequence
 
@@ -25,6 +24,7 @@ from ..core.witness import Note, read_note
 from ..errors import LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Log, TopicIds, Wire
+from ..sdk.identity import release
 from ..store.rows import Store
 from .clock import SYSTEM_CLOCK, Clock
 from .growth import count_to_claim
@@ -333,7 +333,7 @@ class Ground:
             instance=self.options.instance,
             host=socket.gethostname(),
             pid=os.getpid(),
-            engine=f"python {sys.version_info.major}.{sys.version_info.minor}",
+            engine=release(),
             lanes=self.lanes.names,
             mode="exclusive",
             level=LEVEL,

@@ -40,6 +40,10 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     """
     app.registry.check()
     raise_open_files()
+    app.registry.image = settings.image_digest
+    for code in app.registry.workflows():
+        # Found out now, by reading every distribution's list of files: the first run would wait for it.
+        _ = code.identity
     faulthandler.enable(sys.__stderr__ or sys.stderr)
     # Partition threads hand the GIL to each other: the default of 5 ms is two commits long.
     sys.setswitchinterval(SWITCH_S)

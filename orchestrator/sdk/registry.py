@@ -23,6 +23,8 @@ class Registry:
         }
         self.entities: dict[str, EntityCode] = {}
         self.limits: dict[str, Limit] = {}
+        self.image = ""
+        """The digest of the image that this process runs in, as its deployment says."""
         self._steps: dict[str, StepCode] = {}
         self._workflows: dict[str, dict[int, WorkflowCode]] = {}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -26,6 +24,7 @@ from ..codec.payloads import Signature
 from ..core.values import AttributeValue, CodeIdentity, LimitNeed, Payload
 from ..errors import ConfigurationError
 from .calls import ChildCalled
+from .identity import identity_of
 from .limits import Limit, check_priority, needs_of
 from .loop import running_loop
 
@@ -132,12 +131,7 @@ class WorkflowCode:
     @cached_property
     def identity(self) -> CodeIdentity:
         """For messages and audits."""
-        try:
-            source = inspect.getsource(self.fn)
-        except OSError:
-            source = ""
-        python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-        return CodeIdentity(hashlib.sha256(source.encode()).hexdigest() if source else "", "", "", python)
+        return identity_of(self.fn, self.registry.image)
 
 
 class Workflow(Generic[P, R_co]):
