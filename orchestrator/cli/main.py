@@ -30,6 +30,9 @@ class Root(LazyGroup):
         "step": Later("orchestrator.cli.step:step", "End or retry a step from outside."),
         "topics": Later("orchestrator.cli.topics:topics", "Create, check, grow and adopt the application's topics."),
         "partition": Later("orchestrator.cli.partition:partition", "Repair a parked partition."),
+        "upgrade": Later(
+            "orchestrator.cli.upgrade:upgrade", "The log's feature level, and whether a rollback is safe."
+        ),
         "audit": Later("orchestrator.cli.audit:audit", "Verify what is on the log."),
         "dead-letters": Later("orchestrator.cli.dead_letters:dead_letters", "Input that no run could take."),
         "doctor": Later("orchestrator.cli.doctor:doctor", "Check settings, cluster, topics and engines."),

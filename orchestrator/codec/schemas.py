@@ -62,4 +62,10 @@ def files() -> Iterator[Path]:
 @cache
 def all_schemas() -> tuple[Schema, ...]:
     """Every released schema."""
-    return tuple(load(path) for path in files())
+    found = [load(path) for path in files()]
+    return tuple(sorted(found, key=lambda schema: (KINDS.index(schema.kind), schema.name, schema.version)))
+
+
+def written_schemas() -> tuple[Schema, ...]:
+    """The newest version of each: what this release writes. It reads all of them."""
+    return tuple({(schema.kind, schema.name): schema for schema in all_schemas()}.values())

@@ -188,6 +188,12 @@ class QueryWorkflow(NamedTuple):
     wait_ms: int = 0
 
 
+class ChangeLevel(NamedTuple):
+    """Raise the partition's feature level: there is no way back (`orchestrator upgrade finalize`)."""
+
+    level: int
+
+
 class ChangeRouting(NamedTuple):
     """Route by the last of these partition counts from here on; the others are those of before, oldest first.
 
@@ -324,6 +330,7 @@ TopicCommand = (
     | ReportChild
     | QueryWorkflow
     | ChangeRouting
+    | ChangeLevel
     | CreateSchedule
     | PauseSchedule
     | TriggerSchedule

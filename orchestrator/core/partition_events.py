@@ -121,9 +121,14 @@ class RoutingChanged(NamedTuple):
 
 
 class LevelChanged(NamedTuple):
-    """The log's feature level."""
+    """The feature level in force rises: what stands behind this record's batch may be of this level.
+
+    The batch's own footer has the new level already, so that a reader who cannot follow stops before it.
+    """
 
     level: int
+    actor: Actor = Actor()
+    reason: str = ""
 
 
 class InputLost(NamedTuple):

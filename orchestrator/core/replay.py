@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from ..errors import LogGap
 from .events import DELIVERABLE, BatchFooter, Event, PartitionClaimed, Record
+from .levels import beyond
 from .values import BatchId
 
 NO_FOOTER = b"\x00" * 32
-LEVEL = 1
-"""The feature level that this release reads and writes."""
 
 
 class Batch(NamedTuple):
@@ -110,8 +109,8 @@ class BatchAssembler:
             raise self._gap(offset, f"footer {batch} covers {body.event_count} events, {len(self._pending)} are here")
         if body.root != root_of(pending.hash for pending in self._pending):
             raise self._gap(offset, f"the root of footer {batch} is not that of its events")
-        if body.level > LEVEL:
-            raise self._gap(offset, f"level {body.level} is above this release's {LEVEL}: upgrade before reading on")
+        if problem := beyond(body.level):
+            raise self._gap(offset, problem)
         records, self._pending = tuple(self._pending), []
         self.footer_hash, self.last = record.hash, batch
         return Batch(records, record, offset, is_claim=False)
@@ -148,7 +147,7 @@ class AcceptingAssembler(BatchAssembler):
         try:
             batch = super().feed(record, offset)
         except LogGap as error:
-            if isinstance(body, BatchFooter) and body.level > LEVEL:
+            if isinstance(body, BatchFooter) and beyond(body.level):
                 raise
             self._open(offset, error)
             self._skip(record)

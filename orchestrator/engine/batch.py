@@ -17,13 +17,14 @@ from .turns import RunKey
 
 
 class Batch:
-    """One transaction's worth. `batch_id` is never reused."""
+    """One transaction's worth. `batch_id` is never reused; `level` is what its events are written at."""
 
-    def __init__(self, batch_id: BatchId, now_ms: int, next_offset: int, no_turn_after: float) -> None:
+    def __init__(self, batch_id: BatchId, now_ms: int, next_offset: int, no_turn_after: float, level: int = 1) -> None:
         self.batch_id = batch_id
         self.now_ms = now_ms
         self.next_offset = next_offset
         self.no_turn_after = no_turn_after
+        self.level = level
         self.records: list[Record] = []
         self.footer: Record | None = None
         self.bytes = 0

@@ -17,6 +17,7 @@ from ..core.events import (
     TERMINAL,
     BatchFooter,
     Event,
+    LevelChanged,
     RunAdmitted,
     RunParked,
     RunPinned,
@@ -25,7 +26,7 @@ from ..core.events import (
     TurnAttempted,
     UpdateCompleted,
 )
-from ..core.replay import LEVEL, root_of
+from ..core.replay import root_of
 from ..core.rows import HISTORY, RUNS, RunRow, history_key, run_key
 from ..core.values import BatchId, Failure, InputPosition, Payload
 from ..errors import BlobError, LimitExceeded
@@ -60,6 +61,8 @@ class Builder:
         self.careful = Careful(options.careful_attempts)
         self.later: dict[RunKey, None] = {}
         self.load = Load()
+        self.level = 1
+        """The feature level in force, as of the last record."""
         self._codec = codec
         self._registry = registry
         self._settings = settings
@@ -74,7 +77,7 @@ class Builder:
 
     def context(self, batch: Batch) -> Context:
         """What decisions of this batch may know beside state."""
-        return Context(self._settings.app, batch.now_ms, self.code_of)
+        return Context(self._settings.app, batch.now_ms, self.code_of, level=batch.level)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -113,6 +116,8 @@ class Builder:
             )
         machine.apply(self.overlay, record, self._settings)
         batch.add(record)
+        if isinstance(draft.body, LevelChanged):
+            self.level = draft.body.level
         if seq:
             self.load.changed(run, self.overlay.get(RUNS, run_key(draft.workflow_id, draft.run_id)))
             self._note(batch, event, copied=run is not None and seq <= run.forked_upto)
@@ -303,7 +308,7 @@ class Builder:
             position=position,
             now_ms=batch.now_ms,
             outbox_upto=outbox_upto,
-            level=LEVEL,
+            level=self.level,
         )
         claim_no, batch_no = batch.batch_id
         batch.footer = self._codec.seal(

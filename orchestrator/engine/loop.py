@@ -86,6 +86,7 @@ class PartitionLoop:
         self._clock = LogClock(shared.clock, position.now_ms if position else 0, ground.skew.ahead_ms)
         self._batch_no = 0
         self._footer_hash = ground.footer_hash()
+        self.builder.level = ground.level()
         self._unproven = self._open = None
         self._seen = 0
         at: InputPosition = ground.input_position(ids)
@@ -202,7 +203,7 @@ class PartitionLoop:
     def _new_batch(self) -> Batch:
         batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
         no_turn_after = time.perf_counter() + self._options.batch_ms / 1000
-        return Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, no_turn_after)
+        return Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, no_turn_after, self.builder.level)
 
     def _decode_decide_apply(self, batch: Batch) -> None:
         """Fill the batch, bounded in time and bytes: under load batches grow by themselves."""

@@ -17,11 +17,12 @@ from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY, Codec, event_hash
 from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import Event, PartitionClaimed
-from ..core.replay import LEVEL, NO_FOOTER, AcceptingAssembler
+from ..core.levels import beyond, in_force
+from ..core.replay import NO_FOOTER, AcceptingAssembler
 from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
 from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
-from ..errors import LogReplaced, UndecodableRecord
+from ..errors import LogGap, LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Log, TopicIds, Wire
 from ..sdk.identity import release
@@ -114,6 +115,10 @@ class Ground:
         """What the next footer chains to."""
         position = self.position()
         return position.footer_hash if position else NO_FOOTER
+
+    def level(self) -> int:
+        """The feature level in force: what the next owner writes."""
+        return in_force(self.position())
 
     def noted_batch(self) -> BatchId:
         """The newest batch that a group offset notes now; (0, 0) if none."""
@@ -220,6 +225,8 @@ class Ground:
         """Read events from the last footer on; that footer is compared first."""
         self.overlay.discard()
         position = self.position()
+        if problem := beyond(self.level()):
+            raise LogGap(f"{self.where}: the state: {problem}")
         start, end = self.log.tail().bounds(self.number)
         at = position.next_offset - 1 if position else start
         if sabotaged("store_trusted"):
@@ -336,7 +343,7 @@ class Ground:
             engine=release(),
             lanes=self.lanes.names,
             mode="exclusive",
-            level=LEVEL,
+            level=self.level(),
             commands_topic_id=ids.commands,
             events_topic_id=ids.events,
             partitions=partitions,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from ..core import levels
 from ..core.commands import Command, QueryWorkflow
 from ..core.decide.decision import CLOSED, View, current_run
 from ..core.rows import (
@@ -16,6 +17,7 @@ from ..core.rows import (
     HISTORY,
     INDEX,
     META,
+    POSITION_KEY,
     ROUTING_KEY,
     RUNS,
     SCHEDULES,
@@ -34,6 +36,7 @@ from ..core.rows import (
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
+from ..sdk.identity import release
 from . import approval_views, entities, limits, views, waits
 from .deadlines import Deadlines
 from .search import conditions, fits
@@ -99,6 +102,10 @@ class Queries:
         if body.kind == "routing":
             row = self._view.get(META, ROUTING_KEY)
             self._reply(command, "", {"epochs": list(row.epochs)})
+            return
+        if body.kind == "level":
+            level = levels.in_force(self._view.get(META, POSITION_KEY))
+            self._reply(command, "", {"level": level, "reads": levels.LEVEL, "engine": release()})
             return
         run_id, run = current_run(self._view, command.workflow_id, body.run_id)
         if run is None:

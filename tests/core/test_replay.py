@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.codec.records import Codec
 from orchestrator.core import events as e
-from orchestrator.core.replay import LEVEL, NO_FOOTER, Batch, BatchAssembler, root_of, turns_of
+from orchestrator.core.levels import LEVEL
+from orchestrator.core.replay import NO_FOOTER, Batch, BatchAssembler, root_of, turns_of
 from orchestrator.core.values import BatchId, InputPosition, Payload
 from orchestrator.errors import LogGap
 

@@ -17,6 +17,7 @@ import confluent_kafka
 import pytest
 
 from orchestrator.cli.main import main
+from orchestrator.core.levels import LEVEL
 from orchestrator.devkafka import DevKafka
 from tests.architecture.source import ROOT
 from tests.docs.test_commands import lines
@@ -155,6 +156,10 @@ def test_dead_letters_then_a_partition_that_is_looked_at(
     assert "no Avro" in run("dead-letters", "show", number)
     run("dead-letters", "resubmit", number, "--yes")
     until(lambda: len(run("dead-letters", "list", "-o", "json")) == before + 2)
+
+    assert [row["level"] for row in run("upgrade", "status", "-o", "json")] == [LEVEL] * 4
+    run("upgrade", "finalize")
+    run("upgrade", "finalize", "--yes", "--reason", "release 2 is in")
 
     assert "commands are routed by" in run("topics", "grow", "5")
     assert "routes by" in run("topics", "grow", "5", "--yes", "--reason", "more load")

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.codec.records import Codec
 from orchestrator.core.events import Event, PartitionClaimed
-from orchestrator.core.replay import LEVEL
+from orchestrator.core.levels import LEVEL
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.ownership import Ground

@@ -40,7 +40,7 @@ class Context(NamedTuple):
     `code_of(type, version)` is None when the owner lacks it; version 0 asks for the newest.
     `input` is where the command was read: (topic, partition, offset). `is_local`: an outcome of a step of this process.
     `any_attempt` is a sabotage switch of the tests: stale results are taken. `partitions`: how many the topics have
-    now, known only to a change of routing.
+    now, known only to a change of routing. `level`: the feature level that these events may be written at.
     """
 
     app: str
@@ -50,6 +50,7 @@ class Context(NamedTuple):
     is_local: bool = False
     any_attempt: bool = False
     partitions: int = 0
+    level: int = 1
 
 
 class Draft(NamedTuple):
