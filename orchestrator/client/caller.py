@@ -15,6 +15,7 @@ from orchestrator.core.tasks import Reply, StopStep
 from orchestrator.errors import KafkaUnavailable, LimitExceeded, ReplyTimeout, UndecodableRecord
 from orchestrator.log.partitioner import partition_of
 from orchestrator.sdk.debugger import debugged
+from orchestrator.telemetry import tracing
 
 from .rejections import rejection
 from .requests import DEFAULT_OPTIONS, NO_REQUEST, ClientOptions, Request, new_command_id
@@ -82,8 +83,9 @@ class Caller:
 
         Raises CommandRejected or a subclass, ReplyTimeout, KafkaUnavailable, LimitExceeded.
         """
-        call = self._call(workflow_id, body, request, partition)
-        reply = await self._ask(call, request.timeout_s or self.options.timeout_s, self.options.resend_s)
+        with tracing.calling(type(body).__name__, workflow_id):
+            call = self._call(workflow_id, body, request, partition)
+            reply = await self._ask(call, request.timeout_s or self.options.timeout_s, self.options.resend_s)
         if reply.outcome == "rejected":
             raise rejection(reply)
         return reply
@@ -112,6 +114,7 @@ class Caller:
             actor=self.options.actor,
             reason=request.reason,
             time_ms=time.time_ns() // 1_000_000,
+            trace=request.trace or tracing.current(),
             reply_to=self._transport.reply_to,
         )
         what = f"{type(body).__name__} of {workflow_id}" if workflow_id else f"{type(body).__name__}"

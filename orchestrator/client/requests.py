@@ -24,11 +24,15 @@ CLIENT_ACTOR = Actor(via="client")
 
 @dataclass(frozen=True)
 class Request:
-    """The envelope of one call. `command_id` "" makes a new one; `timeout_s` 0 is the client's own."""
+    """The envelope of one call. `command_id` "" makes a new one; `timeout_s` 0 is the client's own.
+
+    `trace` is a W3C traceparent; "" is the current span's, if there is one.
+    """
 
     command_id: str = ""
     reason: str = ""
     timeout_s: float = 0.0
+    trace: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ class Batch:
         self.next_offset = next_offset
         self.no_turn_after = no_turn_after
         self.level = level
+        self.trace = ""
+        """The trace context of what is decided now: its events carry it."""
+        self.commit_s = 0.0
         self.records: list[Record] = []
         self.footer: Record | None = None
         self.bytes = 0

@@ -105,7 +105,8 @@ class Builder:
             batch.batch_id.batch_no,
             len(batch.records),
             prev_hash,
-            original_ms=draft.original_ms,
+            batch.trace,
+            draft.original_ms,
         )
         record = self._codec.seal(event)
         if len(record.value) > self._options.event_bytes:
@@ -189,7 +190,9 @@ class Builder:
                     return
                 self._record(batch, Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site)))
                 return
+            came_with, batch.trace = batch.trace, taken.trace
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
+            batch.trace = came_with
             self._note_silence(batch, key, taken.seq)
             if time.perf_counter() > batch.no_turn_after:
                 self.later[key] = None

@@ -42,6 +42,8 @@ from .updates import NOT_YET, refusal
 
 log = logging.getLogger(__name__)
 
+LONGEST_TRACE = 128
+"""Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
 LOOK_AGAIN_MS = 5
 """How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
 
@@ -94,6 +96,11 @@ class Intake:
     def report(self, batch: Batch, report: StepReport) -> None:
         """The outcome or heartbeat of a step of this process."""
         batch.reports.append(report)
+        batch.trace = self._steps.trace_of(report.body)
+        self._report(batch, report)
+        batch.trace = ""
+
+    def _report(self, batch: Batch, report: StepReport) -> None:
         body = report.body
         if isinstance(body, ReportStep):
             body = reported(report.workflow_id, body, self._options.blobs, self._options.payload_bytes)
@@ -152,7 +159,10 @@ class Intake:
                 batch.on_proof += [Stop(silent.token)] if drafts else []
             if not drafts:
                 self._spent.add(name)
+            self._options.observer.timer(self._ground.number, (batch.now_ms - due_ms) / 1000)
+            batch.trace = self._turns.trace_of(overlay, (row.workflow_id, row.run_id))
             self._builder.take(batch, drafts)
+            batch.trace = ""
             if time.perf_counter() > batch.no_turn_after:
                 self._next_timer_ms = min(due_ms, held)
                 return
@@ -193,6 +203,12 @@ class Intake:
         if not isinstance(row, StepRow) or row.token != watch.token:
             self._steps.unwatched(watch)
             return
+        batch.trace = self._turns.trace_of(overlay, (watch.ref.workflow_id, watch.ref.run_id))
+        self._watch(batch, watch, row)
+        batch.trace = ""
+
+    def _watch(self, batch: Batch, watch: Watch, row: StepRow) -> None:
+        overlay = self._builder.overlay
         if watch.kind == "again" and row.cancelled:
             self._cancelled(batch, watch, row)
         elif watch.kind == "again":
@@ -266,6 +282,7 @@ class Intake:
         except LimitExceeded as error:
             # Not even its refusal fits into an event: its id, or that of its workflow, is as large as a record.
             self._dead_letter(batch, wire, str(error))
+        batch.trace = ""
 
     def _take(self, batch: Batch, wire: Wire) -> None:
         try:
@@ -273,6 +290,8 @@ class Intake:
         except UndecodableRecord as error:
             self._dead_letter(batch, wire, str(error))
             return
+        if len(command.trace) <= LONGEST_TRACE:
+            batch.trace = command.trace
         try:
             if not self._routing.is_here(batch, command, wire):
                 return

@@ -16,10 +16,10 @@ from ..core.decide.step import UNDER_WAY
 from ..core.events import PartitionReleased, StepHandedOver
 from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
-from ..core.witness import write_note
 from ..errors import LogGap
 from ..failpoints import failpoint
 from ..log.ports import Fenced, Wire
+from .announcing import announce
 from .answers import Answers
 from .batch import Batch
 from .builder import Builder
@@ -123,6 +123,7 @@ class PartitionLoop:
         if sabotaged("reply_before_commit"):
             self.answers.early(batch)
         failpoint("K2")
+        began = self._shared.clock.monotonic()
         self.ground.lanes.begin(batch.pairs())
         failpoint("K7")
         if not sabotaged("no_gate"):
@@ -136,6 +137,7 @@ class PartitionLoop:
         assert batch.footer is not None
         self._footer_hash = batch.footer.hash
         self._sent_at = self._shared.clock.monotonic()
+        batch.commit_s = self._sent_at - began
         self.steps.perform(batch.on_commit)
 
     def _wait_for_work(self) -> None:
@@ -335,11 +337,7 @@ class PartitionLoop:
         self.answers.flush()
         if batch.awaited:
             self.queries.changed(batch.awaited)
-        at = ground.position()
-        assert at is not None
-        note = write_note(at.batch, at.footer_hash)
-        self._shared.log.membership().commit_offset(ground.number, at.position.offset, note)
-        self._shared.anchors.proven(ground.number, at)
+        announce(self._shared, ground, batch)
 
     def _answer_queries(self) -> None:
         """Between batches, from proven state."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..codec.signing import Signer
 from ..store.blobs import Blobs
+from ..telemetry.observer import NOBODY, Observer
 
 EVENT_BYTES = 1_000_000
 HEAD_ROOM = 8_192
@@ -82,6 +83,8 @@ class EngineOptions:
     """Directory of the small files that name the run whose turn is on, for the successor's messages. None: no files."""
     blobs: Blobs | None = field(default=None, repr=False)
     """Where results of steps and runs lie that do not fit into an event. None: they end in LimitExceeded."""
+    observer: Observer = field(default=NOBODY, repr=False)
+    """Who is told what the engine does."""
 
     @property
     def payload_bytes(self) -> int:

@@ -44,13 +44,23 @@ class Partition:
 
     def __init__(self, number: int, shared: Shared) -> None:
         self.number = number
+        self._shared = shared
         self.state = State.RESTORING
         self.problem = ""
         inputs = shared.log.inputs()
         self.inbox = Inbox(lambda: inputs.pause(number), lambda: inputs.resume(number))
-        self._shared = shared
         self._loop: PartitionLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
+
+    @property
+    def state(self) -> State:
+        """What it does now."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._shared.options.observer.state(self.number, state.value)
 
     @property
     def deadline(self) -> float:
@@ -168,12 +178,14 @@ class Partition:
         # A process that stood still completes its heartbeats first: the group may have given the partition away.
         while not self._shared.log.membership().healthy() and not self.inbox.request.release:
             self.inbox.wait(0.1)
+        folded = loop.ground.restored_events
         loop.ground.take_over()
         loop.begin()
         loop.ground.skew.check(loop.ground.where)
         self.problem = ""
         self.state = State.OWNED
         ground, took = loop.ground, clock.monotonic() - began
+        self._shared.options.observer.restored(self.number, ground.restored_events - folded, took)
         log.info(
             "partition %d: claim %d after %.2f s, %d events restored in %.2f s",
             self.number,

@@ -21,6 +21,7 @@ from ..open_files import raise_open_files
 from ..sdk.app import Orchestrator
 from ..store.blobs import DirectoryBlobs
 from ..store.partition_store import PartitionStore
+from ..telemetry import export
 from .health import Probes
 from .options import AnchorOptions, EngineOptions
 from .run import Engine, MakeExecutor
@@ -53,6 +54,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     ending = Ending()
     directory = settings.state_dir / app.name
+    flush = export.start()
     options = EngineOptions(
         hand_over_ms=int(settings.grace_s * 1000),
         claims_back=settings.membership == "group",
@@ -64,6 +66,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         anchors=_anchors(settings),
         blobs=DirectoryBlobs(settings.blobs),
         marks=directory,
+        observer=export.observer(),
     )
 
     def open_store(number: int, codec: Codec) -> PartitionStore:
@@ -81,6 +84,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
                 pass
         finally:
             engine.stop(settings.grace_s)
+            flush()
             # Clients that wait in cycles are ended while there is an interpreter for their threads to call back into.
             gc.collect()
             restore()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..core import ids
+from ..core.commands import HeartbeatStep, ReportStep
 from ..core.decide.decision import View
 from ..core.events import (
     Event,
@@ -91,6 +92,8 @@ class LocalSteps:
         self.send_offer = send_offer
         self.began: Callable[[str], None] = lambda token: None
         """Told of every attempt's token before it begins."""
+        self.traces: dict[str, str] = {}
+        """Trace contexts of attempts under way, by token; of those that have one."""
         self._beats: dict[str, float] = {}
         self._listened: set[str] = set()
         """Attempts whose silence is watched."""
@@ -162,6 +165,7 @@ class LocalSteps:
             details=row.details,
             on_crash=row.options.on_crash,
             begin_before=self._clock.monotonic() + within if within else 0.0,
+            trace=record.event.trace,
         )
 
     # -- carrying them out -------------------------------------------------------------------------------------------
@@ -173,6 +177,8 @@ class LocalSteps:
             failpoint("K25")
         for call in calls:
             self.began(call.token)
+            if call.trace:
+                self.traces[call.token] = call.trace
         if calls:
             for refused in self.executor.start_many(calls):
                 ref = StepRef(refused.workflow_id, refused.run_id, refused.step)
@@ -210,6 +216,7 @@ class LocalSteps:
         self.watches.clear()
         self.wanting.clear()
         self._listened.clear()
+        self.traces.clear()
         # In this order: an attempt is running until its outcome was handed over.
         running = set(self.executor.running())
         running |= reported()
@@ -226,6 +233,8 @@ class LocalSteps:
                 call = self.call_of(view, ref)
                 if call is not None:
                     self._watch(call)
+                    if call.trace:
+                        self.traces[call.token] = call.trace
             elif row.state == "scheduled":
                 if row.cancelled:
                     self.watches.add(now, Watch("again", ref, row.token))
@@ -249,6 +258,12 @@ class LocalSteps:
     def begun(self, token: str) -> bool:
         """Whether a local attempt is past waiting for a slot."""
         return token in self.executor.running() and not self.executor.waiting(token)
+
+    def trace_of(self, body: ReportStep | HeartbeatStep) -> str:
+        """The trace context of an attempt of this process that says something: its outcome is the last it says."""
+        if not self.traces:
+            return ""
+        return self.traces.get(body.token, "") if isinstance(body, HeartbeatStep) else self.traces.pop(body.token, "")
 
     # -- silence of local attempts -----------------------------------------------------------------------------------
 
@@ -300,7 +315,8 @@ class LocalSteps:
             call.start_to_close_ms,
             call.heartbeat_ms,
             call.details,
-            on_crash=call.on_crash,
+            call.trace,
+            call.on_crash,
         )
         self.send_offer(row.options.queue, offer)
         wait = min(2 * (watch.wait_s or self._options.offer_again_s), self._options.offer_again_max_s)

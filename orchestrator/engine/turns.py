@@ -33,11 +33,15 @@ RunKey = tuple[str, str]
 
 
 class Taken(NamedTuple):
-    """A turn that was taken: the `seq` of its delivery, and what came of it; `replayed`: it is of the history."""
+    """A turn that was taken: the `seq` of its delivery, and what came of it; `replayed`: it is of the history.
+
+    `trace`: the delivery's trace context, or that of the run's start.
+    """
 
     seq: int
     turn: Turn
     replayed: bool = False
+    trace: str = ""
 
 
 class TurnGuard:
@@ -122,10 +126,11 @@ class _Loaded:
     `seen` is the newest delivery whose turn the history holds; `noticed` came while the history was replayed.
     """
 
-    __slots__ = ("deliveries", "fresh", "heard", "last", "live", "noticed", "replays", "seen")
+    __slots__ = ("deliveries", "fresh", "heard", "last", "live", "noticed", "replays", "seen", "trace")
 
-    def __init__(self, live: LiveRun, history: Iterator[Event], seen: int) -> None:
+    def __init__(self, live: LiveRun, history: Iterator[Event], seen: int, trace: str) -> None:
         self.live = live
+        self.trace = trace
         self.seen = seen
         self.replays: Iterator[tuple[Event, list[Event]]] | None = turns_of(history)
         self.deliveries: deque[Event] = deque()
@@ -203,7 +208,8 @@ class Turns:
         loaded.fresh += 1
         loaded.last = event.seq
         live = loaded.live
-        return Taken(event.seq, self._turn(event, live.again if event.seq <= loaded.heard else live.deliver))
+        turn = self._turn(event, live.again if event.seq <= loaded.heard else live.deliver)
+        return Taken(event.seq, turn, trace=event.trace or loaded.trace)
 
     def _turn(self, event: Event, take: Callable[[Event], Turn]) -> Turn:
         """The turn of a delivery with its bytes; one whose blob cannot be had parks the run."""
@@ -262,6 +268,14 @@ class Turns:
         finally:
             copy.live.evict()
 
+    def trace_of(self, view: View, key: RunKey) -> str:
+        """The trace context that a run was started with; "" of no run."""
+        loaded = self._runs.get(key)
+        if loaded is not None:
+            return loaded.trace
+        first = view.get(HISTORY, history_key(*key, 1)) if key[1] else None
+        return first.event.trace if first is not None else ""
+
     def drop(self, key: RunKey) -> None:
         """Evict one run."""
         loaded = self._runs.pop(key, None)
@@ -297,7 +311,7 @@ class Turns:
         history = _history(view, key, run.seq)
         first = next(history)
         assert isinstance(first.body, RunStarted)
-        return _Loaded(LiveRun(code, key[0], key[1], first.body), chain((first,), history), run.turn)
+        return _Loaded(LiveRun(code, key[0], key[1], first.body), chain((first,), history), run.turn, first.trace)
 
     def _replay(self, loaded: _Loaded, until: float) -> Taken | None:
         for done in range(self._slice):

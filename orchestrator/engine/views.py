@@ -75,6 +75,7 @@ def event_view(event: Event) -> Json:
         "cause": {
             name: value_view(value) for name, value in event.cause._asdict().items() if value not in ("", -1, None)
         },
+        **({"trace": event.trace} if event.trace else {}),
         **({"copied_at_ms": event.recorded_at_ms} if event.original_ms else {}),
         "batch": [event.claim_no, event.batch_no, event.batch_index],
     }

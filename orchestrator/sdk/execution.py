@@ -31,7 +31,7 @@ class StepCall(NamedTuple):
 
     `on_crash` is retry, fail or park. `begin_before` is a reading of `time.monotonic()` in seconds after which the
     attempt must not begin any more (design.md §5, `start_within`); 0 is no limit. Other times in milliseconds; the
-    time-outs are enforced by whoever calls, with `cancel`.
+    time-outs are enforced by whoever calls, with `cancel`. `trace` is the W3C traceparent that the step came with.
     """
 
     workflow_id: str
@@ -47,6 +47,7 @@ class StepCall(NamedTuple):
     details: Payload = NOTHING
     on_crash: str = "retry"
     begin_before: float = 0.0
+    trace: str = ""
 
     @property
     def guarded(self) -> bool:

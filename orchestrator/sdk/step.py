@@ -139,7 +139,8 @@ class StepInfo:
     """What a running step may know and say about its attempt.
 
     `last_details` is the last heartbeat of the attempt before; `beat` and `is_cancelled` reach whoever runs the step.
-    `blocking`: the step's function holds a thread, which no exception from outside reaches.
+    `blocking`: the step's function holds a thread, which no exception from outside reaches. `trace`: the W3C
+    traceparent that the step came with, "" without one; OpenTelemetry's current span is below it.
     """
 
     workflow_id: str
@@ -153,6 +154,7 @@ class StepInfo:
     beat: Callable[[Payload], None] | None = None
     is_cancelled: Callable[[], bool] | None = None
     blocking: bool = False
+    trace: str = ""
 
     @property
     def cancelled(self) -> bool:

@@ -124,16 +124,30 @@ def encode_start(seq: int, call: StepCall) -> bytes:
         call.heartbeat_ms,
         call.on_crash,
         call.begin_before,
+        call.trace,
     ]
     return encode(START, fields, call.arguments, call.details)
 
 
 def decode_start(frame: Frame) -> tuple[int, StepCall]:
     """The attempt that a `start` frame carries, and its number."""
-    seq, workflow_id, run_id, step, attempt, token, name, key, close_ms, beat_ms, on_crash, before = frame.fields
+    seq, workflow_id, run_id, step, attempt, token, name, key, close_ms, beat_ms, on_crash, before, trace = frame.fields
     arguments, details = frame.payloads
     call = StepCall(
-        workflow_id, run_id, step, attempt, token, name, arguments, key, close_ms, beat_ms, details, on_crash, before
+        workflow_id,
+        run_id,
+        step,
+        attempt,
+        token,
+        name,
+        arguments,
+        key,
+        close_ms,
+        beat_ms,
+        details,
+        on_crash,
+        before,
+        trace,
     )
     return seq, call
 

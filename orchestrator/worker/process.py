@@ -18,6 +18,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from orchestrator.telemetry import export
+
 from . import frames
 from .loading import load_app
 from .serving import end, serve_alone, serve_shared
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.close(options.mark)
     sys.path[:0] = [entry for entry in options.path if entry not in sys.path]
     app = _load(sock, options.app)
+    export.start()
     serve = serve_shared if options.mode == "shared" else serve_alone
     serve(sock, app, mark)
     end()

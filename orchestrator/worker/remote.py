@@ -243,7 +243,7 @@ class RemoteWorker:
             offer.run_id, offer.step, offer.attempt, offer.token, self._options.worker, int(lease_s * 1000)
         )
         try:
-            await self._asks.command(offer.workflow_id, body, Request(timeout_s=lease_s))
+            await self._asks.command(offer.workflow_id, body, Request(timeout_s=lease_s, trace=offer.trace))
         except OrchestratorError as error:
             level = logging.DEBUG if isinstance(error, CommandRejected) else logging.WARNING
             log.log(level, "no grant for step %r of workflow %r: %s", offer.name, offer.workflow_id, error)
@@ -282,7 +282,7 @@ class RemoteWorker:
     async def _tell(self, held: Held, body: ReportStep) -> None:
         """Report until somebody decided: a result may have been expensive."""
         failpoint("K20")
-        request = Request(command_id=new_command_id())
+        request = Request(command_id=new_command_id(), trace=held.call.trace)
         try:
             body = await asyncio.to_thread(reported, held.call.workflow_id, body, self._options.blobs, PAYLOAD_BYTES)
             if body.failure is not None and held.details is not held.said:
@@ -300,7 +300,7 @@ class RemoteWorker:
                 except LimitExceeded as error:
                     failure = Failure("LimitExceeded", f"{held.call.where()}: {error}", retryable=False)
                     body = body._replace(result=NOTHING, failure=failure)
-                    request = Request(command_id=new_command_id())
+                    request = Request(command_id=new_command_id(), trace=held.call.trace)
         except CommandRejected as error:
             self._lose(held, error)
         finally:
@@ -325,7 +325,7 @@ class RemoteWorker:
         call, held.said = held.call, held.details
         body = HeartbeatStep(call.run_id, call.step, call.attempt, call.token, held.details)
         try:
-            await self._asks.command(call.workflow_id, body)
+            await self._asks.command(call.workflow_id, body, Request(trace=call.trace))
         except CommandRejected as error:
             self._lose(held, error)
             self._executor.cancel(call.token)
@@ -363,4 +363,5 @@ def _call_of(offer: TaskOffer, begin_before: float) -> StepCall:
         details=offer.details,
         on_crash=offer.on_crash,
         begin_before=begin_before,
+        trace=offer.trace,
     )

@@ -21,6 +21,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.open_files import raise_open_files
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.blobs import DirectoryBlobs
+from orchestrator.telemetry import export
 
 from .build import executor_of
 from .loading import load_app
@@ -54,7 +55,9 @@ def run_worker(settings: Settings) -> int:
     from orchestrator.log.client_io import TaskConsumer
 
     transport = KafkaTransport(app.name, settings)
+    flush = export.start()
     asyncio.run(serve(settings, app, transport, TaskConsumer(app.name, settings)))
+    flush()
     return 0
 
 

@@ -14,6 +14,7 @@ from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.failpoints import failpoint
 from orchestrator.sdk.execution import NOT_STARTED, UNKNOWN, StepCall, cancelled
 from orchestrator.sdk.step import StepInfo, run_step
+from orchestrator.telemetry import tracing
 
 from .heartbeat import Heartbeat, interval_s
 
@@ -43,7 +44,18 @@ class Attempt:
             beat=self._heartbeat.beat,
             is_cancelled=lambda: self._cancelled,
             blocking=self.blocking,
+            trace=call.trace,
         )
+
+    def _attributes(self) -> dict[str, str | int]:
+        """What a span says of the attempt."""
+        call = self.call
+        return {
+            "orchestrator.workflow_id": call.workflow_id,
+            "orchestrator.run_id": call.run_id,
+            "orchestrator.step": call.step,
+            "orchestrator.attempt": call.attempt,
+        }
 
     @property
     def blocking(self) -> bool:
@@ -79,7 +91,8 @@ class Attempt:
         result, failure = NOTHING, self._refusal()
         if failure is None:
             try:
-                result = await run_step(self.code, self.call.arguments, self._info)
+                with tracing.carrying_out(self.call.name, self.call.trace, self._attributes):
+                    result = await run_step(self.code, self.call.arguments, self._info)
                 failpoint("K5")
             except BaseException as error:  # a step's sys.exit() or KeyboardInterrupt ends the step, not its neighbours
                 failure = self._failure(error)

@@ -25,6 +25,7 @@ CALL = StepCall(
     Payload("json", "key-1", b"\x00\xff", BlobRef("dir", "abc", 70_000)),
     "park",
     12.5,
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 
 

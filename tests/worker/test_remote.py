@@ -166,6 +166,19 @@ def test_an_offer_is_asked_for_carried_out_and_reported() -> None:
     work(test)
 
 
+def test_the_offer_s_trace_context_is_the_step_s_and_its_commands() -> None:
+    contexts: list[str] = []
+
+    async def test(bench: Bench) -> None:
+        context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        bench.again(TaskOffer("flow", "run", "0:1", 1, "run/0:1/1", "traced", payload({}), "key", trace=context))
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert json.loads(report.result.data) == [context, context]
+        assert contexts == [context] * 2
+
+    work(test, decide=lambda body, request: contexts.append(request.trace))
+
+
 def test_without_the_grant_nothing_happens(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         bench.offer("hold", file=str(tmp_path / "gate"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.step import step_info
+from orchestrator.telemetry import tracing
 
 app = Orchestrator("steps-app")
 
@@ -203,3 +204,9 @@ class Declined(Exception):
 @app.step
 async def decline(cents: int) -> None:
     raise Declined("too much", cents)
+
+
+@app.step
+async def traced() -> list[str]:
+    """The current span's context, and what the step was told of it."""
+    return [tracing.current(), step_info().trace]
