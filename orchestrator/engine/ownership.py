@@ -17,12 +17,12 @@ from ..codec.records import CLAIM_KEY as CLAIM_RECORD_KEY, Codec, event_hash
 from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.events import Event, PartitionClaimed
-from ..core.levels import beyond, in_force
+from ..core.levels import in_force
 from ..core.replay import NO_FOOTER, AcceptingAssembler
 from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
 from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
-from ..errors import LogGap, LogReplaced, UndecodableRecord
+from ..errors import LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Log, TopicIds, Wire
 from ..sdk.identity import release
@@ -37,8 +37,10 @@ from .skew import Skew
 from .soundness import (
     HangingTransaction,
     Repair,
+    check_bounds,
     check_generation,
     check_input,
+    check_level,
     check_not_claimed,
     check_whole,
     cut_off,
@@ -225,22 +227,12 @@ class Ground:
         """Read events from the last footer on; that footer is compared first."""
         self.overlay.discard()
         position = self.position()
-        if problem := beyond(self.level()):
-            raise LogGap(f"{self.where}: the state: {problem}")
+        check_level(self.where, position)
         start, end = self.log.tail().bounds(self.number)
         at = position.next_offset - 1 if position else start
         if sabotaged("store_trusted"):
             at = min(at, end)
-        if position is None and start > 0:
-            raise LogReplaced(
-                f"{self.where}: the log starts at offset {start} and there is no state below it: restore a checkpoint;"
-                " an engine never starts empty"
-            )
-        if position is not None and (start > at or end <= at) and not sabotaged("store_trusted"):
-            raise LogReplaced(
-                f"{self.where}: state reflects offset {at}, the log has {start}..{end}: it was cut or replaced."
-                f" See `orchestrator partition repair {self.number}`."
-            )
+        check_bounds(self.where, self.number, at if position else -1, (start, end))
         last = position.batch if position else None
         self.assembler = AcceptingAssembler(self.where, self.footer_hash(), last, shown=at if position else -1)
         claim = self.claim_row()

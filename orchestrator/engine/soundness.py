@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.levels import beyond, in_force
 from ..core.replay import Batch
 from ..core.rows import ClaimRow, PositionRow
 from ..core.witness import Note
 from ..errors import LogGap, LogReplaced, OrchestratorError
 from ..log.ports import TopicIds
+from .sabotage import sabotaged
 
 
 class ClaimLost(OrchestratorError):
@@ -46,6 +48,27 @@ def check_not_claimed(where: str, before: ClaimRow, claim_no: int) -> None:
         raise ClaimLost(
             f"{where}: claimed by {before.instance} (claim {before.claim_no}), after claim {claim_no} of this engine;"
             " this engine stops working on it"
+        )
+
+
+def check_level(where: str, position: PositionRow | None) -> None:
+    """A state that a newer release folded is not this one's to read. Raises LogGap."""
+    if problem := beyond(in_force(position)):
+        raise LogGap(f"{where}: the state: {problem}")
+
+
+def check_bounds(where: str, number: int, at: int, log: tuple[int, int]) -> None:
+    """The log still has the footer that the state reflects, at offset `at` (-1: no state). Raises LogReplaced."""
+    start, end = log
+    if at < 0 and start > 0:
+        raise LogReplaced(
+            f"{where}: the log starts at offset {start} and there is no state below it: restore a checkpoint;"
+            " an engine never starts empty"
+        )
+    if at >= 0 and not start <= at < end and not sabotaged("store_trusted"):
+        raise LogReplaced(
+            f"{where}: state reflects offset {at}, the log has {start}..{end}: it was cut or replaced."
+            f" See `orchestrator partition repair {number}`."
         )
 
 
