@@ -1,4 +1,4 @@
-"""The feature level of a log: what may stand in it (docs/adr/0029-the-level-in-force.md).
+"""The feature level of a log: what may stand in it (docs/adr/0025-the-level-in-force.md).
 
 A release reads and can write every level up to its own, `LEVEL`. It writes the level *in force*: a partition's is that
 of its last footer, in a new log one below the release's own. So the release before it reads whatever it writes, and a
