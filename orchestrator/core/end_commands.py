@@ -25,10 +25,12 @@ class CancelRun(NamedTuple):
 
 
 class ContinueAsNew(NamedTuple):
-    """Close this run and start the next one of the same workflow with fresh history."""
+    """Close this run and start the next one of the same workflow with fresh history. `untaken`: the places of signals
+    that the code was given and did not take, and of a request to cancel that has not reached it."""
 
     arguments: Payload
     heard: tuple[Heard, ...] = ()
+    untaken: tuple[int, ...] = ()
 
 
 class ParkRun(NamedTuple):

@@ -215,8 +215,8 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def cancel_main(self) -> None:
         """Deliver the run's cancellation to the main function."""
-        self.cancel_owed = False
         if self.main is not None and not self.main.done():
+            self.cancel_owed = False
             self.cancelling_run = True
             try:
                 self.main.cancel()

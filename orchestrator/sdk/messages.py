@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from ..codec.payloads import Adapter, adapter
 from ..core.values import Payload
@@ -21,11 +21,18 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Came(NamedTuple):
+    """A signal as it came: the place of its event in the history, and what it brought."""
+
+    seq: int
+    payload: Payload
+
+
 class Mailbox:
     """A run's signals that nobody took yet, and who waits, by name."""
 
     def __init__(self) -> None:
-        self.values: dict[str, list[Payload]] = {}
+        self.values: dict[str, list[Came]] = {}
         self.waiters: dict[str, list[RunFuture]] = {}
         self.seen: dict[tuple[str, bytes], int] = {}
         """The number of the newest event that a wait of this topic and match got."""
@@ -37,23 +44,27 @@ class Mailbox:
         recent = sorted((number, *key) for key, number in self.seen.items() if number > now_ms - 2 * KEPT_MS)
         return tuple(Heard(name, Payload(data=match), number) for number, name, match in recent[-HEARD:])
 
-    def put(self, name: str, payload: Payload) -> None:
+    def untaken(self) -> tuple[int, ...]:
+        """The places of the signals that nobody took, by name."""
+        return tuple(came.seq for kept in self.values.values() for came in kept)
+
+    def put(self, name: str, came: Came) -> None:
         """A delivery: the longest waiting takes it, else it is kept."""
         waiters = self.waiters.get(name, [])
         while waiters:
             future = waiters.pop(0)
             if not future.done():
-                future.set_result(payload)
+                future.set_result(came)
                 return
-        self.values.setdefault(name, []).append(payload)
+        self.values.setdefault(name, []).append(came)
 
-    def put_back(self, name: str, payload: Payload) -> None:
+    def put_back(self, name: str, came: Came) -> None:
         """Who took it was cancelled before it saw it: the next who waits gets it, first."""
         for future in self.waiters.get(name, []):
             if not future.done():
-                future.set_result(payload)
+                future.set_result(came)
                 return
-        self.values.setdefault(name, []).insert(0, payload)
+        self.values.setdefault(name, []).insert(0, came)
 
     def waited_for(self) -> list[str]:
         """Names of signals that code waits for."""
@@ -91,12 +102,12 @@ class Signal(Generic[T]):
         box = mailbox(loop)
         kept = box.values.get(self.name)
         if kept:
-            return self.adapter.decode(kept.pop(0))
+            return self.adapter.decode(kept.pop(0).payload)
         future = loop.create_future()
         box.waiters.setdefault(self.name, []).append(future)
         try:
             async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
-                payload = await future
+                came: Came = await future
         except BaseException as error:
             if future in box.waiters[self.name]:
                 box.waiters[self.name].remove(future)
@@ -105,7 +116,7 @@ class Signal(Generic[T]):
             if timeout is not None and isinstance(error, TimeoutError):
                 return None
             raise
-        return self.adapter.decode(payload)
+        return self.adapter.decode(came.payload)
 
     def send(self, workflow_id: str, value: T) -> None:
         """From workflow code: signal another workflow."""

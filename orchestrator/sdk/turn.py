@@ -19,7 +19,7 @@ from .calls import Called, ChildCalled, StepCalled
 from .compare import divergence
 from .context import ContinueAsNewRequested, RunContext
 from .loop import Evicted, Identity, Overlong as Overlong, RunLoop, RunTask
-from .messages import Mailbox
+from .messages import Came, Mailbox
 from .talk import Talk, handler_signature
 from .updates import UpdateHandler
 from .workflow import WorkflowCode
@@ -66,6 +66,7 @@ class LiveRun:
         self._loop.run = self
         self.talk = Talk(code, self.mailbox, self._loop)
         self._main: RunTask | None = None
+        self._cancelled_at = 0
         self._entity_state = NOTHING
         self._handler_error: BaseException | None = None
         self._asyncgens: set[Any] = set()
@@ -160,6 +161,7 @@ class LiveRun:
             self._update(event.seq, body)
         elif isinstance(body, e.CancelRequested):
             self.cancel_requested = True
+            self._cancelled_at = event.seq
             self._loop.cancel_main()
         elif isinstance(body, e.StepCancelled):
             self._fail(body.step, StepCancelled(f"step {body.step} was cancelled", "StepCancelled"))
@@ -223,7 +225,7 @@ class LiveRun:
     def _signal(self, seq: int, body: e.SignalReceived) -> None:
         handler = self.code.handlers.signals.get(body.name)
         if handler is None:
-            self.mailbox.put(body.name, body.payload)
+            self.mailbox.put(body.name, Came(seq, body.payload))
             return
         self._loop.spawn(self._handle(handler, body.payload), Identity(f"s{seq}"))
 
@@ -297,7 +299,9 @@ class LiveRun:
                 return [c.CancelRun()]
             return self.bug("CancelledError left the workflow although nobody asked to cancel it", None)
         except ContinueAsNewRequested as again:
-            return [c.ContinueAsNew(again.arguments, self.mailbox.heard(self._loop.now_ms))]
+            owed = {self._cancelled_at} if self._loop.cancel_owed else set()
+            untaken = tuple(sorted({*self.mailbox.untaken(), *owed}))
+            return [c.ContinueAsNew(again.arguments, self.mailbox.heard(self._loop.now_ms), untaken)]
         except Overlong:
             self._loop.verdict = OVERLONG
             return []

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator import Failed, Orchestrator, StepCancelled, Workflow
 from orchestrator.core import commands as c, events as e
+from orchestrator.sdk.messages import Came
 from tests.sdk.driver import Driver, at_every_prefix
 
 app = Orchestrator("concurrent")
@@ -313,7 +314,7 @@ def test_a_signal_taken_by_a_cancelled_task_is_kept() -> None:
 
     stop = app.signal("stop", int)
     driver = Driver(kept)
-    driver.live.mailbox.put("stop", driver.code.signature.result.encode(1))
+    driver.live.mailbox.put("stop", Came(1, driver.code.signature.result.encode(1)))
     driver.signal("go", b"5")
     driver.go()
     assert driver.result == 5

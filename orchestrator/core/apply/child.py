@@ -55,10 +55,8 @@ def _start(fold: Fold, row: ChildRow, body: ChildScheduled) -> ChildRow:
         summary=body.summary,
     )
     command_id = fold.send_command(body.child_workflow_id, start, step=step)
-    # The calls of an entity share a workflow id: a cancellation must know its own before it is heard to have started.
-    queued = body.conflict == "queue"
-    run_id = ids.run_id(fold.settings.app, body.child_workflow_id, command_id) if queued else ""
-    row = row._replace(child_run_id=run_id)
+    # Others may have runs of this workflow id: a cancellation must know its own before that is heard to have started.
+    row = row._replace(child_run_id=ids.run_id(fold.settings.app, body.child_workflow_id, command_id))
     fold.state.put(STEPS, step_key(event.workflow_id, event.run_id, step), row)
     return row
 

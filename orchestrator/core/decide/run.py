@@ -12,6 +12,7 @@ from ..commands import (
     SignalWorkflow,
     StartWorkflow,
     TerminateWorkflow,
+    UpdateWorkflow,
 )
 from ..events import (
     CancelRequested,
@@ -114,14 +115,24 @@ def _reuse_refused(reuse: str, existing: RunRow) -> str:
 
 
 def open_run(view: View, command: Command, run_id: str, context: Context) -> tuple[str, list[Draft]]:
-    """(id of the open run, []) or ("", its rejection)."""
+    """(id of the open run, []) or ("", its rejection). A run that continued as new is by now the one that follows it."""
     found, run = current_run(view, command.workflow_id, run_id)
+    while run is not None and run.status == "continued_as_new" and follows(command):
+        found, run = current_run(view, command.workflow_id, run.next_run_id)
     if run is None:
         what = f"run {run_id} of {command.workflow_id}" if run_id else command.workflow_id
         return "", rejected(command, context, "not_found", f"{what}: no such run in this partition's state", run_id)
     if run.status in CLOSED:
         return "", rejected(command, context, "run_closed", f"{command.workflow_id}/{found} is {run.status}", found)
     return found, []
+
+
+def follows(command: Command) -> bool:
+    """Whether a command that names a run means it as whatever run it goes on as.
+
+    An update is judged by the code of the run that it names; a limit displaces the very task that holds it.
+    """
+    return not isinstance(command.body, UpdateWorkflow) and command.actor.kind != "engine"
 
 
 def signal_workflow(view: View, command: Command, body: SignalWorkflow, context: Context) -> list[Draft]:

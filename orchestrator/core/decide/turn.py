@@ -7,7 +7,18 @@ from typing import Any
 
 from .. import commands as c, events as e, ids
 from ..approvals import digest_of
-from ..rows import APPROVALS, STEPS, TIMERS, RunRow, StepRow, WaitRow, step_key, timer_due_key
+from ..rows import (
+    APPROVALS,
+    HISTORY,
+    STEPS,
+    TIMERS,
+    RunRow,
+    StepRow,
+    WaitRow,
+    history_key,
+    step_key,
+    timer_due_key,
+)
 from .decision import Context, Draft, View
 from .step import nobody_runs
 
@@ -179,7 +190,7 @@ def decide_turn(view: View, place: TurnPlace, command: c.TurnCommand, context: C
     bodies = DECIDE_TURN[type(command)](view, place, command)
     drafts = [Draft(place.workflow_id, place.run_id, body) for body in bodies]
     if isinstance(command, c.ContinueAsNew):
-        drafts.append(_next_run(place, command, context))
+        drafts += [_next_run(place, command, context), *_carried(view, place, command)]
     return drafts
 
 
@@ -204,6 +215,26 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         heard=command.heard,
     )
     return Draft(place.workflow_id, new_run_id, started)
+
+
+def _carried(view: View, place: TurnPlace, command: c.ContinueAsNew) -> list[Draft]:
+    """What came to this run and its code has not taken goes on to the next one, in its order: signals, and a request
+    to cancel that was recorded behind the delivery of this turn."""
+    key = (place.workflow_id, place.run_id)
+    new_run_id = ids.next_run_id(place.run_id, place.turn)
+    given = [view.get(HISTORY, history_key(*key, seq)) for seq in command.untaken]
+    unseen = [record for _, record in view.scan(HISTORY, key, after=history_key(*key, place.turn))]
+    bodies: list[e.Body] = []
+    for body in (record.event.body for record in (*given, *unseen)):
+        if isinstance(body, e.SignalReceived):
+            bodies.append(body)
+        elif isinstance(body, e.CancelRequested):
+            bodies.append(body)
+            if place.run.limits:
+                # Its code has not begun, and need not begin in order to end.
+                bodies.append(e.RunCancelled(0))
+                break
+    return [Draft(place.workflow_id, new_run_id, body) for body in bodies]
 
 
 def in_order(commands: Sequence[c.TurnCommand]) -> list[c.TurnCommand]:

@@ -1,0 +1,232 @@
+"""The contract, "Many runs": what goes on with a run that continues as new, and whom a cancellation reaches."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator import (
+    ChildCancelled,
+    ChildFailed,
+    Client,
+    Handle,
+    Orchestrator,
+    continue_as_new,
+    run_info,
+    signal,
+)
+from tests.contract.world import World
+
+app = Orchestrator("contract-continuing")
+item = app.signal("item", int)
+go = app.signal("go", int)
+
+
+@app.step
+async def note(what: str) -> str:
+    return what
+
+
+@app.step
+async def nap(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@app.workflow
+async def one_a_run(found: list[int], count: int, every: int) -> list[int]:
+    """Takes `every` items and goes on as the next run, whatever else has come."""
+    taken = [*found, *[await item.wait() for _ in range(every)]]
+    if len(taken) < count:
+        continue_as_new(taken, count, every)
+    return taken
+
+
+class Inbox:
+    """The class form: a handler takes what comes; the others are kept for a wait."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @app.run
+    async def run(self, before: list[str], rounds: int) -> list[str]:
+        self.lines = before
+        number = await go.wait()
+        self.lines.append(f"go {number}")
+        if rounds:
+            continue_as_new(self.lines, rounds - 1)
+        return self.lines
+
+    @signal
+    def told(self, line: str) -> None:
+        self.lines.append(line)
+
+
+async def kinds(handle: Handle[object]) -> list[str]:
+    """Of the events of a run."""
+    return [event.type async for event in handle.history()]
+
+
+@pytest.mark.contract("continue-as-new", "signal-durable")
+@pytest.mark.parametrize("every", [1, 3])
+def test_signals_that_nobody_took_go_on_in_their_order(world: World, every: int) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(one_a_run, [], 12, every)
+        newest = client.handle(one_a_run, first.workflow_id)
+        # Some come before the run looks, some while it goes on as another one, some to the run that it was.
+        await asyncio.gather(*(newest.using(command_id=f"s{n}").signal(item, n) for n in range(6)))
+        for n in range(6, 12):
+            await first.using(command_id=f"s{n}").signal(item, n)
+            await first.using(command_id=f"s{n}").signal(item, n)
+        found = await first.result()
+        assert sorted(found) == list(range(12))
+        assert found[6:] == list(range(6, 12))
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("continue-as-new")
+def test_what_was_kept_is_in_the_history_of_the_next_run(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(one_a_run, [], 4, 2)
+        await handle.pause()
+        for n in range(4):
+            await handle.signal(item, n)
+        await world.restart()
+        await handle.resume()
+        assert await handle.result() == [0, 1, 2, 3]
+        last = client.handle(one_a_run, handle.workflow_id)
+        assert (await kinds(last))[:3] == ["RunStarted", "SignalReceived", "SignalReceived"]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("continue-as-new")
+def test_a_handler_gets_what_came_too_late_for_the_run_before(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(Inbox.run, [], 1)
+        await handle.pause()
+        await handle.signal(Inbox.told, "a")
+        await handle.signal(go, 1)
+        await handle.signal(Inbox.told, "b")
+        await handle.signal(go, 2)
+        await handle.resume()
+        assert await handle.result() == ["a", "go 1", "b", "go 2"]
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def again_and_again(number: int) -> None:
+    """Never ends by itself."""
+    await note(str(number))
+    continue_as_new(number + 1)
+
+
+@app.workflow
+async def stops_its_child(child_id: str) -> str:
+    task = asyncio.ensure_future(again_and_again.options(id=child_id, close_policy="abandon")(0))
+    await nap(0.2)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        await nap(0.01)
+    return "left"
+
+
+async def until(handle: Handle[None], wanted: str) -> None:
+    """Wait for a status."""
+    while (await handle.describe()).status != wanted:
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.contract("child-continue")
+def test_a_cancel_reaches_whatever_run_the_child_is_by_then(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(stops_its_child.options(id="p"), "p-child")
+        assert await handle.result() == "left"
+        await until(client.handle(again_and_again, "p-child"), "cancelled")
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("child-continue")
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+def test_a_handle_of_the_first_run_reaches_the_newest(world: World, how: str) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(again_and_again, 0)
+        while (await handle.describe()).status != "continued_as_new":
+            await asyncio.sleep(0.02)
+        await (handle.cancel() if how == "cancel" else handle.terminate())
+        await until(client.handle(again_and_again, handle.workflow_id), f"{how}led" if how == "cancel" else "terminated")
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def takes_a_signal() -> int:
+    return await go.wait()
+
+
+@app.workflow
+async def wants_a_taken_id(taken: str, cancels: bool) -> str:
+    """Its child's start is refused; what it does to its child is none of the other run's business."""
+    task = asyncio.ensure_future(takes_a_signal.options(id=taken)())
+    await asyncio.sleep(0)
+    if not cancels:
+        return "left"
+    task.cancel()
+    try:
+        await task
+    except (asyncio.CancelledError, ChildCancelled, ChildFailed):
+        await nap(0.05)
+    return "cancelled"
+
+
+@pytest.mark.contract("child-continue", "child-policy")
+@pytest.mark.parametrize("cancels", [True, False])
+def test_a_child_that_never_began_takes_nobody_elses_run_along(world: World, cancels: bool) -> None:
+    async def scenario(client: Client) -> None:
+        other = await client.start(takes_a_signal.options(id="taken"))
+        await client.execute(wants_a_taken_id, "taken", cancels)
+        await client.execute(wants_a_taken_id, "free", False)
+        await other.signal(go, 3)
+        assert await other.result() == 3
+        assert "CancelRequested" not in await kinds(other)
+
+    world.run(app, scenario)
+
+
+@app.step(cancellation="wait")
+async def ends_in_its_own_time() -> str:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return "ended"
+    return "was not asked"
+
+
+@app.workflow
+async def owes(rounds: int) -> str:
+    """Takes its step's outcome in the place of the cancellation, and does not await again."""
+    if rounds:
+        await ends_in_its_own_time()
+        continue_as_new(rounds - 1)
+    await go.wait()
+    return "not cancelled"
+
+
+@pytest.mark.contract("continue-as-new", "cancel")
+def test_a_cancel_that_the_code_has_not_heard_of_goes_on(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(owes, 1)
+        while not (await handle.describe()).pending_steps:
+            await asyncio.sleep(0.02)
+        await handle.cancel()
+        newest = client.handle(owes, handle.workflow_id)
+        while (await newest.describe()).is_open:
+            await asyncio.sleep(0.02)
+        assert (await newest.describe()).status == "cancelled"
+
+    world.run(app, scenario)
