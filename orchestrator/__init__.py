@@ -37,9 +37,10 @@ from .errors import (
 from .sdk.app import Orchestrator as _Application
 from .sdk.approvals import Approval, approval
 from .sdk.attributes import Attribute, set_summary
-from .sdk.context import continue_as_new, now, random, run_info, uuid4
+from .sdk.context import continue_as_new, now, random, run_info, sleep_until, uuid4
 from .sdk.entity import EntityHandler
 from .sdk.events import Event, wait_event
+from .sdk.external import ExternalWorkflow, external_workflow
 from .sdk.limits import Limit
 from .sdk.messages import Query, Signal, query, signal
 from .sdk.patches import deprecate_patch, patched
@@ -78,6 +79,7 @@ __all__ = [
     "EntityHandle",
     "EntityHandler",
     "Event",
+    "ExternalWorkflow",
     "Failed",
     "Handle",
     "KafkaUnavailable",
@@ -115,6 +117,7 @@ __all__ = [
     "approval",
     "continue_as_new",
     "deprecate_patch",
+    "external_workflow",
     "now",
     "patched",
     "query",
@@ -122,6 +125,7 @@ __all__ = [
     "run_info",
     "set_summary",
     "signal",
+    "sleep_until",
     "step_info",
     "update",
     "uuid4",

@@ -63,6 +63,7 @@ class Settings:
     partitions: int = 16
     max_open_runs: int = 0
     max_pending_steps: int = 0
+    continue_as_new_at: int = 4_096
     replication_factor: int = 0
     wire: str = "single_object"
     registry_url: str = field(default="", repr=False)
@@ -264,6 +265,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_LEASE_S": ("lease_s", _seconds(1, 86_400)),
         "ORCHESTRATOR_MAX_OPEN_RUNS": ("max_open_runs", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_MAX_PENDING_STEPS": ("max_pending_steps", _whole(0, 2**31 - 1)),
+        "ORCHESTRATOR_CONTINUE_AS_NEW_AT": ("continue_as_new_at", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_PARTITIONS": ("partitions", _whole(1, 4096)),
         "ORCHESTRATOR_REPLICATION_FACTOR": ("replication_factor", _whole(0, 32)),
         "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),

@@ -81,11 +81,11 @@ class Codec:
         self._internal = SingleObject()
         classes = _classes()
         embedded = Embedded(rows.Message, self._encode_inside, self.decode)
-        for schema in schemas.all_schemas():
+        for schema in sorted(schemas.all_schemas(), key=lambda schema: schema.version):
             cls = classes[schema.kind, schema.name]
             header = (self._internal if schema.kind == "rows" else self.framing).header(schema.fingerprint)
             shape = _Shape(cls, schema, header, Compiler(_SHARED, _CACHED, embedded))
-            self._by_class[cls] = shape
+            self._by_class[cls] = shape  # The newest version is the last.
             self._by_fingerprint[schema.fingerprint] = shape
 
     # -- the records of the log --------------------------------------------------------------------------------------

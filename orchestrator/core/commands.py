@@ -291,6 +291,16 @@ class SendSignal(NamedTuple):
     call_site: str
 
 
+class SendCancel(NamedTuple):
+    """Ask another workflow to cancel, by outbox."""
+
+    path: str
+    n: int
+    workflow_id: str
+    reason: str
+    call_site: str
+
+
 class RecordPatch(NamedTuple):
     """The code takes the new side of a change; `deprecated`: there is no other side any more."""
 
@@ -353,6 +363,7 @@ TurnCommand = (
     | StartChild
     | CancelChild
     | SendSignal
+    | SendCancel
     | CompleteUpdate
     | RecordPatch
     | AnnotateRun

@@ -40,7 +40,9 @@ from .partition_events import (
     TurnAttempted as TurnAttempted,
 )
 from .run_events import (
+    SUGGEST_AT as SUGGEST_AT,
     CancelRequested as CancelRequested,
+    CancelSent as CancelSent,
     ChildCancelRequested as ChildCancelRequested,
     ChildCompleted as ChildCompleted,
     ChildFailed as ChildFailed,
@@ -136,6 +138,7 @@ RunBody = (
     | ChildFailed
     | ChildCancelRequested
     | SignalSent
+    | CancelSent
     | EntityAdmitted
     | EntityChanged
     | RunPatched

@@ -76,6 +76,7 @@ APPLY_RUN: Mapping[type, Callable[[Fold, RunRow, Any], dict[str, Any]]] = {
     e.ChildFailed: child.child_failed,
     e.ChildCancelRequested: child.child_cancel_requested,
     e.SignalSent: child.signal_sent,
+    e.CancelSent: child.cancel_sent,
     e.EntityAdmitted: entity.entity_admitted,
     e.EntityChanged: entity.entity_changed,
     e.RunPatched: run.run_patched,

@@ -21,13 +21,17 @@ from .values import (
 )
 from .waits import Heard
 
+SUGGEST_AT = 4_096
+"""Temporal's default."""
+
 
 class RunStarted(NamedTuple):
     """A run exists. `version` 0: its owner lacks the code; `RunPinned` names it later. `queued`: a call of an entity,
     which waits for its turn (`EntityAdmitted`). `execution_ends_ms`: when the time-out of the whole execution is over,
     told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay. `limits`:
     what it needs before its code begins (`RunAdmitted`). `forked_upto`: the events 2 to this one are a copy of those of
-    `previous_run_id`, with the moments of those. `heard`: events that the runs before it got."""
+    `previous_run_id`, with the moments of those. `heard`: events that the runs before it got. `suggest_at`: the length
+    of history from which its code is told that it might continue as new; 0: never."""
 
     workflow_type: str
     version: int
@@ -49,6 +53,7 @@ class RunStarted(NamedTuple):
     attributes: tuple[AttributeValue, ...] = ()
     summary: str = ""
     heard: tuple[Heard, ...] = ()
+    suggest_at: int = SUGGEST_AT
 
 
 class RunPinned(NamedTuple):
@@ -289,6 +294,17 @@ class SignalSent(NamedTuple):
     target_workflow_id: str
     name: str
     payload: Payload
+    call_site: str
+
+
+class CancelSent(NamedTuple):
+    """Another workflow was asked to cancel: the request left by the outbox."""
+
+    turn: int
+    path: str
+    n: int
+    target_workflow_id: str
+    reason: str
     call_site: str
 
 

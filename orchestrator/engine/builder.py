@@ -77,7 +77,10 @@ class Builder:
 
     def context(self, batch: Batch) -> Context:
         """What decisions of this batch may know beside state."""
-        return Context(self._settings.app, batch.now_ms, self.code_of, level=batch.level)
+        settings, options = self._settings, self._options
+        return Context(
+            settings.app, batch.now_ms, self.code_of, level=batch.level, suggest_at=options.suggest_at
+        )
 
     # -- events ------------------------------------------------------------------------------------------------------
 

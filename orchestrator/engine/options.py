@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..codec.signing import Signer
+from ..core.events import SUGGEST_AT
 from ..store.blobs import Blobs
 from ..telemetry.observer import NOBODY, Observer
 
@@ -64,6 +65,8 @@ class EngineOptions:
     careful_attempts: int = 2
     skew_ms: int = 5_000
     """How far this process's clock and the brokers' may be apart; beyond it a partition is released. 0: any."""
+    suggest_at: int = SUGGEST_AT
+    """The length of history from which a run is told that it might continue as new; 0: never."""
     dedup_horizon_ms: int = 14 * 86_400_000
     retention_ms: int = 30 * 86_400_000
     topics_every_s: float = 60.0

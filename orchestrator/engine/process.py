@@ -63,6 +63,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         generation=settings.generation,
         max_open_runs=settings.max_open_runs,
         max_pending_steps=settings.max_pending_steps,
+        suggest_at=settings.continue_as_new_at,
         anchors=_anchors(settings),
         blobs=DirectoryBlobs(settings.blobs),
         marks=directory,

@@ -20,6 +20,7 @@ from ..core.commands import (
     CancelWait,
     PublishEvent,
     ScheduleStep,
+    SendCancel,
     SendSignal,
     StartChild,
     WithdrawApproval,
@@ -276,3 +277,9 @@ def send_signal(loop: RunLoop, workflow_id: str, name: str, payload: Payload) ->
     """Signal another workflow: a command of this turn, delivered by the outbox."""
     identity = loop.identity()
     loop.issue(SendSignal(identity.path, identity.next(), workflow_id, name, payload, call_site()))
+
+
+def send_cancel(loop: RunLoop, workflow_id: str, reason: str) -> None:
+    """Ask another workflow to cancel: a command of this turn, delivered by the outbox."""
+    identity = loop.identity()
+    loop.issue(SendCancel(identity.path, identity.next(), workflow_id, reason, call_site()))

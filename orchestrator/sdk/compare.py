@@ -25,6 +25,7 @@ _OF_COMMAND: dict[type, str] = {
     c.SetTimer: "timer",
     c.StartChild: "child workflow",
     c.SendSignal: "signal to another workflow",
+    c.SendCancel: "cancellation of another workflow",
     c.CompleteUpdate: "end of update",
     c.RecordPatch: "patch",
     c.AnnotateRun: "what the run says of itself",
@@ -47,6 +48,7 @@ _OF_EVENT: dict[type, str] = {
     e.TimerSet: "timer",
     e.ChildScheduled: "child workflow",
     e.SignalSent: "signal to another workflow",
+    e.CancelSent: "cancellation of another workflow",
     e.UpdateCompleted: "end of update",
     e.RunPatched: "patch",
     e.RunAnnotated: "what the run says of itself",
@@ -148,6 +150,9 @@ def _differs(command: Any, body: Any, registry: Registry, copied: bool) -> str:
         entity = registry.entities[command.name]
         if entity.normal(command.state) != entity.normal(body.state):
             return f"{_what(command)} as {_short(command.state.data)}, not {_short(body.state.data)}"
+    elif isinstance(command, c.SendCancel):
+        if command.workflow_id != body.target_workflow_id and not copied:
+            return f"{_what(command)}, of {command.workflow_id}, not {body.target_workflow_id}"
     elif isinstance(command, c.SendSignal) and (
         command.name != body.name or (command.workflow_id != body.target_workflow_id and not copied)
     ):

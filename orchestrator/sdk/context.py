@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import random as _random
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core import ids
@@ -17,6 +18,10 @@ from .loop import Evicted, RunLoop, running_loop
 
 if TYPE_CHECKING:
     from .turn import LiveRun
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class ContinueAsNewRequested(BaseException):
@@ -37,8 +42,16 @@ class RunContext:
         self.version = started.version
         self.memo: Any = json.loads(started.memo.data) if started.memo.blob is None else None
         self.attributes = {one.name: one for one in started.attributes}
+        self.history_length = 1
+        """Events up to the one whose turn this is."""
+        self._suggest_at = started.suggest_at
         self._seed = started.seed
         self._named: dict[str, _random.Random] = {}
+
+    @property
+    def continue_as_new_suggested(self) -> bool:
+        """Whether the history is so long that the code might continue as new. It need not."""
+        return 0 < self._suggest_at <= self.history_length
 
     def reseed(self) -> None:
         """A fork's code is behind its fork point: chance is its own from here on."""
@@ -82,6 +95,31 @@ def run_info() -> RunContext:
 def now() -> datetime:
     """The log's time of this turn, in UTC. Never runs back."""
     return datetime.fromtimestamp(_here("now()").now_ms / 1000, UTC)
+
+
+async def sleep_until(moment: datetime) -> None:
+    """Sleep until `moment`, durably, never early; returns at once if that is past.
+
+    Raises TypeError for a moment without time zone: where it lies would depend on the machine.
+    """
+    loop = _here("sleep_until()")
+    if moment.utcoffset() is None:
+        raise TypeError(f"sleep_until({moment}): the moment has no time zone; write datetime(..., tzinfo=UTC)")
+    due_ms = -((_EPOCH - moment) // _MILLISECOND)
+    if due_ms <= loop.now_ms:
+        await asyncio.sleep(0)
+        return
+    woken = loop.create_future()
+    timer = loop.call_at(due_ms / 1000, _wake, woken)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 def random(name: str = "") -> _random.Random:

@@ -107,6 +107,7 @@ class LiveRun:
             return Turn(())
         loop = self._loop
         now_ms = event.code_ms
+        self.context.history_length = event.seq
         if event.seq > self._started.forked_upto > 0:
             self.context.reseed()
         if isinstance(event.body, e.RunStarted):

@@ -12,7 +12,9 @@ from orchestrator import (
     Client,
     Handle,
     Orchestrator,
+    RunCancelled,
     continue_as_new,
+    external_workflow,
     run_info,
     signal,
 )
@@ -159,7 +161,9 @@ def test_a_handle_of_the_first_run_reaches_the_newest(world: World, how: str) ->
         while (await handle.describe()).status != "continued_as_new":
             await asyncio.sleep(0.02)
         await (handle.cancel() if how == "cancel" else handle.terminate())
-        await until(client.handle(again_and_again, handle.workflow_id), f"{how}led" if how == "cancel" else "terminated")
+        await until(
+            client.handle(again_and_again, handle.workflow_id), f"{how}led" if how == "cancel" else "terminated"
+        )
 
     world.run(app, scenario)
 
@@ -228,5 +232,117 @@ def test_a_cancel_that_the_code_has_not_heard_of_goes_on(world: World) -> None:
         while (await newest.describe()).is_open:
             await asyncio.sleep(0.02)
         assert (await newest.describe()).status == "cancelled"
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def cleans_up() -> str:
+    try:
+        return str(await go.wait())
+    except asyncio.CancelledError:
+        await note("put back")
+        raise
+
+
+@app.workflow
+async def speaks(target: str, what: str) -> str:
+    """To another workflow; what it asks leaves once, whatever is replayed."""
+    other = external_workflow(target)
+    if what == "cancel":
+        other.cancel("no longer wanted")
+    elif what == "signal":
+        other.signal(go, 5)
+    else:
+        other.signal(Inbox.told, "from afar")
+        other.signal(go, 7)
+    await nap(0.01)
+    return "said"
+
+
+@pytest.mark.contract("other-runs")
+def test_workflow_code_cancels_another_workflow(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        other = await client.start(cleans_up)
+        speaker = await client.start(speaks, other.workflow_id, "cancel")
+        await world.restart()
+        assert await speaker.result() == "said"
+        with pytest.raises(RunCancelled):
+            await other.result()
+        events = [event async for event in other.history()]
+        asked = [event for event in events if event.type == "CancelRequested"]
+        assert [event.body["reason"] for event in asked] == ["no longer wanted"]
+        assert asked[0].body["actor"]["id"] == f"{speaker.workflow_id}/{speaker.run_id}"
+        assert "StepCompleted" in [event.type for event in events]
+        assert (await kinds(speaker)).count("CancelSent") == 1
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("other-runs")
+def test_a_cancel_of_nobody_is_refused_where_it_arrives(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        assert await client.execute(speaks, "nobody", "cancel") == "said"
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("other-runs")
+def test_workflow_code_signals_either_form(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        other = await client.start(cleans_up)
+        assert await client.execute(speaks, other.workflow_id, "signal") == "said"
+        assert await other.result() == "5"
+        inbox = await client.start(Inbox.run, [], 0)
+        assert await client.execute(speaks, inbox.workflow_id, "handler") == "said"
+        assert await inbox.result() == ["from afar", "go 7"]
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def as_long_as_it_likes(runs: list[int]) -> list[int]:
+    """Goes on as a new run when that is suggested, twice; `runs`: how long each history was by then."""
+    while not run_info().continue_as_new_suggested:
+        await note("one more")
+    runs = [*runs, run_info().history_length]
+    if len(runs) < 2:
+        continue_as_new(runs)
+    return runs
+
+
+@pytest.mark.contract("continue-as-new")
+def test_continue_as_new_is_suggested_at_a_length_that_the_run_keeps(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(as_long_as_it_likes, [])
+        found = await handle.result()
+        assert [20 <= length < 40 for length in found] == [True, True]
+        started = await anext(handle.history())
+        assert started.body["suggest_at"] == 20
+
+    world.run(app, scenario, suggest_at=20)
+
+
+@app.workflow
+async def asks_later() -> list[object]:
+    """Before and after its engine got another setting."""
+    said: list[object] = [run_info().continue_as_new_suggested]
+    for _ in range(3):
+        await note("more")
+    await go.wait()
+    return [*said, run_info().continue_as_new_suggested]
+
+
+@pytest.mark.contract("continue-as-new")
+def test_another_setting_changes_nothing_for_runs_that_are_open(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(asks_later)
+        world._options["suggest_at"] = 1
+        await world.restart()
+        await handle.signal(go, 1)
+        assert await handle.result() == [False, False]
+        later = await client.start(asks_later)
+        await later.signal(go, 1)
+        assert await later.result() == [True, True]
 
     world.run(app, scenario)

@@ -17,6 +17,7 @@ from orchestrator import (
     approval,
     continue_as_new,
     deprecate_patch,
+    external_workflow,
     now,
     patched,
     query,
@@ -24,6 +25,7 @@ from orchestrator import (
     run_info,
     set_summary,
     signal,
+    sleep_until,
     step_info,
     uuid4,
     wait_event,
@@ -361,3 +363,13 @@ async def approvals() -> list[str]:
         async with asyncio.timeout(5):
             await approval("never")
     return [one.outcome for one in (*said, late)]
+
+
+@app.workflow
+async def others() -> str:
+    other = external_workflow("nobody")
+    other.signal(item, 1)
+    other.cancel("not needed")
+    begins = now() + timedelta(hours=1)
+    await sleep_until(begins)
+    return "suggested" if run_info().continue_as_new_suggested else "not suggested"

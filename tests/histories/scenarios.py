@@ -210,6 +210,11 @@ async def approvals(client: Client) -> Handle[Any]:
     return await to_the_end(handle)
 
 
+@scenario
+async def others(client: Client) -> Handle[Any]:
+    return await to_the_end(await client.start(code.others.options(id="others")))
+
+
 async def record(name: str) -> str:
     """The history as `orchestrator workflow history ID -o jsonl` writes it."""
     async with environment(code.app, second_process=False) as client:

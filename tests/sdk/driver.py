@@ -35,6 +35,7 @@ def as_event(turn: int, command: c.TurnCommand) -> Any:
         c.CancelStep: e.StepCancelRequested,
         c.CancelChild: e.ChildCancelRequested,
         c.SendSignal: e.SignalSent,
+        c.SendCancel: e.CancelSent,
         c.RecordPatch: e.RunPatched,
         c.CompleteRun: e.RunCompleted,
         c.FailRun: e.RunFailed,

@@ -1,4 +1,4 @@
-"""Children and signals to other workflows: commands that leave by the outbox."""
+"""Children, signals and cancellations of other workflows: commands that leave by the outbox."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from .. import ids
 from ..commands import CancelWorkflow, SignalWorkflow, StartWorkflow
 from ..events import (
+    CancelSent,
     ChildCancelRequested,
     ChildCompleted,
     ChildFailed,
@@ -84,6 +85,11 @@ def child_cancel_requested(fold: Fold, run: RunRow, body: ChildCancelRequested) 
 
 def signal_sent(fold: Fold, run: RunRow, body: SignalSent) -> Fields:
     fold.send_command(body.target_workflow_id, SignalWorkflow(body.name, body.payload))
+    return {}
+
+
+def cancel_sent(fold: Fold, run: RunRow, body: CancelSent) -> Fields:
+    fold.send_command(body.target_workflow_id, CancelWorkflow(), reason=body.reason)
     return {}
 
 

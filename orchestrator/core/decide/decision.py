@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from ..commands import Command, StartWorkflow
-from ..events import Body, CommandAccepted, CommandRejected
+from ..events import SUGGEST_AT, Body, CommandAccepted, CommandRejected
 from ..invariants import CLOSED as CLOSED
 from ..rows import RUNS, Key, RunRow, current_key, run_key
 from ..values import NO_CAUSE, Cause, CodeIdentity, LimitNeed, Payload
@@ -41,6 +41,7 @@ class Context(NamedTuple):
     `input` is where the command was read: (topic, partition, offset). `is_local`: an outcome of a step of this process.
     `any_attempt` is a sabotage switch of the tests: stale results are taken. `partitions`: how many the topics have
     now, known only to a change of routing. `level`: the feature level that these events may be written at.
+    `suggest_at` goes into the start of a run.
     """
 
     app: str
@@ -51,6 +52,7 @@ class Context(NamedTuple):
     any_attempt: bool = False
     partitions: int = 0
     level: int = 1
+    suggest_at: int = SUGGEST_AT
 
 
 class Draft(NamedTuple):

@@ -93,6 +93,7 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         start_delay_ms=body.start_delay_ms,
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
+        suggest_at=context.suggest_at,
         limits=known.limits(body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
@@ -115,7 +116,7 @@ def _reuse_refused(reuse: str, existing: RunRow) -> str:
 
 
 def open_run(view: View, command: Command, run_id: str, context: Context) -> tuple[str, list[Draft]]:
-    """(id of the open run, []) or ("", its rejection). A run that continued as new is by now the one that follows it."""
+    """(id of the open run, []) or ("", its rejection). A run that continued as new is by now the one after it."""
     found, run = current_run(view, command.workflow_id, run_id)
     while run is not None and run.status == "continued_as_new" and follows(command):
         found, run = current_run(view, command.workflow_id, run.next_run_id)

@@ -96,6 +96,10 @@ def _send_signal(view: View, place: TurnPlace, command: c.SendSignal) -> list[e.
     return [e.SignalSent(place.turn, *command)]
 
 
+def _send_cancel(view: View, place: TurnPlace, command: c.SendCancel) -> list[e.Body]:
+    return [e.CancelSent(place.turn, *command)]
+
+
 def _await_event(view: View, place: TurnPlace, command: c.AwaitEvent) -> list[e.Body]:
     return [e.EventAwaited(place.turn, *command)]
 
@@ -168,6 +172,7 @@ DECIDE_TURN: Mapping[type, Callable[[View, TurnPlace, Any], list[e.Body]]] = {
     c.StartChild: _start_child,
     c.CancelChild: _cancel_child,
     c.SendSignal: _send_signal,
+    c.SendCancel: _send_cancel,
     c.CompleteUpdate: _complete_update,
     c.RecordPatch: _record_patch,
     c.AnnotateRun: _annotate_run,
@@ -213,6 +218,7 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         execution_ends_ms=run.execution_ends_ms,
         limits=run.limits,
         heard=command.heard,
+        suggest_at=context.suggest_at,
     )
     return Draft(place.workflow_id, new_run_id, started)
 
