@@ -60,6 +60,7 @@ def print_description(run: RunDescription) -> None:
         "closed_at_ms": run.closed_at_ms,
         "steps done": run.steps_done,
         "events": run.seq,
+        "maps": progress_of(run),
         "summary": run.summary,
         "now": run.current_summary,
         "attributes": ", ".join(f"{name}={value}" for name, value in run.attributes.items()),
@@ -83,6 +84,20 @@ def code_text(code: dict[str, str]) -> str:
         short = said if member in ("engine", "python") else f"{kind}{colon}{digest[:DIGITS]}"
         parts += [f"{word} {short}"] if said else []
     return ", ".join(parts)
+
+
+def progress_of(run: RunDescription) -> str:
+    """How far its maps are: `pack 3 of 10 (1 failed)`."""
+    return ", ".join(
+        f"{one.name} {one.done + one.failed} of {one.total}" + (f" ({one.failed} failed)" if one.failed else "")
+        for one in run.maps
+    )
+
+
+def now_of(run: RunDescription) -> str:
+    """An open run on one line, for those who watch it."""
+    parts = [run.status.replace("_", " "), f"{run.steps_done} steps done", progress_of(run)]
+    return f"{', '.join(part for part in parts if part)}: {why(run)}"
 
 
 def why(run: RunDescription) -> str:

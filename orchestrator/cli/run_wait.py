@@ -14,7 +14,7 @@ from orchestrator.client.views import HistoryEvent, Outcome, failure_text, json_
 
 from . import exits
 from .output import Progress, dumps, output_option, print_one, print_value, say, time_text
-from .run_views import event_summary, why
+from .run_views import event_summary, now_of
 from .session import call, settings_of
 
 NARRATE_S = 1.0
@@ -53,7 +53,7 @@ async def _narrate(calls: Calls, workflow_id: str, progress: Progress) -> None:
             progress.show(f"{workflow_id}: {error}")
         else:
             if run.is_open:
-                progress.show(f"{workflow_id} {run.status.replace('_', ' ')}, {run.steps_done} steps done: {why(run)}")
+                progress.show(f"{workflow_id} {now_of(run)}")
 
 
 def report_end(outcome: Outcome, output: str) -> int:
@@ -128,7 +128,7 @@ async def _watch(calls: Calls, workflow_id: str, following: int, output: str) ->
             following = event.seq + 1
         run = await calls.describe(workflow_id, run.run_id)
         if run.is_open:
-            progress.show(f"{run.status.replace('_', ' ')}, {run.steps_done} steps done: {why(run)}")
+            progress.show(now_of(run))
             await asyncio.sleep(WATCH_S)
         elif following > run.seq and run.raw.get("next_run_id"):
             run, following = await calls.describe(workflow_id, str(run.raw["next_run_id"])), 1

@@ -29,6 +29,16 @@ class PendingStep(NamedTuple):
     failure: str
 
 
+class MapProgress(NamedTuple):
+    """How far a `step.map` of a running workflow is: items done, failed (`on_error="collect"`), and all."""
+
+    name: str
+    call_site: str
+    done: int
+    failed: int
+    total: int
+
+
 class RunDescription(NamedTuple):
     """A run as its partition's proven state has it. `why` says in a sentence what an open run waits for."""
 
@@ -48,6 +58,7 @@ class RunDescription(NamedTuple):
     attributes: JsonObject = MappingProxyType({})
     summary: str = ""
     current_summary: str = ""
+    maps: tuple[MapProgress, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -133,7 +144,12 @@ def description(raw: JsonObject) -> RunDescription:
         attributes=raw.get("attributes") or {},
         summary=str(raw.get("summary") or ""),
         current_summary=str(raw.get("current_summary") or ""),
+        maps=tuple(_map_progress(one) for one in raw.get("maps") or ()),
     )
+
+
+def _map_progress(raw: JsonObject) -> MapProgress:
+    return MapProgress(str(raw["name"]), str(raw["call_site"]), int(raw["done"]), int(raw["failed"]), int(raw["total"]))
 
 
 def _pending_step(raw: JsonObject) -> PendingStep:

@@ -78,9 +78,7 @@ class Builder:
     def context(self, batch: Batch) -> Context:
         """What decisions of this batch may know beside state."""
         settings, options = self._settings, self._options
-        return Context(
-            settings.app, batch.now_ms, self.code_of, level=batch.level, suggest_at=options.suggest_at
-        )
+        return Context(settings.app, batch.now_ms, self.code_of, level=batch.level, suggest_at=options.suggest_at)
 
     # -- events ------------------------------------------------------------------------------------------------------
 

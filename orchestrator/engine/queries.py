@@ -239,6 +239,7 @@ class Queries:
             "pending_children": children[:100],
             "pending_timers": run.pending_timers,
             "pending_updates": run.pending_updates,
+            "maps": waits.maps(self._view, self._turns, (workflow_id, run_id), run),
             "why": waits.why(self._view, self._turns, (workflow_id, run_id), run),
         }
 

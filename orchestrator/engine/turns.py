@@ -253,9 +253,8 @@ class Turns:
         """
         if not self.has_code(key, run):
             return None
-        loaded = self._runs.get(key)
-        if loaded is not None and loaded.replays is None and not loaded.deliveries:
-            return question(loaded.live)
+        if self.remembers(key):
+            return question(self._runs[key].live)
         copy = self._loaded(view, key, run)
         try:
             while (turn := copy.replay()) is not None:
@@ -275,6 +274,11 @@ class Turns:
             return loaded.trace
         first = view.get(HISTORY, history_key(*key, 1)) if key[1] else None
         return first.event.trace if first is not None else ""
+
+    def remembers(self, key: RunKey) -> bool:
+        """Whether the run is in memory as its history left it: a question to it costs no replay."""
+        loaded = self._runs.get(key)
+        return loaded is not None and loaded.replays is None and not loaded.deliveries
 
     def drop(self, key: RunKey) -> None:
         """Evict one run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from ..core import ids
 from ..core.decide.decision import CLOSED, View
@@ -32,6 +33,8 @@ from .turns import RunKey, Turns
 SHOWN = 3
 """Reasons named one by one; the others are counted."""
 MAX_MESSAGE = 300
+REPLAYED = 2_000
+"""Events of a history that is replayed for somebody who only looks."""
 UNKNOWN = "waits for a signal that changes what its code looks at, or its turn has just come"
 FIRST = {"parked": 0, "interrupted": 0, "backoff": 1}
 """What needs a look comes before what merely takes its time."""
@@ -163,6 +166,17 @@ def _due(view: View, key: RunKey, prefix: str) -> Iterator[int]:
     for row_key, row in view.scan(TIMERS, timer_due_key(*key, "")[:3]):
         if str(row_key[3]).startswith(prefix):
             yield row.due_at_ms
+
+
+def maps(view: View, turns: Turns, key: RunKey, run: RunRow) -> list[dict[str, Any]]:
+    """How far each `step.map` of an open run is: its code knows. One that left memory is replayed if that is quick."""
+    if run.status != "running" or not run.pending_steps:
+        return []
+    if run.seq > REPLAYED and not turns.remembers(key):
+        return []
+    answer = turns.ask(view, key, run, LiveRun.maps)
+    found: list[dict[str, Any]] = json.loads(answer.data) if answer is not None else []
+    return found
 
 
 def _signals(view: View, turns: Turns, key: RunKey, run: RunRow) -> list[str]:

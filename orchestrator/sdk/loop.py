@@ -21,6 +21,7 @@ from ..core.ids import step_id
 
 if TYPE_CHECKING:
     from .calls import Called
+    from .maps import MapProgress
 
 T = TypeVar("T")
 _BORROWS_PATH = sys.version_info < (3, 12)
@@ -140,6 +141,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.run: object = None
         """The `LiveRun` whose loop this is."""
         self.main: RunTask | None = None
+        self.maps: list[MapProgress] = []
         self.cancelling_run = False
         self.cancel_owed = False
         """Whether the main function has yet to hear of the run's cancellation, held up by a step in mode `wait`."""

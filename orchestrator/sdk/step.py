@@ -20,6 +20,7 @@ from ..errors import ConfigurationError
 from .calls import StepCalled
 from .limits import Limit, check_priority, checked, needs_of
 from .loop import call_site, running_loop
+from .maps import Failed as Failed, map_items
 from .retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -217,16 +218,6 @@ class _Unary(Protocol[T_contra, R_co]):
     def __call__(self, item: T_contra, /) -> Coroutine[None, None, R_co]: ...
 
 
-class Failed:
-    """An item of `map(..., on_error="collect")` that failed."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __repr__(self) -> str:
-        return f"Failed({self.error!r})"
-
-
 class Step(Generic[P, R_co]):
     """A step as code calls it. Always awaited; `fn` is the raw function."""
 
@@ -285,7 +276,7 @@ class Step(Generic[P, R_co]):
         `fail` raises the first error and cancels the rest; `collect` puts `Failed` in its place.
         """
         site = call_site() if running_loop() is not None else ""
-        return _map(self, list(items), concurrency, on_error, site)
+        return map_items(self, list(items), concurrency, on_error, site)
 
     @overload
     def __get__(self, obj: None, owner: Any, /) -> Step[P, R_co]: ...
@@ -293,28 +284,3 @@ class Step(Generic[P, R_co]):
     def __get__(self: Step[Concatenate[S, P2], R_co], obj: S, owner: Any = ..., /) -> Step[P2, R_co]: ...
     def __get__(self: Any, obj: Any, owner: Any = None, /) -> Any:
         return self if obj is None else Step(self.code, self._options, obj, self._flow)
-
-
-async def _map(step: Any, items: list[Any], concurrency: int, on_error: str, site: str) -> list[Any]:
-    limit = asyncio.Semaphore(concurrency or len(items) or 1)
-
-    async def one(item: Any) -> Any:
-        async with limit:
-            try:
-                call = step(item)
-                if isinstance(call, StepCalled):
-                    call.call_site = site
-                return await call
-            except Exception as error:
-                if on_error == "collect":
-                    return Failed(error)
-                raise
-
-    tasks = [asyncio.ensure_future(one(item)) for item in items]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except (Exception, asyncio.CancelledError):
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -352,6 +352,10 @@ class LiveRun:
             parts.append(f"{len(loop.timers)} timer{'s' if len(loop.timers) > 1 else ''}")
         return f"waits for {', '.join(parts[:5])}" if parts else ""
 
+    def maps(self) -> Payload:
+        """How far each map is that the code waits for."""
+        return adapter(Any).encode([progress.view() for progress in self._loop.maps])
+
     def evict(self) -> None:
         """Leave memory: every task is thrown into, on the run's own loop, which refuses all commands."""
         loop = self._loop

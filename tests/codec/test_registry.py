@@ -44,7 +44,7 @@ def test_topics_init_registers_every_record_that_travels_under_its_name(server: 
     assert register_schemas(settings(server)) == len(TRAVEL)
     assert set(server.subjects) == {f"orchestrator.{schema.kind}.v1.{schema.name}" for schema in TRAVEL}
     for schema in TRAVEL:
-        (number,) = server.subjects[f"orchestrator.{schema.kind}.v1.{schema.name}"]
+        number = server.subjects[f"orchestrator.{schema.kind}.v1.{schema.name}"][schema.version - 1]
         assert json.loads(server.texts[number]) == json.loads(schema.path.read_text(encoding="utf-8"))
     before = dict(server.texts)
     register_schemas(settings(server))
