@@ -36,8 +36,10 @@ def test_how_far_a_map_is_can_be_seen(memory: World) -> None:
         TOLD.clear()
         handle = await client.start(maps_and_waits)
         try:
-            while sum(one.done + one.failed for one in (run := await handle.describe()).maps) < 4:
+            run = await handle.describe()
+            while sum(one.done + one.failed for one in run.maps) < 4:
                 await asyncio.sleep(0.02)
+                run = await handle.describe()
             (one,) = run.maps
             assert (one.name, one.done, one.failed, one.total) == ("told_or_odd", 2, 2, 6)
             assert one.call_site.startswith("test_maps.py:")
