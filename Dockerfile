@@ -1,6 +1,6 @@
 # One image for every file of consumers/. An application's own image starts FROM it, adds its package and sets
 # ORCHESTRATOR_APP. LOCK chooses the locked requirements: base for applications, audit for engines that sign heads too,
-# demo for the bundled example.
+# s3 for those that keep checkpoints in a bucket as well, demo for the bundled example.
 FROM python:3.13-slim AS build
 ARG LOCK=base
 WORKDIR /src

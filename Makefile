@@ -55,6 +55,7 @@ lock: ## resolve the hashed locks again (needs uv on PATH); LOCK_ARGS=--upgrade 
 	$(LOCK) pyproject.toml requirements/build.in --extra demo --constraint requirements/dev.txt --output-file requirements/demo.txt
 	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/base.txt
 	$(LOCK) pyproject.toml --extra audit --constraint requirements/dev.txt --output-file requirements/audit.txt
+	$(LOCK) pyproject.toml --extra audit --extra s3 --constraint requirements/dev.txt --output-file requirements/s3.txt
 	$(LOCK) requirements/build.in --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove the environment, caches and build products

@@ -68,6 +68,11 @@ class Settings:
     wire: str = "single_object"
     registry_url: str = field(default="", repr=False)
     registry_auth: str = field(default="", repr=False)
+    checkpoint_url: str = ""
+    checkpoint_every_events: int = 500_000
+    checkpoint_every_s: float = 600.0
+    checkpoint_keep: int = 3
+    s3_endpoint: str = ""
     anchor_key: Path | None = None
     anchor_dir: Path | None = None
     anchor_public: Path | None = None
@@ -271,6 +276,11 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_WIRE": ("wire", _one_of("single_object", "confluent")),
         "ORCHESTRATOR_REGISTRY_URL": ("registry_url", _text),
         "ORCHESTRATOR_REGISTRY_AUTH": ("registry_auth", _text),
+        "ORCHESTRATOR_CHECKPOINT_URL": ("checkpoint_url", _text),
+        "ORCHESTRATOR_CHECKPOINT_EVERY_EVENTS": ("checkpoint_every_events", _whole(1, 2**31 - 1)),
+        "ORCHESTRATOR_CHECKPOINT_EVERY_S": ("checkpoint_every_s", _seconds(1, 30 * 86_400)),
+        "ORCHESTRATOR_CHECKPOINT_KEEP": ("checkpoint_keep", _whole(1, 1_000)),
+        "ORCHESTRATOR_S3_ENDPOINT": ("s3_endpoint", _text),
         "ORCHESTRATOR_ANCHOR_KEY": ("anchor_key", _path),
         "ORCHESTRATOR_ANCHOR_DIR": ("anchor_dir", _path),
         "ORCHESTRATOR_ANCHOR_PUBLIC": ("anchor_public", _path),

@@ -49,6 +49,14 @@ class BlobsUnavailable(BlobError):
     """Blobs cannot be read or written at all: a full disk, a missing right, a directory that is none."""
 
 
+class CheckpointRefused(OrchestratorError):
+    """A checkpoint is torn, altered, or of another application, partition, log or release; the message says which."""
+
+
+class CheckpointsUnavailable(OrchestratorError):
+    """Checkpoints cannot be read or written at all: a full disk, a missing right, a store that does not answer."""
+
+
 class BundleRefused(OrchestratorError):
     """A file of `audit export` was changed, cut, or signed by a key that was not given: the message names the line."""
 

@@ -33,6 +33,7 @@ class Root(LazyGroup):
         "upgrade": Later(
             "orchestrator.cli.upgrade:upgrade", "The log's feature level, and whether a rollback is safe."
         ),
+        "checkpoint": Later("orchestrator.cli.checkpoint:checkpoint", "Look at checkpoints of partitions' states."),
         "audit": Later("orchestrator.cli.audit:audit", "Verify what is on the log."),
         "dead-letters": Later("orchestrator.cli.dead_letters:dead_letters", "Input that no run could take."),
         "doctor": Later("orchestrator.cli.doctor:doctor", "Check settings, cluster, topics and engines."),

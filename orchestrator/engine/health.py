@@ -19,8 +19,8 @@ class Health(NamedTuple):
     """What the probes say.
 
     Of an engine: started (every assigned partition has been owned once or parked), ready (all owned), live; the states
-    of its partitions; `anchors`: "ok", "off", or why heads are not witnessed; no probe fails for that. A worker has
-    neither of the two last ones.
+    of its partitions; `anchors`: "ok", "off", or why heads are not witnessed, and `checkpoints` likewise; no probe
+    fails for these. A worker has none of the three last ones.
     """
 
     started: bool
@@ -28,6 +28,7 @@ class Health(NamedTuple):
     live: bool
     partitions: Mapping[int, str] | None = None
     anchors: str = ""
+    checkpoints: str = ""
 
 
 class Probes:
@@ -97,7 +98,7 @@ def _answer(request: BaseHTTPRequestHandler, health: Health) -> None:
         return
     said: dict[str, object] = {"ok": verdict}
     if health.partitions is not None:
-        said |= {"partitions": health.partitions, "anchors": health.anchors}
+        said |= {"partitions": health.partitions, "anchors": health.anchors, "checkpoints": health.checkpoints}
     body = json.dumps(said).encode()
     request.send_response(200 if verdict else 503)
     request.send_header("Content-Type", "application/json")

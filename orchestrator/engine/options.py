@@ -11,6 +11,7 @@ from pathlib import Path
 from ..codec.signing import Signer
 from ..core.events import SUGGEST_AT
 from ..store.blobs import Blobs
+from ..store.checkpoint import Checkpoints
 from ..telemetry.observer import NOBODY, Observer
 
 EVENT_BYTES = 1_000_000
@@ -33,6 +34,20 @@ class AnchorOptions:
     directory: Path | None = None
     every_s: float = 60.0
     every_batches: int = 1_000
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """Where checkpoints go, and how often a partition that has changed is due for one: whichever comes first.
+
+    `scratch` is a directory of the file system that the state directories are on: copies are made there, and restores.
+    """
+
+    checkpoints: Checkpoints = field(repr=False)
+    scratch: Path
+    every_events: int = 500_000
+    every_s: float = 600.0
+    look_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,8 @@ class EngineOptions:
     """None: no heads are signed."""
     marks: Path | None = None
     """Directory of the small files that name the run whose turn is on, for the successor's messages. None: no files."""
+    checkpoints: CheckpointOptions | None = None
+    """None: none are taken, and none is restored."""
     blobs: Blobs | None = field(default=None, repr=False)
     """Where results of steps and runs lie that do not fit into an event. None: they end in LimitExceeded."""
     observer: Observer = field(default=NOBODY, repr=False)

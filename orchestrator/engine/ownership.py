@@ -32,6 +32,7 @@ from .growth import count_to_claim
 from .inbox import Inbox
 from .options import EngineOptions
 from .overlay import Overlay
+from .restoring import state_or_checkpoint
 from .sabotage import sabotaged
 from .skew import Skew
 from .soundness import (
@@ -226,9 +227,9 @@ class Ground:
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""
         self.overlay.discard()
-        position = self.position()
-        check_level(self.where, position)
         start, end = self.log.tail().bounds(self.number)
+        position = state_or_checkpoint(self, (start, end))
+        check_level(self.where, position)
         at = position.next_offset - 1 if position else start
         if sabotaged("store_trusted"):
             at = min(at, end)

@@ -140,6 +140,7 @@ class Partition:
             self._claim(loop)
             while not self.inbox.request.release:
                 loop.cycle()
+                self._shared.checkpoints.look(self.number)
             loop.hand_over()
             self._end(loop, State.STOPPED, "")
             log.info("partition %d: released", self.number)
@@ -182,6 +183,8 @@ class Partition:
         loop.ground.take_over()
         loop.begin()
         loop.ground.skew.check(loop.ground.where)
+        assert loop.ground.ids is not None
+        self._shared.checkpoints.owned(self.number, loop.ground.ids, loop.ground.store)
         self.problem = ""
         self.state = State.OWNED
         ground, took = loop.ground, clock.monotonic() - began
@@ -219,4 +222,5 @@ class Partition:
         self.state = state
         loop.turns.clear()
         loop.queries.dismiss()
+        self._shared.checkpoints.released(self.number)
         loop.ground.store.close()

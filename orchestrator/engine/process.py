@@ -20,10 +20,12 @@ from ..log.kafka_log import KafkaLog
 from ..open_files import raise_open_files
 from ..sdk.app import Orchestrator
 from ..store.blobs import DirectoryBlobs
+from ..store.checkpoint import Checkpoints
 from ..store.partition_store import PartitionStore
+from ..store.places import place_of
 from ..telemetry import export
 from .health import Probes
-from .options import AnchorOptions, EngineOptions
+from .options import AnchorOptions, CheckpointOptions, EngineOptions
 from .run import Engine, MakeExecutor
 
 log = logging.getLogger(__name__)
@@ -53,22 +55,9 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     ending = Ending()
+    options = _options(settings, app.name)
     directory = settings.state_dir / app.name
     flush = export.start()
-    options = EngineOptions(
-        hand_over_ms=int(settings.grace_s * 1000),
-        claims_back=settings.membership == "group",
-        evict_after_turn=settings.dev,
-        forks_diverged=settings.dev,
-        generation=settings.generation,
-        max_open_runs=settings.max_open_runs,
-        max_pending_steps=settings.max_pending_steps,
-        suggest_at=settings.continue_as_new_at,
-        anchors=_anchors(settings),
-        blobs=DirectoryBlobs(settings.blobs),
-        marks=directory,
-        observer=export.observer(),
-    )
 
     def open_store(number: int, codec: Codec) -> PartitionStore:
         return PartitionStore(directory / str(number), codec)
@@ -92,11 +81,43 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     return 0
 
 
+def _options(settings: Settings, app: str) -> EngineOptions:
+    """What the settings say of the engine. Raises ConfigurationError for a key or a place that cannot be used."""
+    return EngineOptions(
+        hand_over_ms=int(settings.grace_s * 1000),
+        claims_back=settings.membership == "group",
+        evict_after_turn=settings.dev,
+        forks_diverged=settings.dev,
+        generation=settings.generation,
+        max_open_runs=settings.max_open_runs,
+        max_pending_steps=settings.max_pending_steps,
+        suggest_at=settings.continue_as_new_at,
+        anchors=_anchors(settings),
+        checkpoints=_checkpoints(settings, app),
+        blobs=DirectoryBlobs(settings.blobs),
+        marks=settings.state_dir / app,
+        observer=export.observer(),
+    )
+
+
 def _anchors(settings: Settings) -> AnchorOptions | None:
     """Who signs heads; nobody without a key. Raises ConfigurationError for a key that cannot be used."""
     if settings.anchor_key is None:
         return None
     return AnchorOptions(Signer.load(settings.anchor_key), settings.anchor_dir)
+
+
+def _checkpoints(settings: Settings, app: str) -> CheckpointOptions | None:
+    """Where checkpoints go; nowhere without an address. Raises ConfigurationError for one that cannot be used."""
+    if not settings.checkpoint_url:
+        return None
+    place = place_of(settings.checkpoint_url, app, settings.s3_endpoint)
+    return CheckpointOptions(
+        Checkpoints(place, settings.checkpoint_keep),
+        settings.state_dir / app,
+        settings.checkpoint_every_events,
+        settings.checkpoint_every_s,
+    )
 
 
 def _on_signals(act: Callable[[], None]) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from ..sdk.execution import Report, StepExecutor, StepReport
 from ..sdk.registry import Registry
 from ..store.rows import Store
 from .anchors import OFF, AnchorWriter, NoAnchors
+from .checkpoints import CheckpointTaker, NoCheckpoints
 from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
@@ -59,6 +60,8 @@ class Engine:
         self._guard = TurnGuard(self.options.turn_s)
         told = self.options.anchors
         self._anchors = AnchorWriter(log_, self._codec, self._clock, told) if told is not None else None
+        kept = self.options.checkpoints
+        self._checkpoints = CheckpointTaker(log_.app, self._clock, kept) if kept is not None else None
         self.executor = make_executor(self._route, self._slot_freed)
         self._shared = Shared(
             log_,
@@ -72,6 +75,7 @@ class Engine:
             self._stopped,
             {},
             self._anchors or NoAnchors(),
+            self._checkpoints or NoCheckpoints(),
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s)
@@ -84,6 +88,8 @@ class Engine:
         self._topics.start()
         if self._anchors is not None:
             self._anchors.start()
+        if self._checkpoints is not None:
+            self._checkpoints.start()
         self.log.membership().start(self._assigned, self._revoked)
 
     def stop(self, grace_s: float = 30.0) -> None:
@@ -111,6 +117,8 @@ class Engine:
         self._guard.stop()
         if self._anchors is not None:
             self._anchors.stop()
+        if self._checkpoints is not None:
+            self._checkpoints.stop()
         self.log.close()
 
     def health(self) -> Health:
@@ -122,7 +130,9 @@ class Engine:
         ready = all(state == State.OWNED.value for state in states.values())
         member = self.log.membership().healthy() and not self._stopping.is_set()
         anchors = OFF if self._anchors is None else self._anchors.problem
-        return Health(member and settled, member and ready, not self._supervisor.hung(), states, anchors or "ok")
+        checkpoints = OFF if self._checkpoints is None else self._checkpoints.problem
+        live = not self._supervisor.hung()
+        return Health(member and settled, member and ready, live, states, anchors or "ok", checkpoints or "ok")
 
     # -- membership --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from ..sdk.execution import StepExecutor
 from ..sdk.registry import Registry
 from ..store.rows import Store
 from .anchors import Anchors, NoAnchors
+from .checkpoints import NoCheckpoints, Takes
 from .clock import Clock
 from .options import EngineOptions
 from .turns import TurnGuard
@@ -31,3 +32,4 @@ class Shared(NamedTuple):
     origins: dict[str, int]
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
     anchors: Anchors = NoAnchors()
+    checkpoints: Takes = NoCheckpoints()

@@ -60,11 +60,6 @@ def check_level(where: str, position: PositionRow | None) -> None:
 def check_bounds(where: str, number: int, at: int, log: tuple[int, int]) -> None:
     """The log still has the footer that the state reflects, at offset `at` (-1: no state). Raises LogReplaced."""
     start, end = log
-    if at < 0 and start > 0:
-        raise LogReplaced(
-            f"{where}: the log starts at offset {start} and there is no state below it: restore a checkpoint;"
-            " an engine never starts empty"
-        )
     if at >= 0 and not start <= at < end and not sabotaged("store_trusted"):
         raise LogReplaced(
             f"{where}: state reflects offset {at}, the log has {start}..{end}: it was cut or replaced."

@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
 from ..core.values import BlobRef
 from ..errors import BlobAltered, BlobMissing, BlobsUnavailable
+from .files import make_directory, sync, write_file
 
 KEY_BYTES = 32
 KEY_FILE = "key"
@@ -75,8 +74,8 @@ class DirectoryBlobs:
             ref = _ref("directory", key, data)
             path = self._path(ref)
             if not self._is_whole(path, ref, key):
-                _make(path.parent)
-                _write(path, data)
+                make_directory(path.parent)
+                write_file(path, data)
         except OSError as error:
             raise BlobsUnavailable(
                 f"a blob of {len(data):,} bytes cannot be written to {self.directory}: {error}."
@@ -106,10 +105,10 @@ class DirectoryBlobs:
         # Asked before the key is looked for: whoever wrote the first blob had made the key before.
         used = not make or any(self.directory.glob("[0-9a-f][0-9a-f]"))
         if not used and not path.exists():
-            _make(self.directory)
+            make_directory(self.directory)
             # Two that begin at once agree on one key: it is whole before it has its name, and a name is given once.
             with contextlib.suppress(FileExistsError):
-                _write(path, secrets.token_bytes(KEY_BYTES), once=True)
+                write_file(path, secrets.token_bytes(KEY_BYTES), once=True)
         try:
             key = path.read_bytes()
         except FileNotFoundError as error:
@@ -133,7 +132,7 @@ class DirectoryBlobs:
         except (FileNotFoundError, BlobAltered):
             return False
         # Whoever renamed it may have crashed, or not come yet, to this.
-        _sync(path.parent)
+        sync(path.parent)
         return True
 
 
@@ -152,38 +151,3 @@ def _checked(ref: BlobRef, key: bytes, data: bytes, where: str) -> bytes:
             " Put the original file back, from a backup."
         )
     return data
-
-
-def _make(directory: Path) -> None:
-    missing = [directory, *directory.parents]
-    new = [one for one in missing if not one.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    for one in new:
-        _sync(one.parent)
-
-
-def _write(path: Path, data: bytes, *, once: bool = False) -> None:
-    """All of it or nothing. With `once` a file that is there stays. Raises FileExistsError then."""
-    handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if once:
-            os.link(name, path)
-            os.unlink(name)
-        else:
-            os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

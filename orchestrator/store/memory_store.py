@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import bisect
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ..codec.records import Codec
 from ..core.rows import FAMILIES, Key
 from . import keys
 from .rows import Changes, RowCodec
+
+HINTS = "hints"
 
 
 class MemoryStore:
@@ -66,5 +70,37 @@ class MemoryStore:
         self._data = {family: {} for family in FAMILIES}
         self._order = {family: [] for family in FAMILIES}
 
+    def flush(self) -> None:
+        """Memory is all there is."""
+
+    def flushed(self) -> bool:
+        return True
+
+    def snapshot(self, target: Path) -> None:
+        target.mkdir()
+        for family in (*FAMILIES, HINTS):
+            rows = self.raw(family) if family != HINTS else ((k.encode(), v) for k, v in self._hints.items())
+            data = b"".join(len(part).to_bytes(4, "big") + part for row in rows for part in row)
+            (target / family).write_bytes(data)
+
+    def replace(self, source: Path) -> None:
+        self.clear()
+        for family in (*FAMILIES, HINTS):
+            parts = list(_parts((source / family).read_bytes()))
+            rows = dict(zip(parts[::2], parts[1::2], strict=True))
+            if family == HINTS:
+                self._hints = {name.decode(): value for name, value in rows.items()}
+            else:
+                self._data[family], self._order[family] = rows, list(rows)
+        shutil.rmtree(source)
+
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : end]
+        at = end

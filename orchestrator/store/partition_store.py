@@ -6,6 +6,7 @@ Raw mode, WAL on and not synced (the Kafka log is the write-ahead log), one writ
 from __future__ import annotations
 
 import shutil
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -36,6 +38,10 @@ BLOCK_CACHE_BYTES = 128 * 1024 * 1024
 WRITE_BUFFER_BYTES = 128 * 1024 * 1024
 ROW_CACHE_ROWS = 20_000
 MISSING = object()
+SETTLE_S = 2.0
+LOOK_S = 0.002
+UNFLUSHED = "rocksdb.num-immutable-mem-table"
+"""RocksDB's count of a family's full write buffers that no file has yet."""
 
 
 @cache
@@ -147,6 +153,41 @@ class PartitionStore:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._cache.clear()
         self._open()
+
+    def flush(self) -> None:
+        # Without waiting: rocksdict would hold the GIL until everything is on disk.
+        try:
+            for family in self._families.values():
+                family.flush(wait=False)
+        except Exception as error:
+            raise StoreError(_explain(self.directory, error)) from error
+
+    def flushed(self) -> bool:
+        waiting = (family.property_int_value(UNFLUSHED) for family in self._families.values())
+        return not any(waiting)
+
+    def snapshot(self, target: Path) -> None:
+        # What is left is flushed by RocksDB's threads: the checkpoint would do it as well, and hold the GIL meanwhile.
+        self.flush()
+        patience = time.monotonic() + SETTLE_S
+        while not self.flushed() and time.monotonic() < patience:
+            time.sleep(LOOK_S)
+        try:
+            Checkpoint(self._db).create_checkpoint(str(target))
+        except Exception as error:
+            raise StoreError(_explain(self.directory, error)) from error
+
+    def replace(self, source: Path) -> None:
+        self.close()
+        # Killed between the two, there is no directory: as before it was restored.
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._cache.clear()
+        try:
+            source.rename(self.directory)
+        except OSError as error:
+            raise StoreError(_explain(self.directory, error)) from error
+        finally:
+            self._open()
 
     def close(self) -> None:
         failpoint("K14")

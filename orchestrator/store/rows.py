@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..codec.records import Codec
@@ -15,7 +16,7 @@ Changes = Mapping[tuple[str, Key], Any]
 
 
 class Store(Protocol):
-    """Rows of one partition: read, scan, write, checkpoint. Only the partition's thread writes."""
+    """Rows of one partition: read, scan, write, copy. Only the partition's thread writes."""
 
     def get(self, family: str, key: Key) -> Any:
         """The row, or None."""
@@ -37,6 +38,22 @@ class Store(Protocol):
 
     def clear(self) -> None:
         """Forget every row and hint: the state is to be rebuilt from the log's start."""
+
+    def flush(self) -> None:
+        """Ask that what is in memory be written to files, and do not wait: `snapshot` has less to do then.
+
+        Raises StoreError.
+        """
+
+    def flushed(self) -> bool:
+        """Whether the last `flush` is done."""
+        ...
+
+    def snapshot(self, target: Path) -> None:
+        """A copy as of the last write: makes the directory `target`, of the same file system. Raises StoreError."""
+
+    def replace(self, source: Path) -> None:
+        """What `snapshot` made takes the place of these rows and hints; it is used up. Raises StoreError."""
 
     def close(self) -> None:
         """Release the directory."""

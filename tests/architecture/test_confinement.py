@@ -17,6 +17,8 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "pydantic_core": "codec",
     "cryptography": "codec",
     "rocksdict": "store",
+    "boto3": "store",
+    "botocore": "store",
     "click": "cli",
     "opentelemetry": "telemetry",
     "jgo": "devkafka",
@@ -60,6 +62,11 @@ def test_one_module_signs() -> None:
         name_of(path) for path in python_files(PACKAGE) for item in imports(path) if top(item.module) == "cryptography"
     }
     assert found == {"orchestrator/codec/signing.py"}
+
+
+def test_one_module_speaks_to_buckets() -> None:
+    found = {name_of(path) for path in python_files(PACKAGE) for item in imports(path) if "boto" in top(item.module)}
+    assert found == {"orchestrator/store/s3.py"}
 
 
 def test_nothing_pickles() -> None:

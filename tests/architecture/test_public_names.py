@@ -18,6 +18,7 @@ EXTRAS = (
     "uvicorn",
     "openai",
     "cryptography",
+    "boto3",
     "pytest",
     "hypothesis",
     "yaml",

@@ -26,6 +26,8 @@ WAIT_S = 60.0
 ELSEWHERE = {
     "workflow debug": "tests/cli/test_run_debug.py",
     "worker run": "tests/worker/test_run.py",
+    "checkpoint list": "tests/cli/test_checkpoint.py",
+    "checkpoint verify": "tests/cli/test_checkpoint.py",
 }
 """Commands of the runbook that other tests try."""
 

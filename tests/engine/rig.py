@@ -29,6 +29,7 @@ from orchestrator.log.ports import Log, Out
 from orchestrator.log.topics import init_topics
 from orchestrator.sdk.execution import ExecutorOptions, StepExecutor
 from orchestrator.store.memory_store import MemoryStore
+from orchestrator.store.rows import Store
 from orchestrator.testing.clock import SkippingClock
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
@@ -188,6 +189,7 @@ class Rig:
         clock: Clock | None = None,
         executor: Callable[[Orchestrator, ExecutorOptions, Any], StepExecutor] = ThreadExecutor,
         stores: dict[int, MemoryStore] | None = None,
+        open_store: Callable[[int, Codec], Store] | None = None,
     ) -> Engine:
         """Start a process of the application (with other code if `app` is given)."""
         code, kept = app or self.app, self.stores if stores is None else stores
@@ -201,7 +203,7 @@ class Rig:
             self.site.log(self.app.name),
             code.registry,
             lambda report, freed: executor(code, ExecutorOptions(freed=freed), report),
-            lambda number, codec: kept.setdefault(number, MemoryStore(codec)),
+            open_store or (lambda number, codec: kept.setdefault(number, MemoryStore(codec))),
             options,
             clock,
             self.codec,

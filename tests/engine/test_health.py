@@ -27,12 +27,15 @@ def well() -> Health:
 def test_each_probe_answers_its_question() -> None:
     ready = False
     states: dict[int, str] | None = None
-    probes = Probes("127.0.0.1", 0, lambda: Health(True, ready, True, states, "ok")).listen()
+    probes = Probes("127.0.0.1", 0, lambda: Health(True, ready, True, states, "ok", "off")).listen()
     try:
         assert status(probes.port, "/startup") == (200, b'{"ok": true}')
         assert status(probes.port, "/ready") == (503, b'{"ok": false}')
         ready, states = True, {3: "owned"}
-        assert status(probes.port, "/ready") == (200, b'{"ok": true, "partitions": {"3": "owned"}, "anchors": "ok"}')
+        assert status(probes.port, "/ready") == (
+            200,
+            b'{"ok": true, "partitions": {"3": "owned"}, "anchors": "ok", "checkpoints": "off"}',
+        )
         assert status(probes.port, "/live")[0] == 200
         assert status(probes.port, "/secrets")[0] == 404
     finally:

@@ -61,6 +61,7 @@ class Site:
     directory: Path
     membership: str = "static"
     group_protocol: str = "consumer"
+    checkpoints: bool = False
 
 
 @dataclass
@@ -192,6 +193,9 @@ class Campaign:
             "ORCHESTRATOR_FAILPOINT_LOG": str(self._fire_log),
             "KILLS_RECEIPTS": str(self._receipts),
         }
+        if site.checkpoints or plan.startswith("K15:"):
+            environ["ORCHESTRATOR_CHECKPOINT_URL"] = (site.directory / "checkpoints").as_uri()
+            environ["ORCHESTRATOR_CHECKPOINT_EVERY_EVENTS"] = "20"
         if site.membership == "static":
             environ["ORCHESTRATOR_ASSIGNMENT"] = f"0-{PARTITIONS - 1}"
         else:

@@ -14,7 +14,7 @@ from tests.architecture.source import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 BASE = {"confluent-kafka", "fastavro", "rocksdict", "pydantic", "opentelemetry-sdk", "click"}
-LOCKS = {"base": [], "audit": ["audit"], "demo": ["demo"], "dev": ["dev"]}
+LOCKS = {"base": [], "audit": ["audit"], "s3": ["audit", "s3"], "demo": ["demo"], "dev": ["dev"]}
 PIN = re.compile(r"^([a-z0-9.-]+)(?:\[[a-z,]+\])?==(\S+)(?: ; (.+?))? \\$", re.MULTILINE)
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PLATFORMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
@@ -78,7 +78,7 @@ def test_the_lock_names_no_place(lock: str) -> None:
     assert not re.search(r"://|^--?[a-z]", text(lock), re.MULTILINE), "an index or a local path leaked into the lock"
 
 
-@pytest.mark.parametrize("lock", ["base", "audit", "demo", "build"])
+@pytest.mark.parametrize("lock", ["base", "audit", "s3", "demo", "build"])
 def test_locks_agree_with_the_largest(lock: str) -> None:
     """`make test` after `make demo` adds packages and replaces none; the image builds with the versions tested."""
     whole = pins("dev")
@@ -90,7 +90,7 @@ def test_locks_agree_with_the_largest(lock: str) -> None:
     assert not moved, f"make lock: {moved}"
 
 
-@pytest.mark.parametrize("lock", ["base", "audit", "demo"])
+@pytest.mark.parametrize("lock", ["base", "audit", "s3", "demo"])
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("platform", PLATFORMS, ids=["linux-x86_64", "linux-arm64", "macos-arm64"])
 def test_each_machine_gets_one_version_of_each(lock: str, python: str, platform: tuple[str, str, str]) -> None:
