@@ -6,7 +6,8 @@ committed, K16 restoring; K1 after poll, K2 before begin, K3 after it, K6 after 
 produced, K8 before commit, K10 while commit waits for its answer, K9 after it, K11 footer read back, K12 before the
 batch is written to RocksDB, K13 after, K14 before RocksDB is closed, which flushes it; K23 the outbox sent, K24 the
 release committed; K5 a step returned, K25 its begin, K20 a worker's result computed and not sent; K17 and K18 in the
-callbacks of membership, K19 a timer due. K4, a step within its effect, is marked by the step that a test runs. There is
+callbacks of membership, K19 a timer due. `decided` is between apply and
+encode of a batch. K4, a step within its effect, is marked by the step that a test runs. There is
 no K15: this release uploads no snapshots.
 
 A plan is `ORCHESTRATOR_FAILPOINTS`, e.g. `K8:3:kill` or `K10:1:sleep=2,K4:2:raise`: at the third hit of K8 the
@@ -21,6 +22,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import OrchestratorError
@@ -47,6 +49,14 @@ _counting = threading.Lock()
 
 
 BESIDE_S = 0.001
+_WATCHED = "watched"
+
+
+def _nobody(point: str) -> None:
+    """No hook is installed."""
+
+
+_hook: Callable[[str], None] = _nobody
 
 
 class _Due(NamedTuple):
@@ -58,6 +68,7 @@ class _Due(NamedTuple):
 
 
 def _reach(point: str) -> _Due | None:
+    _hook(point)
     with _counting:
         _hits[point] += 1
         hit = _hits[point]
@@ -104,3 +115,16 @@ def install(plan: str) -> None:
     _plan.clear()
     _plan.update(parse(plan))
     _hits.clear()
+
+
+def watch(hook: Callable[[str], None] | None) -> None:
+    """Call `hook` at every point of this process, in the thread that reaches it, until None is given.
+
+    A simulation decides there who goes on and who dies. A process that is not watched pays nothing for it.
+    """
+    global _hook
+    _hook = hook or _nobody
+    if hook is None:
+        _plan.pop(_WATCHED, None)
+    else:
+        _plan[_WATCHED] = {}

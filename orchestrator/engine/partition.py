@@ -47,10 +47,14 @@ class Partition:
         self._shared = shared
         self.state = State.RESTORING
         self.problem = ""
-        inputs = shared.log.inputs()
-        self.inbox = Inbox(lambda: inputs.pause(number), lambda: inputs.resume(number))
+        self.inbox = self.make_inbox()
         self._loop: PartitionLoop | None = None
-        self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
+        self._thread = threading.Thread(target=self.run, name=f"partition-{number}", daemon=True)
+
+    def make_inbox(self) -> Inbox:
+        """Where its inputs wait, and its thread for them. A simulation's does not block."""
+        inputs, number = self._shared.log.inputs(), self.number
+        return Inbox(lambda: inputs.pause(number), lambda: inputs.resume(number))
 
     @property
     def state(self) -> State:
@@ -107,7 +111,8 @@ class Partition:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """The whole life of a partition, in the calling thread."""
         try:
             store = self._open_store()
             if store is not None:
