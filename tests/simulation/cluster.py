@@ -18,7 +18,7 @@ class Fate(Protocol):
     """Who decides what befalls a call."""
 
     def verdict(self, verb: str) -> str:
-        """"" works; else the name of what goes wrong with this call."""
+        """ "" works; else the name of what goes wrong with this call."""
 
     def at(self, point: str) -> None:
         """A place where the caller may stop, or die."""
@@ -76,13 +76,18 @@ class FaultyCluster(MemoryCluster):
         if verdict in ("lost", "unknown", "late"):
             raise Fenced(f"{name}: commit {verdict}")
 
-    def arrive(self, number: int, state: str = "") -> None:
-        """The end of a transaction comes out of the network; `state` is what it says in truth, if not commit."""
+    def arrive(self, number: int, state: str = "") -> bool:
+        """The end of a transaction comes out of the network; `state` is what it says in truth, if not commit.
+
+        Whether it ended one that its sender did not mean.
+        """
         name, epoch, said = self.late.pop(number)
         known = self._transactional[name]
-        if known.epoch == epoch and known.touched:
-            self._end(name, known, state or said)
-            self._ended[name, epoch] = state or said
+        if known.epoch != epoch or not known.touched:
+            return False
+        self._end(name, known, state or said)
+        self._ended[name, epoch] = state or said
+        return True
 
     def open_lanes(self) -> list[str]:
         """Transactional ids with an open transaction."""

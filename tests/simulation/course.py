@@ -46,20 +46,26 @@ VERDICTS = {
 
 
 class Wrong(AssertionError):
-    """Something that must not be."""
+    """Something that must not be: what, how many writes are lost or doubled by it, and in which course."""
+
+    def __init__(self, message: str, lost: int = 0, duplicated: int = 0, course: Course | None = None) -> None:
+        super().__init__(message)
+        self.lost = lost
+        self.duplicated = duplicated
+        self.course = course
 
 
 class Weather:
     """How much goes wrong in the course of a seed: most of them have one or two things that are bad."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.death = rng.choice((0.0, 0.0, 0.004, 0.012, 0.04))
-        self.freeze = rng.choice((0.0, 0.0, 0.0, 0.005, 0.02))
+        self.death = rng.choice((0.0, 0.01, 0.03, 0.06))
+        self.freeze = rng.choice((0.0, 0.0, 0.01, 0.04))
         self.switch = rng.choice((0.0, 0.03, 0.1, 0.3))
-        self.calls = rng.choice((0.0, 0.02, 0.08))
+        self.calls = rng.choice((0.0, 0.03, 0.12))
         self.slow = rng.choice((0.0, 0.1, 0.5))
-        self.jumps = rng.choice((0.0, 0.0, 0.01, 0.05))
-        self.moves = rng.choice((0.0, 0.005, 0.02))
+        self.jumps = rng.choice((0.0, 0.0, 0.02, 0.08))
+        self.moves = rng.choice((0.0, 0.01, 0.04))
         self.hosts = rng.choice((1, 1, 2, 2, 3))
 
     def clear(self) -> None:
@@ -79,14 +85,19 @@ class Course:
         self.now = 0.0
         self.told: Counter[str] = Counter()
         """How often each fault struck, and each point was reached."""
+        self.story: list[str] = []
         self.faults = 0
+        self.farewell = rng.random() < 0.3
+        """Whether in the end everybody leaves in good order."""
         self.moves = 0
         self.partitions = rng.choice((1, 1, 2))
-        self.cluster = FaultyCluster(self, lambda: f"{rng.getrandbits(64):016x}", lambda: START_MS + int(self.now * 1000))
+        self.cluster = FaultyCluster(
+            self, lambda: f"{rng.getrandbits(64):016x}", lambda: START_MS + int(self.now * 1000)
+        )
         create_topics(self.cluster, load.APP, self.partitions, [load.QUEUE])
         self.group = MemoryGroup(self.partitions)
         self.seen: dict[int, States] = {number: {} for number in range(self.partitions)}
-        self.receipts: list[Receipt] = []
+        self.receipts: list[tuple[Receipt, bool]] = []
         self.begun: list[str] = []
         self.work = load.make_work(rng)
         self.far = any(kind == "far" for one in self.work for kind, *_ in one.plan)
@@ -96,6 +107,8 @@ class Course:
         self.disks: list[dict[int, DiskStore]] = []
         self.adrift: list[Out] = []
         """Records of dead producers that are still on their way."""
+        self._read: dict[int, int] = {}
+        self._caused: set[str] = set()
         self.started = 0
         self.acting: Host | None = None
         """Whose membership callback runs, if one does."""
@@ -126,6 +139,8 @@ class Course:
             return "busy" if rng.random() < weather.calls else ""
         if verb in ("ended", "healthy"):
             return verb if rng.random() < 0.5 else ""
+        if verb == "topics" and self.stage.current is None:
+            return ""
         if verb == "store" and rng.random() < 0.1:
             return "keep"
         if verb == "note":
@@ -139,7 +154,13 @@ class Course:
 
     def _struck(self, what: str) -> None:
         self.faults += 1
+        self._note(what)
+
+    def _note(self, what: str) -> None:
+        actor = self.stage.current
+        host = actor.owner if actor is not None else self.acting
         self.told[what] += 1
+        self.story.append(f"{self.now:.3f} {what}" + (f", host {host.number}" if isinstance(host, Host) else ""))
 
     def at(self, point: str) -> None:
         """A place between two verbs, in the thread of an engine's partition or membership."""
@@ -159,7 +180,7 @@ class Course:
             raise Died
         if actor is None:
             return
-        if self.cluster.late and chance > 0.9:
+        if self.cluster.late and chance > 0.7:
             self._arrive()
         if chance < weather.death + weather.freeze and self.faults < FAULTS:
             self._struck("freeze")
@@ -170,8 +191,8 @@ class Course:
 
     def _arrive(self) -> None:
         state = ABORTED if self.rng.random() < 0.3 and self.weather.calls else ""
-        self.told["late end"] += 1
-        self.cluster.arrive(self.rng.randrange(len(self.cluster.late)), state)
+        if self.cluster.arrive(self.rng.randrange(len(self.cluster.late)), state):
+            self._note("void end" if state else "early end")
 
     # -- the course --------------------------------------------------------------------------------------------------
 
@@ -183,8 +204,7 @@ class Course:
                     self.weather.clear()
                 self.now += self.rng.choice((0.0, 0.0, 0.0, 0.001, 0.004))
                 if not self._move():
-                    if self._quiet():
-                        self.told["moves"] = self.moves
+                    if self._over():
                         return
                     self._pass_time()
         raise Wrong(f"not quiet after {PATIENCE} moves: {self.where_it_stands()}")
@@ -192,6 +212,8 @@ class Course:
     def _move(self) -> bool:
         """One thing happens; False if there is nothing but time."""
         for reply in self.post.hear():
+            if not self._visible(reply.command_id):
+                raise Wrong(f"command {reply.command_id} has its answer before its outcome is on the log")
             self.workers.hear(reply)
         self.workers.poll()
         rng, weather = self.rng, self.weather
@@ -232,7 +254,9 @@ class Course:
         if host.ports.member.due() and not host.leaving:
             moves += [(self._membership, host)]
         moves += [(self._end, (host, token)) for token in list(host.executor.calls)[:4]]
-        if host.leaving and host.gone():
+        if host.leaving and not host.ports.member._stopped and host.released():
+            moves += [(self._withdraw, host)]
+        if host.gone():
             moves += [(self._retire, host)]
 
     def _outer_moves(self, moves: list[tuple[Callable[..., None], Any]]) -> None:
@@ -240,7 +264,7 @@ class Course:
         moves += [(self._take, number) for number in range(len(self.workers.offers))]
         moves += [(self._work, number) for number in range(len(self.workers.granted))]
         if self.cluster.late:
-            moves += [(lambda _: self._arrive(), None)]
+            moves += [(self._late_end, None)]
         if self.adrift:
             moves += [(self._drift, None)]
         if sum(not host.dead and not host.leaving for host in self.hosts) < self.weather.hosts:
@@ -281,10 +305,13 @@ class Course:
 
     def _work(self, number: int) -> None:
         if self.weather.calls and self.rng.random() < 0.3:
-            self.told["worker vanished"] += 1
+            self._note("worker vanished")
             self.workers.vanish(number)
             return
         self.workers.end(number)
+
+    def _late_end(self, _: object) -> None:
+        self._arrive()
 
     def _drift(self, _: object) -> None:
         out = self.adrift.pop(0)
@@ -311,11 +338,11 @@ class Course:
         self.adrift += [out for out, _ in producer.queue]
         rng = self.rng
         if rng.random() < 0.2 and self.weather.death:
-            self.told["disk lost"] += 1
+            self._note("disk lost")
             host.disk.clear()
         for store in host.disk.values():
             if rng.random() < 0.3 and self.weather.death:
-                self.told["disk fell back"] += 1
+                self._note("disk fell back")
                 store.fall_back()
         self.disks.append(host.disk)
 
@@ -323,6 +350,9 @@ class Course:
         """The group notices that a member is dead."""
         host.ports.member.expel()
         self.hosts.remove(host)
+
+    def _withdraw(self, host: Host) -> None:
+        host.ports.member.stop()
 
     def _retire(self, host: Host) -> None:
         host.dead = True
@@ -334,7 +364,7 @@ class Course:
         host.frozen = False
 
     def _expel(self, host: Host) -> None:
-        self.told["expelled"] += 1
+        self._note("expelled")
         host.ports.member.expel()
 
     def _usher(self) -> None:
@@ -392,6 +422,27 @@ class Course:
             if partition.state is State.OWNED and partition._loop is not None
         }
 
+    def _over(self) -> bool:
+        """Whether all is quiet and, if so it is to be, everybody has left."""
+        if not self.hosts and not self.weather.hosts:
+            return True
+        if not self._quiet():
+            return False
+        if self.farewell:
+            self.weather.hosts = 0
+            for host in self.hosts:
+                if not host.leaving:
+                    host.leave()
+        return not self.farewell
+
+    def _visible(self, command_id: str) -> bool:
+        """Whether some event that readers see was caused by a command."""
+        for number, log in enumerate(self.cluster.topics[f"{load.APP}.events"].partitions):
+            wires, self._read[number] = log.read(self._read.get(number, 0), 1 << 30)
+            for wire in wires:
+                self._caused.add(self.codec.decode_event(wire.key, wire.value).event.cause.command_id)
+        return command_id in self._caused
+
     def _quiet(self) -> bool:
         """Whether all was done that was asked for."""
         self.weather.clear()
@@ -406,7 +457,8 @@ class Course:
             for key, row in loop.ground.overlay.scan(RUNS, ())
             if isinstance(row, RunRow) and row.status not in CLOSED
         ]
-        return found + ([] if loop.outbox.empty else ["outbox"])
+        unsaid = [] if loop.outbox.empty else ["outbox"]
+        return found + unsaid + ([] if loop._unproven is None else ["unproven"])
 
     def where_it_stands(self) -> str:
         """For messages."""
@@ -433,7 +485,9 @@ def determined(course: Course) -> Iterator[None]:
     """Everything that a process takes from its machine comes from the seed."""
     rng = course.rng
     with (
-        mock.patch.object(ownership, "secrets", SimpleNamespace(token_hex=lambda n: f"{rng.getrandbits(8 * n):0{2 * n}x}")),
+        mock.patch.object(
+            ownership, "secrets", SimpleNamespace(token_hex=lambda n: f"{rng.getrandbits(8 * n):0{2 * n}x}")
+        ),
         mock.patch.object(ownership, "socket", SimpleNamespace(gethostname=lambda: "host")),
         mock.patch.object(ownership, "os", SimpleNamespace(getpid=lambda: 1)),
         mock.patch.object(ownership, "time", SimpleNamespace(monotonic=lambda: course.now)),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Set
-from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.codec.records import Codec
-from orchestrator.core.rows import CLAIM_KEY, META, POSITION_KEY
 from orchestrator.core.values import NOTHING, Failure
 from orchestrator.engine.inbox import Inbox, Requests
 from orchestrator.engine.options import EngineOptions
@@ -21,9 +18,9 @@ from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import Changes
 from orchestrator.testing.memory_log import MemoryGroup
 from tests.oracle.oracle import Receipt
-from tests.property.folding import StateHash, States
+from tests.property.folding import StateHash, States, place_of
 from tests.simulation import load
-from tests.simulation.cluster import FaultyCluster, Fate, Ports
+from tests.simulation.cluster import Fate, FaultyCluster, Ports
 from tests.simulation.scheduling import Actor, Stage
 
 START_MS = 1_700_000_000_000
@@ -40,7 +37,7 @@ class World(Fate, Protocol):
     cluster: FaultyCluster
     group: MemoryGroup
     seen: dict[int, States]
-    receipts: list[Receipt]
+    receipts: list[tuple[Receipt, bool]]
     begun: list[str]
 
     def prompt(self) -> bool: ...
@@ -85,8 +82,7 @@ class DiskStore(MemoryStore):
         self._state.before(self._data, changes)
         super().write(changes)
         self._state.after(self._data, changes)
-        position, claim = self.get(META, POSITION_KEY), self.get(META, CLAIM_KEY)
-        place = (position.next_offset if position else 0, claim.claim_no if claim else 0)
+        place = place_of(self)
         known = self._seen.setdefault(place, self._state.value)
         assert known == self._state.value, f"two states at offset {place[0]} under claim {place[1]}"
 
@@ -291,7 +287,8 @@ class Host:
 
     def effect(self, call: StepCall) -> None:
         """An attempt begins: its receiver writes it down."""
-        self.world.receipts.append(Receipt(call.idempotency_key, START_MS + int(self.world.now * 1000)))
+        receipt = Receipt(call.idempotency_key, START_MS + int(self.world.now * 1000))
+        self.world.receipts.append((receipt, call.guarded))
         if call.guarded:
             self.world.begun.append(call.token)
 
@@ -302,12 +299,13 @@ class Host:
         for partition in self.partitions:
             partition.inbox.ask(Requests(release=True, grace_ms=GRACE_MS))
 
+    def released(self) -> bool:
+        """Whether its partitions are: `Engine.stop` leaves the group then."""
+        return all(actor.done for actor in self.world.stage.actors if actor.owner is self)
+
     def gone(self) -> bool:
-        """The rest of `Engine.stop`, once its partitions were released: whether nothing of it is left."""
-        if any(actor.owner is self and not actor.done for actor in self.world.stage.actors):
-            return False
-        self.ports.member.stop()
-        return not self.executor.calls and not self.ports.producer.queue
+        """Whether nothing of it is left: its attempts have ended and were reported."""
+        return self.ports.member._stopped and not self.executor.calls and not self.ports.producer.queue
 
     def die(self) -> None:
         """Nothing of it goes on. (Coroutines are ended by hand: the test's own process lives.)"""

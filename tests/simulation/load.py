@@ -121,7 +121,7 @@ def children(plan: Plan) -> dict[str, Plan]:
     return {rest[0]: rest[1] for kind, *rest in plan if kind == "child"}
 
 
-KINDS = ("work", "work", "work", "far", "both", "once", "once", "nap", "go", "child", "again")
+KINDS = ("work", "work", "work", "far", "far", "both", "once", "once", "nap", "go", "child", "again")
 
 
 def make_work(rng: random.Random) -> list[Work]:
