@@ -1,7 +1,7 @@
 """The campaign of simulated seeds, and the repetition of one.
 
-`python -m tests.simulation --seeds 100000 [--from N] [--minutes M] [--report FILE]` runs that many; its last line is one
-JSON object, and it is also FILE's text. With a FILE of an earlier run it goes on behind that one's last seed.
+`python -m tests.simulation --seeds 100000 [--from N] [--minutes M] [--report FILE]` runs that many; its last line is
+one JSON object, and it is also FILE's text. With a FILE of an earlier run it goes on behind that one's last seed.
 `python -m tests.simulation --seed N` runs one and tells what happened in it. The exit code is 1 if a seed failed.
 """
 
@@ -61,8 +61,7 @@ def one(seed: int) -> int:
         with quietly():
             course = run_seed(seed)
     except Wrong as wrong:
-        assert wrong.course is not None
-        print(f"{story(wrong.course)}\n\n{wrong}")
+        print(f"{story(wrong.course) if wrong.course else ''}\n\n{wrong}")
         return 1
     print(f"{story(course)}\n\nseed {seed}: nothing fails")
     return 0

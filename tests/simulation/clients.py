@@ -85,6 +85,8 @@ class Workers:
     def __init__(self, cluster: MemoryCluster, post: Post) -> None:
         self.offers: list[tuple[str, TaskOffer]] = []
         self.granted: list[TaskOffer] = []
+        self.away: list[tuple[float, TaskOffer]] = []
+        """Grants of workers that are not heard of, and until when their leases last."""
         self._asked: dict[str, TaskOffer] = {}
         self._cluster = cluster
         self._post = post
@@ -125,9 +127,14 @@ class Workers:
         body = c.ReportStep(offer.run_id, offer.step, offer.attempt, offer.token, result, failure)
         self._post.send(offer.workflow_id, f"{offer.token}/report", body)
 
-    def vanish(self, number: int) -> None:
-        """The worker is gone, and says nothing any more."""
-        self.granted.pop(number)
+    def vanish(self, number: int, now: float) -> None:
+        """The worker is not heard of for longer than its lease."""
+        self.away.append((now + LEASE_MS / 1000, self.granted.pop(number)))
+
+    def come_back(self) -> None:
+        """One that was away goes on as if nothing had been."""
+        self.granted.append(self.away.pop(0)[1])
+        self.end(len(self.granted) - 1)
 
 
 def call_of(offer: TaskOffer) -> StepCall:

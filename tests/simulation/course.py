@@ -45,6 +45,32 @@ VERDICTS = {
 """What goes wrong with a call to the cluster or the disk, each of them a fault."""
 
 
+POINTS = (
+    *(
+        "K0",
+        "K21",
+        "K22",
+        "K16",
+        "K1",
+        "decided",
+        "K2",
+        "K3",
+        "K6",
+        "K7",
+        "K8",
+        "K10",
+        "K9",
+        "K11",
+        "K12",
+        "K13",
+        "K23",
+    ),
+    *("K24", "K25", "K17", "K18", "K19", "careful", "topics", "wait", "send"),
+)
+"""Where a process may die: the engine's fail points, and its calls of the world around it."""
+FOCUSED = 0.25
+
+
 class Wrong(AssertionError):
     """Something that must not be: what, how many writes are lost or doubled by it, and in which course."""
 
@@ -67,9 +93,12 @@ class Weather:
         self.jumps = rng.choice((0.0, 0.0, 0.02, 0.08))
         self.moves = rng.choice((0.0, 0.01, 0.04))
         self.hosts = rng.choice((1, 1, 2, 2, 3))
+        self.focus = rng.choice(POINTS) if rng.random() < 0.5 else ""
+        """Where death is likely."""
 
     def clear(self) -> None:
         """Faults end; the order of things stays as odd as it was."""
+        self.focus = ""
         self.death = self.freeze = self.calls = self.jumps = self.moves = 0.0
 
 
@@ -87,7 +116,7 @@ class Course:
         """How often each fault struck, and each point was reached."""
         self.story: list[str] = []
         self.faults = 0
-        self.farewell = rng.random() < 0.3
+        self.farewell = rng.random() < 0.15
         """Whether in the end everybody leaves in good order."""
         self.moves = 0
         self.partitions = rng.choice((1, 1, 2))
@@ -174,7 +203,7 @@ class Course:
         self.told[point] += 1
         rng, weather = self.rng, self.weather
         chance = rng.random()
-        if chance < weather.death and self.faults < FAULTS:
+        if chance < (FOCUSED if point == weather.focus else weather.death) and self.faults < FAULTS:
             self._struck(f"died at {point}")
             host.dead = True
             raise Died
@@ -263,6 +292,8 @@ class Course:
         moves += [(self.post.next, queue) for queue in self.post.queues]
         moves += [(self._take, number) for number in range(len(self.workers.offers))]
         moves += [(self._work, number) for number in range(len(self.workers.granted))]
+        if self.workers.away and self.workers.away[0][0] < self.now:
+            moves += [(self._late_work, None)]
         if self.cluster.late:
             moves += [(self._late_end, None)]
         if self.adrift:
@@ -306,9 +337,15 @@ class Course:
     def _work(self, number: int) -> None:
         if self.weather.calls and self.rng.random() < 0.3:
             self._note("worker vanished")
-            self.workers.vanish(number)
+            self.workers.vanish(number, self.now)
             return
         self.workers.end(number)
+
+    def _late_work(self, _: object) -> None:
+        if self.rng.random() < 0.7:
+            self.workers.come_back()
+        else:
+            self.workers.away.pop(0)
 
     def _late_end(self, _: object) -> None:
         self._arrive()

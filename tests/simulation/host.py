@@ -105,7 +105,7 @@ class WaitingInbox(Inbox):
     """Waiting hands the baton on."""
 
     def __init__(self, host: Host, number: int) -> None:
-        tail, inputs = host.ports.feeds
+        inputs = host.ports.inputs()
         super().__init__(lambda: inputs.pause(number), lambda: inputs.resume(number))
         self._host = host
         self._number = number

@@ -91,7 +91,8 @@ class Stage:
     def wait(self, until: Callable[[], bool] | None, deadline: float) -> None:
         """Called by the actor that runs: hand the baton back. Raises Died if its process died meanwhile."""
         actor = self.current
-        assert actor is not None and actor.body is not None
+        assert actor is not None
+        assert actor.body is not None
         actor.until, actor.deadline = until, deadline
         self._home.release()
         actor.body.go.acquire()
