@@ -162,8 +162,7 @@ class Partition:
             return self._again(loop, RETRY_S)
         except ClockSkewed as error:
             self._stand_still(str(error))
-            loop.hand_over()
-            return self._again(loop, SKEW_RETRY_S)
+            return self._let_go(loop)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
             if self._shared.options.claims_back:
@@ -175,6 +174,17 @@ class Partition:
             self._stand_still(str(error))
             self._end(loop, State.PARKED, str(error))
         return False
+
+    def _let_go(self, loop: PartitionLoop) -> bool:
+        """Release a partition that is not worked on, for one whose clock is right; claim it again after a while.
+
+        A release that fails leaves an unclean claim, no worse than that.
+        """
+        try:
+            loop.hand_over()
+        except (Fenced, LogGap, ClaimLost, *PASSING) as error:
+            log.warning("partition %d: it could not be released: %s", self.number, error)
+        return self._again(loop, SKEW_RETRY_S)
 
     def _claim(self, loop: PartitionLoop) -> None:
         self.state = State.RESTORING

@@ -32,7 +32,8 @@ class FaultyCluster(MemoryCluster):
     """
 
     def __init__(self, fate: Fate, new_id: Callable[[], str], now_ms: Callable[[], int]) -> None:
-        super().__init__(new_id=new_id, now_ms=now_ms)
+        super().__init__(new_id=new_id)
+        self.wall_ms = now_ms
         self.late: list[tuple[str, int, str]] = []
         self._fate = fate
         self._ended: dict[tuple[str, int], str] = {}

@@ -150,6 +150,7 @@ class Course:
             start_within_ms=1_000,
             hand_over_ms=1_500,
             retention_ms=NEVER_MS,
+            skew_ms=rng.choice((0, 5_000)),
             instance="",
         )
 
@@ -230,7 +231,7 @@ class Course:
         with determined(self):
             for self.moves in range(PATIENCE):
                 if self.moves == FAULTY_MOVES or self.faults >= FAULTS:
-                    self.weather.clear()
+                    self._clear()
                 self.now += self.rng.choice((0.0, 0.0, 0.0, 0.001, 0.004))
                 if not self._move():
                     if self._over():
@@ -472,6 +473,12 @@ class Course:
                     host.leave()
         return not self.farewell
 
+    def _clear(self) -> None:
+        """Faults end, and clocks are set right."""
+        self.weather.clear()
+        for host in self.hosts:
+            host.clock.ahead_ms = 0
+
     def _visible(self, command_id: str) -> bool:
         """Whether some event that readers see was caused by a command."""
         for number, log in enumerate(self.cluster.topics[f"{load.APP}.events"].partitions):
@@ -482,7 +489,7 @@ class Course:
 
     def _quiet(self) -> bool:
         """Whether all was done that was asked for."""
-        self.weather.clear()
+        self._clear()
         owners = self.owners()
         if len(owners) < self.partitions or self.post.unanswered:
             return False
