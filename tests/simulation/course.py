@@ -30,7 +30,6 @@ from tests.simulation.host import START_MS, DiskStore, Host
 from tests.simulation.scheduling import Died, Stage
 
 CODEC = Codec()
-FAULTS = 10
 FAULTY_MOVES = 500
 PATIENCE = 4_000
 NEVER_MS = 10**15
@@ -68,7 +67,6 @@ POINTS = (
     *("K24", "K25", "K17", "K18", "K19", "careful", "topics", "wait", "send"),
 )
 """Where a process may die: the engine's fail points, and its calls of the world around it."""
-FOCUSED = 0.25
 
 
 class Wrong(AssertionError):
@@ -93,8 +91,11 @@ class Weather:
         self.jumps = rng.choice((0.0, 0.0, 0.02, 0.08))
         self.moves = rng.choice((0.0, 0.01, 0.04))
         self.hosts = rng.choice((1, 1, 2, 2, 3))
+        self.most = rng.choice((1, 2, 3, 6))
+        """So many faults, then they end."""
         self.focus = rng.choice(POINTS) if rng.random() < 0.5 else ""
-        """Where death is likely."""
+        """Where death comes with the chance `focused`."""
+        self.focused = 0.25
 
     def clear(self) -> None:
         """Faults end; the order of things stays as odd as it was."""
@@ -176,7 +177,7 @@ class Course:
         if verb == "note":
             return "lost" if rng.random() < weather.calls else ""
         rare = 0.2 if verb in ("topics", "store", "init") else 1.0
-        if self.faults >= FAULTS or rng.random() >= weather.calls * rare:
+        if self.faults >= self.weather.most or rng.random() >= weather.calls * rare:
             return ""
         chosen = rng.choice(VERDICTS[verb])
         self._struck(f"{verb} {chosen}")
@@ -204,7 +205,7 @@ class Course:
         self.told[point] += 1
         rng, weather = self.rng, self.weather
         chance = rng.random()
-        if chance < (FOCUSED if point == weather.focus else weather.death) and self.faults < FAULTS:
+        if chance < (weather.focused if point == weather.focus else weather.death) and self.faults < self.weather.most:
             self._struck(f"died at {point}")
             host.dead = True
             raise Died
@@ -212,7 +213,7 @@ class Course:
             return
         if self.cluster.late and chance > 0.7:
             self._arrive()
-        if chance < weather.death + weather.freeze and self.faults < FAULTS:
+        if chance < weather.death + weather.freeze and self.faults < self.weather.most:
             self._struck("freeze")
             host.frozen = True
             self.stage.wait(None, 0.0)
@@ -230,7 +231,7 @@ class Course:
         """Until everything is quiet. Raises Wrong when that does not come."""
         with determined(self):
             for self.moves in range(PATIENCE):
-                if self.moves == FAULTY_MOVES or self.faults >= FAULTS:
+                if self.moves == FAULTY_MOVES or self.faults >= self.weather.most:
                     self._clear()
                 self.now += self.rng.choice((0.0, 0.0, 0.0, 0.001, 0.004))
                 if not self._move():
@@ -256,7 +257,7 @@ class Course:
         for host in self.hosts:
             self._host_moves(host, moves)
         self._outer_moves(moves)
-        if weather.moves and rng.random() < weather.moves and self.faults < FAULTS:
+        if weather.moves and rng.random() < weather.moves and self.faults < self.weather.most:
             rng.choice((self._usher, self._blackout, self._expire))()
             return True
         if rng.random() < weather.jumps:
@@ -489,7 +490,6 @@ class Course:
 
     def _quiet(self) -> bool:
         """Whether all was done that was asked for."""
-        self._clear()
         owners = self.owners()
         if len(owners) < self.partitions or self.post.unanswered:
             return False
