@@ -64,6 +64,7 @@ def test_a_process_may_die_at_every_point(seed: int, point: str) -> None:
     raise AssertionError(f"in {ENOUGH} seeds from {first} no process died at {point}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", sabotage.SWITCHES)
 def test_a_missing_safeguard_is_noticed(safe: None, switch: str) -> None:
     """The same seeds pass with the safeguard: see the test above, and the campaign."""
