@@ -7,7 +7,8 @@ first of several produces, K7 all produced, K8 before commit, K10 while commit w
 footer read back, K12 before the batch is written to RocksDB, K13 after, K14 before RocksDB is closed, which flushes it;
 K15 a file of a checkpoint, its manifest last, about to get its name; K23 the outbox sent, K24 the release committed; K5
 a step returned, K25 its begin, K20 a worker's result computed and not sent; K17 and K18 in the callbacks of membership,
-K19 a timer due. K4, a step within its effect, is marked by the step that a test runs.
+K19 a timer due; `decided` between apply and encode of a batch. K4, a step within its effect, is marked by the step that
+a test runs.
 
 A plan is `ORCHESTRATOR_FAILPOINTS`, e.g. `K8:3:kill` or `K10:1:sleep=2,K4:2:raise`: at the third hit of K8 the
 process is SIGKILLed. With `ORCHESTRATOR_FAILPOINT_LOG` each point that fires is appended to that file first, so that
@@ -21,6 +22,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import OrchestratorError
@@ -47,6 +49,14 @@ _counting = threading.Lock()
 
 
 BESIDE_S = 0.001
+_WATCHED = "watched"
+
+
+def _nobody(point: str) -> None:
+    """No hook is installed."""
+
+
+_hook: Callable[[str], None] = _nobody
 
 
 class _Due(NamedTuple):
@@ -58,6 +68,7 @@ class _Due(NamedTuple):
 
 
 def _reach(point: str) -> _Due | None:
+    _hook(point)
     with _counting:
         _hits[point] += 1
         hit = _hits[point]
@@ -104,3 +115,16 @@ def install(plan: str) -> None:
     _plan.clear()
     _plan.update(parse(plan))
     _hits.clear()
+
+
+def watch(hook: Callable[[str], None] | None) -> None:
+    """Call `hook` at every point of this process, in the thread that reaches it, until None is given.
+
+    A simulation decides there who goes on and who dies. A process that is not watched pays nothing for it.
+    """
+    global _hook
+    _hook = hook or _nobody
+    if hook is None:
+        _plan.pop(_WATCHED, None)
+    else:
+        _plan[_WATCHED] = {}

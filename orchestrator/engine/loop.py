@@ -112,6 +112,7 @@ class PartitionLoop:
         batch = self._open = self._new_batch()
         failpoint("K1")
         self._decode_decide_apply(batch)
+        failpoint("decided")
         if self._nothing_to_commit(batch):
             self._finish_without_commit(batch)
             return

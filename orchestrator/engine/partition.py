@@ -47,10 +47,14 @@ class Partition:
         self._shared = shared
         self.state = State.RESTORING
         self.problem = ""
-        inputs = shared.log.inputs()
-        self.inbox = Inbox(lambda: inputs.pause(number), lambda: inputs.resume(number))
+        self.inbox = self.make_inbox()
         self._loop: PartitionLoop | None = None
-        self._thread = threading.Thread(target=self._run, name=f"partition-{number}", daemon=True)
+        self._thread = threading.Thread(target=self.run, name=f"partition-{number}", daemon=True)
+
+    def make_inbox(self) -> Inbox:
+        """Where its inputs wait, and its thread for them. A simulation's does not block."""
+        inputs, number = self._shared.log.inputs(), self.number
+        return Inbox(lambda: inputs.pause(number), lambda: inputs.resume(number))
 
     @property
     def state(self) -> State:
@@ -107,7 +111,8 @@ class Partition:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """The whole life of a partition, in the calling thread."""
         try:
             store = self._open_store()
             if store is not None:
@@ -158,8 +163,7 @@ class Partition:
             return self._again(loop, RETRY_S)
         except ClockSkewed as error:
             self._stand_still(str(error))
-            loop.hand_over()
-            return self._again(loop, SKEW_RETRY_S)
+            return self._let_go(loop)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
             if self._shared.options.claims_back:
@@ -171,6 +175,17 @@ class Partition:
             self._stand_still(str(error))
             self._end(loop, State.PARKED, str(error))
         return False
+
+    def _let_go(self, loop: PartitionLoop) -> bool:
+        """Release a partition that is not worked on, for one whose clock is right; claim it again after a while.
+
+        A release that fails leaves an unclean claim, no worse than that.
+        """
+        try:
+            loop.hand_over()
+        except (Fenced, LogGap, ClaimLost, *PASSING) as error:
+            log.warning("partition %d: it could not be released: %s", self.number, error)
+        return self._again(loop, SKEW_RETRY_S)
 
     def _claim(self, loop: PartitionLoop) -> None:
         self.state = State.RESTORING

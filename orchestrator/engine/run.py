@@ -38,6 +38,9 @@ MakeExecutor = Callable[[Report, Callable[[], None]], StepExecutor]
 class Engine:
     """One process's partitions over a log, a registry of code and an executor of steps."""
 
+    partition_type: type[Partition] = Partition
+    """How a partition is owned. A simulation's run on threads of its own, one at a time."""
+
     def __init__(
         self,
         log_: Log,
@@ -57,7 +60,7 @@ class Engine:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._count = log_.topic_ids().partitions
-        self._guard = TurnGuard(self.options.turn_s)
+        self._guard = self.make_guard()
         told = self.options.anchors
         self._anchors = AnchorWriter(log_, self._codec, self._clock, told) if told is not None else None
         kept = self.options.checkpoints
@@ -79,6 +82,10 @@ class Engine:
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s)
+
+    def make_guard(self) -> TurnGuard:
+        """Who ends turns that do not yield. A simulation has none: it measures time by the machine's clock."""
+        return TurnGuard(self.options.turn_s)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -147,7 +154,7 @@ class Engine:
     def _begin(self, number: int) -> None:
         """Own a partition, under the lock: its thread's end waits for it, so that it is listed first."""
         if not self._stopping.is_set():
-            partition = Partition(number, self._shared)
+            partition = self.partition_type(number, self._shared)
             partition.start()
             self.partitions[number] = partition
 

@@ -81,8 +81,14 @@ class Transactional:
 class MemoryCluster:
     """Topics and transactional ids. Thread-safe; `changed` is notified at every write."""
 
-    def __init__(self, max_message_bytes: int = 1_048_576) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(
+        self,
+        max_message_bytes: int = 1_048_576,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        """`new_id` names the cluster and its topics: a simulation brings its own."""
+        self.id = new_id()
+        self._new_id = new_id
         self.changed = threading.Condition()
         self.topics: dict[str, Topic] = {}
         self.max_message_bytes = max_message_bytes
@@ -100,7 +106,7 @@ class MemoryCluster:
         with self.changed:
             if name not in self.topics:
                 logs = [PartitionLog() for _ in range(partitions)]
-                self.topics[name] = Topic(name, uuid.uuid4().hex, logs)
+                self.topics[name] = Topic(name, self._new_id(), logs)
             return self.topics[name]
 
     def grow(self, name: str, partitions: int) -> None:

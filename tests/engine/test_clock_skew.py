@@ -15,7 +15,7 @@ from orchestrator.engine import partition as partition_module
 from orchestrator.engine.clock import SystemClock
 from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
-from tests.engine.rig import PATIENCE_S, Rig
+from tests.engine.rig import PATIENCE_S, MemorySite, Rig
 
 Make = Callable[[Orchestrator], Rig]
 
@@ -76,6 +76,28 @@ def test_a_skewed_engine_releases_its_partitions_and_goes_on_when_the_clock_is_r
     clock.off_ms = 0
     one.start("talk-1", talk)
     assert one.result("talk-1") == b'"said"'
+
+
+def test_a_release_that_fails_does_not_keep_the_partition_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker loses the commit of the release: the engine, or another, claims again all the same."""
+    monkeypatch.setattr(partition_module, "SKEW_RETRY_S", 0.2)
+    app, talk = an_app()
+    one, clock = Rig(app, MemorySite(app.name, 1)), WrongClock(3_600_000)
+    committed: list[str] = []
+
+    def verdict(lane: str) -> str:
+        committed.append(lane)
+        return "lost" if len(committed) == 2 else ""
+
+    one.cluster.on_commit = verdict
+    try:
+        one.engine(clock=clock)
+        until(lambda: len(committed) > 2)
+        clock.off_ms = 0
+        one.start("talk-1", talk)
+        assert one.result("talk-1") == b'"said"'
+    finally:
+        one.close()
 
 
 def footers(one: Rig) -> list[Batch]:

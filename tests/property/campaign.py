@@ -28,7 +28,7 @@ from orchestrator.sdk.execution import StepReport
 from tests.oracle.oracle import Evidence, check
 from tests.oracle.raw import RawRecord
 from tests.property import checks
-from tests.property.folding import fold
+from tests.property.folding import States, fold
 from tests.property.interpreter import interpret
 from tests.property.programs import Maker, Node, Plan, smaller, walk
 from tests.property.world import (
@@ -106,7 +106,7 @@ class Course:
             instance="one",
         )
         self.notes: dict[int, str] = {}
-        self.seen: dict[int, dict[tuple[int, int], int]] = {n: {} for n in range(self.partitions)}
+        self.seen: dict[int, States] = {n: {} for n in range(self.partitions)}
         self.stores = {n: HashedStore(self.codec, self.seen[n]) for n in range(self.partitions)}
         self.started = 0
         self.died = 0

@@ -11,15 +11,25 @@ from orchestrator.core import machine
 from orchestrator.core.apply.fold import Settings
 from orchestrator.core.events import Event
 from orchestrator.core.replay import BatchAssembler
-from orchestrator.core.rows import CLAIM_KEY, META, POSITION_KEY
+from orchestrator.core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
 from orchestrator.engine.overlay import Overlay
 from orchestrator.store import keys
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import Changes
 from tests.oracle.raw import RawRecord
 
-States = dict[tuple[int, int], int]
-"""Hashes by (offset behind the last footer, number of the last claim)."""
+Place = tuple[int, int, str]
+"""Offset behind the last footer, number and nonce of the last claim: two claims may have one number."""
+
+States = dict[Place, int]
+"""Hashes by place."""
+
+
+def place_of(store: MemoryStore) -> Place:
+    """Where in the log a state stands."""
+    position: PositionRow | None = store.get(META, POSITION_KEY)
+    claim: ClaimRow | None = store.get(META, CLAIM_KEY)
+    return position.next_offset if position else 0, claim.claim_no if claim else 0, claim.nonce if claim else ""
 
 
 class StateHash:
@@ -67,6 +77,5 @@ def fold(codec: Codec, settings: Settings, records: Sequence[RawRecord]) -> tupl
         state.before(store._data, changes)
         store.write(changes)
         state.after(store._data, changes)
-        position, claim = store.get(META, POSITION_KEY), store.get(META, CLAIM_KEY)
-        found[position.next_offset if position else 0, claim.claim_no if claim else 0] = state.value
+        found[place_of(store)] = state.value
     return found, visible

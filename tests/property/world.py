@@ -11,7 +11,6 @@ from unittest import mock
 
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import ReportStep
-from orchestrator.core.rows import CLAIM_KEY, META, POSITION_KEY
 from orchestrator.core.values import Failure, Payload
 from orchestrator.engine import loop as engine_loop, ownership
 from orchestrator.engine.inbox import Inbox
@@ -28,7 +27,7 @@ from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryLanes, MemoryOutgoing, create_topics
 
 from . import interpreter
-from .folding import StateHash
+from .folding import StateHash, States, place_of
 
 START_MS = 1_700_000_000_000
 NEVER_MS = 10**15
@@ -234,7 +233,7 @@ def outcome_of(call: StepCall) -> StepReport:
 class HashedStore(MemoryStore):
     """Keeps a hash of everything that it holds, at every place of the log that it stood at."""
 
-    def __init__(self, codec: Codec, seen: dict[tuple[int, int], int]) -> None:
+    def __init__(self, codec: Codec, seen: States) -> None:
         self.hash = StateHash()
         self.seen = seen
         super().__init__(codec)
@@ -243,8 +242,7 @@ class HashedStore(MemoryStore):
         self.hash.before(self._data, changes)
         super().write(changes)
         self.hash.after(self._data, changes)
-        position, claim = self.get(META, POSITION_KEY), self.get(META, CLAIM_KEY)
-        place = (position.next_offset if position else 0, claim.claim_no if claim else 0)
+        place = place_of(self)
         known = self.seen.setdefault(place, self.hash.value)
         assert known == self.hash.value, f"two states at offset {place[0]} under claim {place[1]}"
 
