@@ -22,8 +22,8 @@ from ..core.events import (
 )
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, TimerRow, dedup_key, step_key
 from ..core.tasks import Reply
-from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
-from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
+from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, ReplyTo
+from ..errors import LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
@@ -44,8 +44,14 @@ log = logging.getLogger(__name__)
 
 LONGEST_TRACE = 128
 """Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
+MOST_PARTITIONS = 1 << 20
+
 LOOK_AGAIN_MS = 5
 """How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
+
+
+class PoisonedInput(Exception):
+    """A command met a defect of ours. The claim ends, and with the next one the command is a dead letter."""
 
 
 class Intake:
@@ -68,6 +74,8 @@ class Intake:
         self._next_timer_ms = 0
         self._again_ms = 0
         self._held_at = 0
+        self._poisoned: dict[int, str] = {}
+        """Commands whose decision failed in this process, by offset, and how."""
 
     def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
@@ -277,11 +285,21 @@ class Intake:
         if wire.offset < self.next_offset:
             return
         self.next_offset = batch.next_offset = wire.offset + 1
+        if wire.offset in self._poisoned:
+            self._dead_letter(batch, wire, self._poisoned[wire.offset])
+            return
         try:
             self._take(batch, wire)
         except LimitExceeded as error:
             # Not even its refusal fits into an event: its id, or that of its workflow, is as large as a record.
             self._dead_letter(batch, wire, str(error))
+        except (OrchestratorError, MemoryError):
+            raise
+        except Exception as error:
+            # What it has changed so far cannot be told from what others did in this batch.
+            reason = f"a defect of the engine: {type(error).__name__}: {error}"
+            self._poisoned[wire.offset] = reason
+            raise PoisonedInput(f"{wire.topic}/{wire.partition} offset {wire.offset}: {reason}") from error
         batch.trace = ""
 
     def _take(self, batch: Batch, wire: Wire) -> None:
@@ -292,6 +310,11 @@ class Intake:
             return
         if len(command.trace) <= LONGEST_TRACE:
             batch.trace = command.trace
+        if command.reply_to is not None and not self._may_answer(command.reply_to):
+            where = f"{command.reply_to.topic}/{command.reply_to.partition}"
+            problem = f"its answer is to go to {where}: answers go to a partition of {self._ground.log.app}.replies"
+            self._dead_letter(batch, wire, problem)
+            return
         try:
             if not self._routing.is_here(batch, command, wire):
                 return
@@ -308,6 +331,10 @@ class Intake:
                 batch.answers.append((command.reply_to, known.reply))
             return
         self._decide(batch, command, wire)
+
+    def _may_answer(self, reply_to: ReplyTo) -> bool:
+        """Only the topic of replies: an answer on any other would be a foreign record there, in the log itself even."""
+        return reply_to.topic == f"{self._ground.log.app}.replies" and 0 <= reply_to.partition < MOST_PARTITIONS
 
     def _decide(self, batch: Batch, command: Command, wire: Wire) -> None:
         context = self._builder.context(batch)._replace(

@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ..codec.records import CLAIM_KEY
 from ..core import machine
 from ..core.decide.decision import Draft
 from ..core.decide.step import UNDER_WAY
-from ..core.events import PartitionReleased, StepHandedOver
+from ..core.events import PartitionClaimed, PartitionReleased, StepHandedOver
 from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
-from ..errors import LogGap
+from ..errors import LogGap, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Fenced, Wire
 from .announcing import announce
@@ -310,12 +311,13 @@ class PartitionLoop:
     def _foreign(self, wire: Wire) -> None:
         if sabotaged("no_footer_check"):
             return
+        event = None
         if wire.key == CLAIM_KEY:
-            event = self._shared.codec.decode_event(wire.key, wire.value).event
-            raise ClaimLost(
-                f"claimed by {getattr(event.body, 'instance', '?')} (claim {event.claim_no}, offset {wire.offset});"
-                " this engine stops working on it"
-            )
+            with suppress(UndecodableRecord):
+                event = self._shared.codec.decode_event(wire.key, wire.value).event
+        if event is not None and isinstance(event.body, PartitionClaimed):
+            who = f"{event.body.instance} (claim {event.claim_no}, offset {wire.offset})"
+            raise ClaimLost(f"claimed by {who}; this engine stops working on it")
         raise LogGap(f"{self.ground.where} offset {wire.offset}: a record that this owner did not write")
 
     def _materialise(self, batch: Batch, footer_offset: int) -> None:
