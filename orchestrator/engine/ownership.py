@@ -49,6 +49,8 @@ from .soundness import (
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1
+"""Of the rows in a state directory: raised when they mean something else, so that the log is folded anew."""
 RESTORE_SLICE = 4_000
 NEAR = 1_000
 TAIL_HIGH, TAIL_LOW = 50_000, 5_000
@@ -97,6 +99,8 @@ class Ground:
         """The newest proven footer, as a group offset noted it before the log was read."""
         self.repair: Repair | None = None
         """`partition repair` only: the log is accepted as it is."""
+        self.damaged = ""
+        """What a read of the directory found: it is moved aside before the next take-over."""
         self.adopts = False
         """`topics adopt` only: the same log under other topic ids is accepted."""
         self.assembler = AcceptingAssembler(self.where)
@@ -187,6 +191,9 @@ class Ground:
 
     def restore(self) -> TopicIds:
         """Fold what is visible now; nothing is claimed. Raises LogReplaced, LogGap, HangingTransaction."""
+        if self.damaged:
+            self.store.set_aside(f"{self.where}: {self.damaged}")
+            self.damaged = ""
         ids = self.ids = self.log.topic_ids()
         self._check_directory(ids)
         if not self.claim_no:
@@ -201,15 +208,16 @@ class Ground:
         return ids
 
     def _check_directory(self, ids: TopicIds) -> None:
-        """A directory of another partition is left alone; of another log, it is never continued."""
-        mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
+        """A directory of another partition or format is set aside; of another log, it is never continued."""
         noted = self.store.hint("identity")
         if noted is not None:
             found = json.loads(noted)
             if (found["app"], found["partition"]) != (self.log.app, self.number):
-                log.warning("%s: the directory holds %s/%s: rebuilding", self.where, found["app"], found["partition"])
-                self.store.clear()
-            elif found != mine and self.store.get(META, POSITION_KEY) is not None:
+                self.store.set_aside(f"{self.where}: the directory holds {found['app']}/{found['partition']}")
+            elif found.get("format", FORMAT) != FORMAT:
+                told = f"{self.where}: the directory is of format {found['format']}, this release's is {FORMAT}"
+                self.store.set_aside(told)
+            elif (found["cluster"], found["events"]) != (ids.cluster_id, ids.events) and self.position():
                 if self.adopts:
                     return
                 raise LogReplaced(
@@ -221,7 +229,7 @@ class Ground:
 
     def _note_directory(self, ids: TopicIds) -> None:
         mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
-        self.store.set_hint("identity", json.dumps(mine).encode())
+        self.store.set_hint("identity", json.dumps({**mine, "format": FORMAT}).encode())
 
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""

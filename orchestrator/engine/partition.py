@@ -8,7 +8,7 @@ import random
 import threading
 from contextlib import suppress
 
-from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreError
+from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreDamaged, StoreError
 from ..log.ports import Fenced, TopicIds
 from ..sdk.turn import Overlong
 from ..store.rows import Store
@@ -166,6 +166,10 @@ class Partition:
         except PoisonedInput as error:
             log.exception("partition %d: %s; claiming again without it", self.number, error)
             return self._again(loop, 0.0)
+        except StoreDamaged as error:
+            loop.abandon()
+            loop.ground.damaged = str(error)
+            return self._again(loop, 0.0)
         except PASSING as error:
             self._stand_still(str(error))
             return self._again(loop, RETRY_S)
@@ -232,5 +236,6 @@ class Partition:
         self.problem = problem
         self.state = state
         loop.turns.clear()
-        loop.queries.dismiss()
+        with suppress(StoreError):
+            loop.queries.dismiss()
         loop.ground.store.close()

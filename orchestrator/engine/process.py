@@ -20,7 +20,7 @@ from ..log.kafka_log import KafkaLog
 from ..open_files import raise_open_files
 from ..sdk.app import Orchestrator
 from ..store.blobs import DirectoryBlobs
-from ..store.partition_store import PartitionStore
+from ..store.partition_store import PartitionStore, open_or_rebuild
 from ..telemetry import export
 from .health import Probes
 from .options import AnchorOptions, EngineOptions
@@ -70,7 +70,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     )
 
     def open_store(number: int, codec: Codec) -> PartitionStore:
-        return PartitionStore(directory / str(number), codec)
+        return open_or_rebuild(directory / str(number), codec)
 
     codec = codec_of(settings)
     log_ = KafkaLog(LogConfig.of(settings, app.name))

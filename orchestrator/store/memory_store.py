@@ -20,7 +20,7 @@ class MemoryStore:
         self._hints: dict[str, bytes] = {}
         self._data: dict[str, dict[bytes, bytes]] = {}
         self._order: dict[str, list[bytes]] = {}
-        self.clear()
+        self.set_aside("")
 
     def get(self, family: str, key: Key) -> Any:
         value = self._data[family].get(keys.encode(key))
@@ -61,7 +61,7 @@ class MemoryStore:
     def set_hint(self, name: str, value: bytes) -> None:
         self._hints[name] = value
 
-    def clear(self) -> None:
+    def set_aside(self, why: str) -> None:
         self._hints.clear()
         self._data = {family: {} for family in FAMILIES}
         self._order = {family: [] for family in FAMILIES}
