@@ -100,14 +100,16 @@ class Played:
         partition_store._shared.cache_clear()
         store = open_or_rebuild(directory, CODEC)
         found = "open" if _aside(directory) else ""
+        damage = ""
         try:
             try:
                 self.restore(store)
                 found = found or "harmless"
                 same = state_hash(store) == self.hash
             except StoreDamaged as error:
-                found = "read"
-                store.set_aside(str(error))
+                damage, found = str(error), "read"
+            if damage:
+                store.set_aside(damage)
                 self.restore(store)
                 same = state_hash(store) == self.hash
         finally:

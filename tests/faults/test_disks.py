@@ -236,6 +236,7 @@ print(disks.restore(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sy
 SLICE = 40
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_goes_on_where_its_last_slice_was_written(played: Played, tmp_path: Path) -> None:
     """Two deaths; what is folded each time begins behind the last write, which the events that are left show."""
     disks.save(played, tmp_path / "log")
@@ -334,6 +335,7 @@ def limited(root: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_files_that_may_not_grow_stop_the_partition_until_they_may(tmp_path: Path) -> None:
     """In a process of its own: the limit is the process's."""
     code = "import pathlib, sys; from tests.faults import test_disks; test_disks.limited(pathlib.Path(sys.argv[1]))"
