@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import pickle
 import random
 import shutil
 import sys
@@ -173,16 +172,16 @@ def campaign(played: Played, root: Path, rng: random.Random, cases: Sequence[tup
 
 def save(played: Played, path: Path) -> None:
     """The log of events as a file, for another process."""
-    wires = [(raw.offset, raw.key, raw.value) for raw in played.rig.records("events")[0]]
+    wires = [(raw.offset, raw.key.hex(), raw.value.hex()) for raw in played.rig.records("events")[0]]
     log_ = played.rig.site.log(app.name)
     ids = log_.topic_ids()
     log_.close()
-    path.write_bytes(pickle.dumps(((ids.cluster_id, ids.commands, ids.events), wires)))
+    path.write_text(json.dumps([[ids.cluster_id, ids.commands, ids.events], wires]), encoding="utf-8")
 
 
 def load(path: Path) -> MemoryCluster:
     """A cluster that has such a log: the same topics by their ids."""
-    (cluster_id, commands, events), wires = pickle.loads(path.read_bytes())  # noqa: S301
+    (cluster_id, commands, events), wires = json.loads(path.read_text(encoding="utf-8"))
     cluster = MemoryCluster()
     create_topics(cluster, app.name, 1)
     cluster.id = cluster_id
@@ -192,7 +191,7 @@ def load(path: Path) -> MemoryCluster:
         log_ = cluster.partition(f"{app.name}.events", 0)
         while log_.end < offset:
             log_.entries.append(Entry(Wire("", 0, log_.end, 0, b"", b""), MARKER))
-        cluster.send(Out(f"{app.name}.events", 0, key, value))
+        cluster.send(Out(f"{app.name}.events", 0, bytes.fromhex(key), bytes.fromhex(value)))
     return cluster
 
 
