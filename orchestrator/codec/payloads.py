@@ -102,7 +102,9 @@ def message_of(error: BaseException) -> str:
     try:
         return printable(str(error))
     except Exception as failed:
-        return f"(its message cannot be had: {type(failed).__name__})"
+        # The reason may be as mute as the error itself.
+        why = "" if type(failed) is type(error) else f": {failed.args[0]!s:.200}" if failed.args else ""
+        return printable(f"(its message cannot be had: {type(failed).__name__}{why})")
 
 
 def _same(value: Any, decoded: Any) -> bool:

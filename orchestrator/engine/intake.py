@@ -22,7 +22,7 @@ from ..core.events import (
 )
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, TimerRow, dedup_key, step_key
 from ..core.tasks import Reply
-from ..core.values import NO_CAUSE, NOTHING, Cause, Failure, ReplyTo
+from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
 from ..errors import LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Wire
@@ -30,10 +30,11 @@ from ..sdk.execution import StepReport
 from .admission import OVERLOADED, refusal as overload
 from .batch import Batch
 from .builder import Builder
-from .large import KEPT_BYTES, KEPT_LETTERS, original, reported
+from .large import KEPT_BYTES, KEPT_LETTERS, original, reported, too_large
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
+from .poison import Poisoned, astray
 from .routing import Routing
 from .sabotage import sabotaged
 from .steps import Begin, LocalSteps, Stop, Watch
@@ -44,14 +45,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_TRACE = 128
 """Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
-MOST_PARTITIONS = 1 << 20
-
 LOOK_AGAIN_MS = 5
 """How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
-
-
-class PoisonedInput(Exception):
-    """A command met a defect of ours. The claim ends, and with the next one the command is a dead letter."""
 
 
 class Intake:
@@ -74,8 +69,7 @@ class Intake:
         self._next_timer_ms = 0
         self._again_ms = 0
         self._held_at = 0
-        self._poisoned: dict[int, str] = {}
-        """Commands whose decision failed in this process, by offset, and how."""
+        self._poisoned = Poisoned()
 
     def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
@@ -125,7 +119,7 @@ class Intake:
         try:
             self._builder.take(batch, drafts)
         except LimitExceeded as error:
-            self._builder.take(batch, _too_large(command, body, error, NO_CAUSE))
+            self._builder.take(batch, too_large(command, body, error, NO_CAUSE))
 
     def _has_timer(self, workflow_id: str, body: HeartbeatStep) -> bool:
         """Whether the attempt's silence is measured by a durable timer: then every heartbeat is an event."""
@@ -296,10 +290,7 @@ class Intake:
         except (OrchestratorError, MemoryError):
             raise
         except Exception as error:
-            # What it has changed so far cannot be told from what others did in this batch.
-            reason = f"a defect of the engine: {type(error).__name__}: {error}"
-            self._poisoned[wire.offset] = reason
-            raise PoisonedInput(f"{wire.topic}/{wire.partition} offset {wire.offset}: {reason}") from error
+            raise self._poisoned.note(wire, error) from error
         batch.trace = ""
 
     def _take(self, batch: Batch, wire: Wire) -> None:
@@ -310,9 +301,7 @@ class Intake:
             return
         if len(command.trace) <= LONGEST_TRACE:
             batch.trace = command.trace
-        if command.reply_to is not None and not self._may_answer(command.reply_to):
-            where = f"{command.reply_to.topic}/{command.reply_to.partition}"
-            problem = f"its answer is to go to {where}: answers go to a partition of {self._ground.log.app}.replies"
+        if problem := astray(self._ground.log.app, command.reply_to):
             self._dead_letter(batch, wire, problem)
             return
         try:
@@ -331,10 +320,6 @@ class Intake:
                 batch.answers.append((command.reply_to, known.reply))
             return
         self._decide(batch, command, wire)
-
-    def _may_answer(self, reply_to: ReplyTo) -> bool:
-        """Only the topic of replies: an answer on any other would be a foreign record there, in the log itself even."""
-        return reply_to.topic == f"{self._ground.log.app}.replies" and 0 <= reply_to.partition < MOST_PARTITIONS
 
     def _decide(self, batch: Batch, command: Command, wire: Wire) -> None:
         context = self._builder.context(batch)._replace(
@@ -360,7 +345,7 @@ class Intake:
         except LimitExceeded as error:
             if isinstance(command.body, ReportStep | HeartbeatStep):
                 # Refused, it would come again with every attempt.
-                drafts = _too_large(command, command.body, error, drafts[0].cause)
+                drafts = too_large(command, command.body, error, drafts[0].cause)
             else:
                 drafts = rejected(command, context, "limit", str(error))
             self._builder.take(batch, drafts)
@@ -407,14 +392,6 @@ class Intake:
         elif isinstance(pending, ChildRow):
             drafts.append(Draft(row.workflow_id, row.run_id, ChildFailed(row.step, "rejected", failure)))
         self._builder.take(batch, drafts)
-
-
-def _too_large(command: Command, body: ReportStep | HeartbeatStep, error: LimitExceeded, cause: Cause) -> list[Draft]:
-    """What a step said does not fit into an event: the step fails, once and for all."""
-    failure = Failure("LimitExceeded", str(error), retryable=False)
-    # Who only beats does not know that it is over.
-    actor = command.actor if isinstance(body, HeartbeatStep) else None
-    return [Draft(command.workflow_id, body.run_id, StepFailed(body.step, body.attempt, failure, actor=actor), cause)]
 
 
 def _cause(command_id: str, wire: Wire) -> Cause:

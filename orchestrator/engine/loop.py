@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from ..codec.records import CLAIM_KEY
 from ..core import machine
 from ..core.decide.decision import Draft
 from ..core.decide.step import UNDER_WAY
-from ..core.events import PartitionClaimed, PartitionReleased, StepHandedOver
+from ..core.events import PartitionReleased, StepHandedOver
 from ..core.rows import OUTBOX, STEPS, StepRow
 from ..core.values import BatchId, InputPosition
-from ..errors import LogGap, UndecodableRecord
+from ..errors import LogGap
 from ..failpoints import failpoint
 from ..log.ports import Fenced, Wire
 from .announcing import announce
@@ -33,7 +31,7 @@ from .ownership import Ground
 from .queries import Queries
 from .sabotage import sabotaged
 from .shared import Shared
-from .soundness import ClaimLost
+from .soundness import ClaimLost, claimed_by
 from .steps import LocalSteps
 from .turns import Turns
 
@@ -311,12 +309,7 @@ class PartitionLoop:
     def _foreign(self, wire: Wire) -> None:
         if sabotaged("no_footer_check"):
             return
-        event = None
-        if wire.key == CLAIM_KEY:
-            with suppress(UndecodableRecord):
-                event = self._shared.codec.decode_event(wire.key, wire.value).event
-        if event is not None and isinstance(event.body, PartitionClaimed):
-            who = f"{event.body.instance} (claim {event.claim_no}, offset {wire.offset})"
+        if who := claimed_by(self._shared.codec, wire):
             raise ClaimLost(f"claimed by {who}; this engine stops working on it")
         raise LogGap(f"{self.ground.where} offset {wire.offset}: a record that this owner did not write")
 

@@ -44,13 +44,14 @@ from .soundness import (
     check_not_claimed,
     check_whole,
     cut_off,
+    identity,
+    not_mine,
+    other_log,
     rewritten,
 )
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Of the rows in a state directory: raised when they mean something else, so that the log is folded anew."""
 RESTORE_SLICE = 4_000
 NEAR = 1_000
 TAIL_HIGH, TAIL_LOW = 50_000, 5_000
@@ -212,24 +213,16 @@ class Ground:
         noted = self.store.hint("identity")
         if noted is not None:
             found = json.loads(noted)
-            if (found["app"], found["partition"]) != (self.log.app, self.number):
-                self.store.set_aside(f"{self.where}: the directory holds {found['app']}/{found['partition']}")
-            elif found.get("format", FORMAT) != FORMAT:
-                told = f"{self.where}: the directory is of format {found['format']}, this release's is {FORMAT}"
-                self.store.set_aside(told)
+            if why := not_mine(self.where, found, self.log.app, self.number):
+                self.store.set_aside(why)
             elif (found["cluster"], found["events"]) != (ids.cluster_id, ids.events) and self.position():
                 if self.adopts:
                     return
-                raise LogReplaced(
-                    f"{self.where}: this state was folded from topic {found['events']} of cluster {found['cluster']},"
-                    f" the topic is now {ids.events} of {ids.cluster_id}. The same log, moved or mirrored:"
-                    f" orchestrator topics adopt. Another one: orchestrator partition repair {self.number}"
-                )
+                raise LogReplaced(other_log(self.where, self.number, found, ids))
         self._note_directory(ids)
 
     def _note_directory(self, ids: TopicIds) -> None:
-        mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
-        self.store.set_hint("identity", json.dumps({**mine, "format": FORMAT}).encode())
+        self.store.set_hint("identity", identity(self.log.app, self.number, ids))
 
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""

@@ -13,9 +13,9 @@ from ..log.ports import Fenced, TopicIds
 from ..sdk.turn import Overlong
 from ..store.rows import Store
 from .inbox import Inbox
-from .intake import PoisonedInput
 from .loop import PartitionLoop
 from .ownership import Ground
+from .poison import PoisonedInput
 from .shared import Shared
 from .skew import ClockSkewed
 from .soundness import ClaimLost, HangingTransaction
