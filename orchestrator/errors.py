@@ -29,6 +29,10 @@ class StoreError(OrchestratorError):
     """The state directory cannot be used."""
 
 
+class StoreDamaged(StoreError):
+    """The state directory is not what was written: an engine moves it aside and folds the log anew."""
+
+
 class LimitExceeded(OrchestratorError):
     """A value is larger than a limit; names the step and the size. Nothing was committed."""
 

@@ -47,7 +47,7 @@ def _read_number(buffer: bytes, at: int) -> tuple[int, int]:
         byte = buffer[at]
         at += 1
         rest |= (byte & 127) << shift
-        if byte < 128:
+        if byte < 128 and (shift < 63 or byte < 2):
             return (rest >> 1) ^ -(rest & 1), at
         shift += 7
         if shift > 63:

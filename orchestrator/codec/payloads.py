@@ -54,7 +54,7 @@ class Adapter(Generic[T]):
             return Payload(data=self._adapter.dump_json(value, by_alias=True, warnings=False))
         except Exception as error:
             # pydantic-core raises several kinds, and user serialisers whatever they like.
-            raise DoesNotRoundTrip(f"{value!r:.200} cannot be written as {_name(self.hint)}: {error}") from error
+            raise DoesNotRoundTrip(f"{_shown(value)} cannot be written as {_name(self.hint)}: {error}") from error
 
     def decode(self, payload: Payload) -> T:
         """The value of a payload. Raises DoesNotRoundTrip when the hint does not fit it, BlobMissing."""
@@ -76,11 +76,35 @@ class Adapter(Generic[T]):
             raise DoesNotRoundTrip(f"{where}: {error}") from None
         if not loose and not _same(value, decoded):
             raise DoesNotRoundTrip(
-                f"{where}: {value!r:.200} ({type(value).__name__}) comes back as {decoded!r:.200}"
+                f"{where}: {_shown(value)} ({type(value).__name__}) comes back as {_shown(decoded)}"
                 f" ({type(decoded).__name__}) by the hint {_name(self.hint)}. Give it a hint that holds it, or"
                 ' roundtrip="loose" if the difference does not matter.'
             )
         return payload, decoded
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, for a message."""
+    try:
+        return f"{value!r:.200}"
+    except Exception as error:
+        # One that lies too deep in itself, or whose `__repr__` fails.
+        return f"a {type(value).__name__} that cannot be shown ({type(error).__name__})"
+
+
+def printable(text: str) -> str:
+    """A text as the log can hold it: half characters (lone surrogates) are replaced."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, printable, even if it cannot say it."""
+    try:
+        return printable(str(error))
+    except Exception as failed:
+        # The reason may be as mute as the error itself.
+        why = "" if type(failed) is type(error) else f": {failed.args[0]!s:.200}" if failed.args else ""
+        return printable(f"(its message cannot be had: {type(failed).__name__}{why})")
 
 
 def _same(value: Any, decoded: Any) -> bool:
@@ -171,7 +195,7 @@ class Signature:
                 if name not in self._adapters:
                     raise DoesNotRoundTrip(f"{self.name}: has no parameter {name!r}, which the call gives")
                 values[name] = self._decoded(name, value)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise DoesNotRoundTrip(f"{self.name}: its arguments are not a JSON object: {error}") from error
         try:
             bound = self._signature.bind(**values) if not self._positional_only() else self._bind_positional(values)
@@ -241,9 +265,9 @@ def encode_failure(error: BaseException, declared: Mapping[str, type[BaseExcepti
     never = isinstance(error, DoesNotRoundTrip | WorkflowFailed)
     return Failure(
         type=name,
-        message=str(error),
+        message=message_of(error),
         details=_details(error) if is_declared else _arguments(error, cls),
-        traceback="".join(traceback.format_exception(error))[-8_000:],
+        traceback=printable("".join(traceback.format_exception(error)))[-8_000:],
         retryable=not never and bool(getattr(error, "retryable", has_delay or not is_declared)),
         retry_after_ms=int(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else -1,
     )
@@ -257,7 +281,7 @@ def _details(error: BaseException) -> Payload:
     fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
     try:
         return Payload(data=json.dumps({"args": list(error.args), "fields": fields}).encode())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return Payload(data=json.dumps({"args": [str(arg) for arg in error.args], "fields": {}}).encode())
 
 
@@ -266,7 +290,7 @@ def _arguments(error: BaseException, cls: type) -> Payload:
         return NOTHING
     try:
         return Payload(data=json.dumps({"args": list(error.args), "fields": {}}).encode())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return NOTHING
 
 

@@ -150,7 +150,7 @@ class Codec:
             )
         try:
             found, end = shape.read(value, start)
-        except (IndexError, ValueError, struct.error) as error:
+        except (IndexError, ValueError, RecursionError, struct.error) as error:
             raise UndecodableRecord(f"{shape.schema.name}: {type(error).__name__}: {error}") from error
         if end != len(value):
             raise UndecodableRecord(f"{shape.schema.name}: {len(value) - end} bytes left over after the record")

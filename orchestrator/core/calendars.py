@@ -16,6 +16,9 @@ from ..errors import ConfigurationError
 
 HORIZON_DAYS = 366 * 9
 """How far ahead is looked: beyond the longest gap between two 29ths of February."""
+LAST_MS = 32_503_680_000_000
+"""The end of the year 2999: times beyond are mistakes, and calendars end soon after."""
+MOST_PARTS = 100
 MONTHS = {
     name: at
     for at, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
@@ -86,19 +89,31 @@ class _Times(NamedTuple):
         in_month, in_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return in_month or in_week if self.either_day else in_month and in_week
 
-    def times(self) -> Iterator[time]:
-        """The times of a day, in order."""
-        return (time(hour, minute, second) for hour in self.hours for minute in self.minutes for second in self.seconds)
+    def times(self, start: time) -> Iterator[time]:
+        """The times of a day from the second of `start` on, in order."""
+        first = (start.hour, start.minute, start.second)
+        for hour in self.hours:
+            for minute in self.minutes if hour >= first[0] else ():
+                if (hour, minute) >= first[:2]:
+                    yield from (
+                        time(hour, minute, second) for second in self.seconds if (hour, minute, second) >= first
+                    )
 
 
 def check(spec: ScheduleSpec) -> None:
     """Raises ConfigurationError naming the part that is wrong and how it is written."""
     if not (spec.crons or spec.intervals or spec.calendars):
         raise ConfigurationError("a schedule needs a cron expression, an interval or a calendar")
+    if len(spec.crons) + len(spec.intervals) + len(spec.calendars) > MOST_PARTS:
+        raise ConfigurationError(f"a schedule has at most {MOST_PARTS} cron expressions, intervals and calendars")
     zone(spec.timezone)
+    if not all(0 <= ms <= LAST_MS for ms in (spec.start_ms, spec.end_ms, spec.jitter_ms)):
+        raise ConfigurationError(f"start, end and jitter of a schedule are from 0 to {LAST_MS} ms (the year 2999)")
     for interval in spec.intervals:
-        if interval.every_ms <= 0:
-            raise ConfigurationError(f"an interval of {interval.every_ms} ms: it must be above zero")
+        if not 0 < interval.every_ms <= LAST_MS:
+            raise ConfigurationError(f"an interval of {interval.every_ms} ms: it must be above zero, up to {LAST_MS}")
+        if abs(interval.offset_ms) > LAST_MS:
+            raise ConfigurationError(f"an interval's offset of {interval.offset_ms} ms: at most {LAST_MS}")
     for parts in _parts(spec):
         if not any(parts.on(date(2000, 1, 1) + timedelta(days)) for days in range(HORIZON_DAYS)) and not parts.years:
             raise ConfigurationError(f"{spec.crons or spec.calendars}: no such day ever comes")
@@ -144,7 +159,8 @@ def _next_of(parts: _Times, where: ZoneInfo, after_ms: int) -> int | None:
         day = after.date() + timedelta(days)
         if not parts.on(day):
             continue
-        for at in parts.times():
+        # Of the first day nothing before its moment: a calendar of seconds has 86,400 times a day.
+        for at in parts.times(time() if days else after.time()):
             local = datetime.combine(day, at, where)
             moment = local.astimezone(UTC)
             is_skipped = moment.astimezone(where).replace(tzinfo=None) != local.replace(tzinfo=None)

@@ -110,13 +110,19 @@ def has(wanted: dict[str, Any], found: dict[str, Any]) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    # In Python True equals 1; in JSON it does not.
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    try:
+        # In Python True equals 1; in JSON it does not.
+        return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    except RecursionError:
+        return False
 
 
 def fields_of(payload: Payload) -> dict[str, Any]:
-    """Fields of a payload that is a JSON object; of any other none."""
+    """Fields of a payload that is a JSON object; of any other, and of what is no JSON, none."""
     if payload == NOTHING or payload.codec != "json" or payload.key_id or payload.blob is not None:
         return {}
-    value = json.loads(payload.data)
+    try:
+        value = json.loads(payload.data)
+    except (ValueError, RecursionError):
+        return {}
     return value if isinstance(value, dict) else {}

@@ -10,6 +10,7 @@ from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.commands import CompleteRun, CompleteUpdate, TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
+from ..core.decide.fields import unwritable
 from ..core.decide.fork import after_divergence
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
 from ..core.events import (
@@ -274,6 +275,9 @@ class Builder:
         too_large = next(filter(None, (self._too_large(command) for command in commands)), "")
         if too_large:
             self._park(batch, place, "limit", too_large)
+            return
+        if problem := next(filter(None, map(unwritable, commands)), ""):
+            self._park(batch, place, "bug", problem)
             return
         context = self.context(batch)
         for command in in_order(commands):

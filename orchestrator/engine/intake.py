@@ -23,17 +23,18 @@ from ..core.events import (
 from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, TimerRow, dedup_key, step_key
 from ..core.tasks import Reply
 from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
-from ..errors import LimitExceeded, LogGap, LogReplaced, UndecodableRecord
+from ..errors import LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .admission import OVERLOADED, refusal as overload
 from .batch import Batch
 from .builder import Builder
-from .large import KEPT_BYTES, KEPT_LETTERS, original, reported
+from .large import KEPT_BYTES, KEPT_LETTERS, original, reported, too_large
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
+from .poison import Poisoned, astray
 from .routing import Routing
 from .sabotage import sabotaged
 from .steps import Begin, LocalSteps, Stop, Watch
@@ -68,6 +69,7 @@ class Intake:
         self._next_timer_ms = 0
         self._again_ms = 0
         self._held_at = 0
+        self._poisoned = Poisoned()
 
     def begin(self, next_offset: int) -> None:
         """A claim was won: go on behind the last footer's input position."""
@@ -117,7 +119,7 @@ class Intake:
         try:
             self._builder.take(batch, drafts)
         except LimitExceeded as error:
-            self._builder.take(batch, _too_large(command, body, error, NO_CAUSE))
+            self._builder.take(batch, too_large(command, body, error, NO_CAUSE))
 
     def _has_timer(self, workflow_id: str, body: HeartbeatStep) -> bool:
         """Whether the attempt's silence is measured by a durable timer: then every heartbeat is an event."""
@@ -277,11 +279,18 @@ class Intake:
         if wire.offset < self.next_offset:
             return
         self.next_offset = batch.next_offset = wire.offset + 1
+        if wire.offset in self._poisoned:
+            self._dead_letter(batch, wire, self._poisoned[wire.offset])
+            return
         try:
             self._take(batch, wire)
         except LimitExceeded as error:
             # Not even its refusal fits into an event: its id, or that of its workflow, is as large as a record.
             self._dead_letter(batch, wire, str(error))
+        except (OrchestratorError, MemoryError):
+            raise
+        except Exception as error:
+            raise self._poisoned.note(wire, error) from error
         batch.trace = ""
 
     def _take(self, batch: Batch, wire: Wire) -> None:
@@ -292,6 +301,9 @@ class Intake:
             return
         if len(command.trace) <= LONGEST_TRACE:
             batch.trace = command.trace
+        if problem := astray(self._ground.log.app, command.reply_to):
+            self._dead_letter(batch, wire, problem)
+            return
         try:
             if not self._routing.is_here(batch, command, wire):
                 return
@@ -333,7 +345,7 @@ class Intake:
         except LimitExceeded as error:
             if isinstance(command.body, ReportStep | HeartbeatStep):
                 # Refused, it would come again with every attempt.
-                drafts = _too_large(command, command.body, error, drafts[0].cause)
+                drafts = too_large(command, command.body, error, drafts[0].cause)
             else:
                 drafts = rejected(command, context, "limit", str(error))
             self._builder.take(batch, drafts)
@@ -380,14 +392,6 @@ class Intake:
         elif isinstance(pending, ChildRow):
             drafts.append(Draft(row.workflow_id, row.run_id, ChildFailed(row.step, "rejected", failure)))
         self._builder.take(batch, drafts)
-
-
-def _too_large(command: Command, body: ReportStep | HeartbeatStep, error: LimitExceeded, cause: Cause) -> list[Draft]:
-    """What a step said does not fit into an event: the step fails, once and for all."""
-    failure = Failure("LimitExceeded", str(error), retryable=False)
-    # Who only beats does not know that it is over.
-    actor = command.actor if isinstance(body, HeartbeatStep) else None
-    return [Draft(command.workflow_id, body.run_id, StepFailed(body.step, body.attempt, failure, actor=actor), cause)]
 
 
 def _cause(command_id: str, wire: Wire) -> Cause:

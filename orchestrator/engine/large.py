@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.commands import ReportStep
-from ..core.events import Event
-from ..core.values import NOTHING, Failure, Payload
-from ..errors import BlobError, BlobMissing
+from ..core.commands import Command, HeartbeatStep, ReportStep
+from ..core.decide.decision import Draft
+from ..core.events import Event, StepFailed
+from ..core.values import NOTHING, Cause, Failure, Payload
+from ..errors import BlobError, BlobMissing, LimitExceeded
 from ..store.blobs import ADVICE, Blobs
 
 KEPT_LETTERS = 2_000
@@ -80,3 +81,11 @@ def filled(event: Event, blobs: Blobs | None) -> Event:
     except BlobError as error:
         raise type(error)(f"{what}: {error}") from error
     return event._replace(body=body._replace(result=result._replace(data=data, blob=None)))
+
+
+def too_large(command: Command, body: ReportStep | HeartbeatStep, error: LimitExceeded, cause: Cause) -> list[Draft]:
+    """What a step said does not fit into an event: the step fails, once and for all."""
+    failure = Failure("LimitExceeded", str(error), retryable=False)
+    # Who only beats does not know that it is over.
+    actor = command.actor if isinstance(body, HeartbeatStep) else None
+    return [Draft(command.workflow_id, body.run_id, StepFailed(body.step, body.attempt, failure, actor=actor), cause)]

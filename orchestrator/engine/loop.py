@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-from ..codec.records import CLAIM_KEY
 from ..core import machine
 from ..core.decide.decision import Draft
 from ..core.decide.step import UNDER_WAY
@@ -32,7 +31,7 @@ from .ownership import Ground
 from .queries import Queries
 from .sabotage import sabotaged
 from .shared import Shared
-from .soundness import ClaimLost
+from .soundness import ClaimLost, claimed_by
 from .steps import LocalSteps
 from .turns import Turns
 
@@ -311,12 +310,8 @@ class PartitionLoop:
     def _foreign(self, wire: Wire) -> None:
         if sabotaged("no_footer_check"):
             return
-        if wire.key == CLAIM_KEY:
-            event = self._shared.codec.decode_event(wire.key, wire.value).event
-            raise ClaimLost(
-                f"claimed by {getattr(event.body, 'instance', '?')} (claim {event.claim_no}, offset {wire.offset});"
-                " this engine stops working on it"
-            )
+        if who := claimed_by(self._shared.codec, wire):
+            raise ClaimLost(f"claimed by {who}; this engine stops working on it")
         raise LogGap(f"{self.ground.where} offset {wire.offset}: a record that this owner did not write")
 
     def _materialise(self, batch: Batch, footer_offset: int) -> None:

@@ -45,6 +45,9 @@ from .soundness import (
     check_not_claimed,
     check_whole,
     cut_off,
+    identity,
+    not_mine,
+    other_log,
     rewritten,
 )
 
@@ -98,6 +101,8 @@ class Ground:
         """The newest proven footer, as a group offset noted it before the log was read."""
         self.repair: Repair | None = None
         """`partition repair` only: the log is accepted as it is."""
+        self.damaged = ""
+        """What a read of the directory found: it is moved aside before the next take-over."""
         self.adopts = False
         """`topics adopt` only: the same log under other topic ids is accepted."""
         self.assembler = AcceptingAssembler(self.where)
@@ -188,6 +193,9 @@ class Ground:
 
     def restore(self) -> TopicIds:
         """Fold what is visible now; nothing is claimed. Raises LogReplaced, LogGap, HangingTransaction."""
+        if self.damaged:
+            self.store.set_aside(f"{self.where}: {self.damaged}")
+            self.damaged = ""
         ids = self.ids = self.log.topic_ids()
         self._check_directory(ids)
         if not self.claim_no:
@@ -202,27 +210,20 @@ class Ground:
         return ids
 
     def _check_directory(self, ids: TopicIds) -> None:
-        """A directory of another partition is left alone; of another log, it is never continued."""
-        mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
+        """A directory of another partition or format is set aside; of another log, it is never continued."""
         noted = self.store.hint("identity")
         if noted is not None:
             found = json.loads(noted)
-            if (found["app"], found["partition"]) != (self.log.app, self.number):
-                log.warning("%s: the directory holds %s/%s: rebuilding", self.where, found["app"], found["partition"])
-                self.store.clear()
-            elif found != mine and self.store.get(META, POSITION_KEY) is not None:
+            if why := not_mine(self.where, found, self.log.app, self.number):
+                self.store.set_aside(why)
+            elif (found["cluster"], found["events"]) != (ids.cluster_id, ids.events) and self.position():
                 if self.adopts:
                     return
-                raise LogReplaced(
-                    f"{self.where}: this state was folded from topic {found['events']} of cluster {found['cluster']},"
-                    f" the topic is now {ids.events} of {ids.cluster_id}. The same log, moved or mirrored:"
-                    f" orchestrator topics adopt. Another one: orchestrator partition repair {self.number}"
-                )
+                raise LogReplaced(other_log(self.where, self.number, found, ids))
         self._note_directory(ids)
 
     def _note_directory(self, ids: TopicIds) -> None:
-        mine = {"app": self.log.app, "partition": self.number, "cluster": ids.cluster_id, "events": ids.events}
-        self.store.set_hint("identity", json.dumps(mine).encode())
+        self.store.set_hint("identity", identity(self.log.app, self.number, ids))
 
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""

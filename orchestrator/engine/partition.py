@@ -6,14 +6,16 @@ import enum
 import logging
 import random
 import threading
+from contextlib import suppress
 
-from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreError
+from ..errors import ConfigurationError, KafkaUnavailable, LogGap, LogReplaced, StoreDamaged, StoreError
 from ..log.ports import Fenced, TopicIds
 from ..sdk.turn import Overlong
 from ..store.rows import Store
 from .inbox import Inbox
 from .loop import PartitionLoop
 from .ownership import Ground
+from .poison import PoisonedInput
 from .shared import Shared
 from .skew import ClockSkewed
 from .soundness import ClaimLost, HangingTransaction
@@ -124,10 +126,19 @@ class Partition:
         except Exception as error:
             # The last resort: a defect of ours must not take the other partitions with it.
             log.exception("partition %d stopped", self.number)
-            self.problem = f"{type(error).__name__}: {error}"
-            self.state = State.PARKED
+            self._fall(f"{type(error).__name__}: {error}")
         finally:
             self._shared.stopped(self.number, self.problem)
+
+    def _fall(self, problem: str) -> None:
+        """Parked by a defect: others go on, so nothing may take this one for hung, or wait for what it held."""
+        self.problem = problem
+        self.state = State.PARKED
+        if self._loop is not None:
+            with suppress(Exception):
+                self._loop.abandon()
+            with suppress(Exception):
+                self._end(self._loop, State.PARKED, problem)
 
     def _open_store(self) -> Store | None:
         """Open the directory; one that cannot be used now is tried again, for a lock or a full disk passes."""
@@ -157,6 +168,13 @@ class Partition:
             # It landed outside the turn that it was meant for: nothing in memory can be trusted.
             self._shared.guard.disarm()
             log.warning("partition %d: the end of a turn came late; claiming again", self.number)
+            return self._again(loop, 0.0)
+        except PoisonedInput as error:
+            log.exception("partition %d: %s; claiming again without it", self.number, error)
+            return self._again(loop, 0.0)
+        except StoreDamaged as error:
+            loop.abandon()
+            loop.ground.damaged = str(error)
             return self._again(loop, 0.0)
         except PASSING as error:
             self._stand_still(str(error))
@@ -236,6 +254,7 @@ class Partition:
         self.problem = problem
         self.state = state
         loop.turns.clear()
-        loop.queries.dismiss()
+        with suppress(StoreError):
+            loop.queries.dismiss()
         self._shared.checkpoints.released(self.number)
         loop.ground.store.close()

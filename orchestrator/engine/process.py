@@ -21,7 +21,7 @@ from ..open_files import raise_open_files
 from ..sdk.app import Orchestrator
 from ..store.blobs import DirectoryBlobs
 from ..store.checkpoint import Checkpoints
-from ..store.partition_store import PartitionStore
+from ..store.partition_store import PartitionStore, open_or_rebuild
 from ..store.places import place_of
 from ..telemetry import export
 from .health import Probes
@@ -60,7 +60,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
     flush = export.start()
 
     def open_store(number: int, codec: Codec) -> PartitionStore:
-        return PartitionStore(directory / str(number), codec)
+        return open_or_rebuild(directory / str(number), codec)
 
     codec = codec_of(settings)
     log_ = KafkaLog(LogConfig.of(settings, app.name))

@@ -6,6 +6,7 @@ A lost answer is asked for again.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -36,12 +37,15 @@ from ..core.rows import (
 )
 from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
+from ..errors import OrchestratorError
 from ..sdk.identity import release
 from . import approval_views, entities, limits, views, waits
 from .deadlines import Deadlines
 from .search import conditions, fits
 from .topic_views import topic_view
 from .turns import RunKey, Turns
+
+log = logging.getLogger(__name__)
 
 PAGE_BYTES = 700_000
 MAX_WAIT_MS = 20_000
@@ -69,6 +73,16 @@ class Queries:
         """Answer now, or keep the caller waiting for a result."""
         if command.reply_to is None:
             return
+        try:
+            self._answer(command, monotonic)
+        except OrchestratorError:
+            raise
+        except Exception as error:
+            # Nothing was changed: a question that cannot be answered is its asker's affair alone.
+            log.warning("%s: a question cannot be answered", command.workflow_id, exc_info=True)
+            self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")
+
+    def _answer(self, command: Command, monotonic: float) -> None:
         body = command.body
         assert isinstance(body, QueryWorkflow)
         if body.kind == "list":
@@ -321,6 +335,6 @@ class Queries:
 def _arguments(body: QueryWorkflow) -> dict[str, Any]:
     try:
         found = json.loads(body.arguments.data or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

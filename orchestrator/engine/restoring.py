@@ -97,8 +97,9 @@ def _restore(ground: Ground, options: CheckpointOptions, manifest: Manifest) -> 
     position: PositionRow | None = ground.store.get(META, POSITION_KEY)
     head = manifest.head
     if position is None or (position.next_offset - 1, position.footer_hash) != (head.offset, head.footer_hash):
-        ground.store.clear()
-        raise CheckpointRefused(f"the checkpoint at offset {head.offset} holds another state than its manifest says")
+        why = f"the checkpoint at offset {head.offset} holds another state than its manifest says"
+        ground.store.set_aside(f"{ground.where}: {why}")
+        raise CheckpointRefused(why)
     log.info(
         "%s: checkpoint at offset %d restored: %d bytes in %.2f s",
         ground.where,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
+from ..codec.records import CLAIM_KEY, Codec
+from ..core.events import PartitionClaimed
 from ..core.levels import beyond, in_force
 from ..core.replay import Batch
 from ..core.rows import ClaimRow, PositionRow
 from ..core.witness import Note
-from ..errors import LogGap, LogReplaced, OrchestratorError
-from ..log.ports import TopicIds
+from ..errors import LogGap, LogReplaced, OrchestratorError, UndecodableRecord
+from ..log.ports import TopicIds, Wire
 from .sabotage import sabotaged
+
+FORMAT = 1
+"""Of the rows in a state directory: raised when they mean something else, so that the log is folded anew."""
 
 
 class ClaimLost(OrchestratorError):
@@ -105,3 +112,39 @@ def rewritten(where: str, offset: int, noted: Note | None, batch: Batch) -> str:
     if noted is None or noted.batch != (event.claim_no, event.batch_no) or noted.footer_hash == batch.footer.hash:
         return ""
     return f"{where} offset {offset}: not the footer that a group offset noted: the log was rewritten."
+
+
+def claimed_by(codec: Codec, wire: Wire) -> str:
+    """Whose claim a foreign record is; "" if it is none, or cannot be read."""
+    if wire.key != CLAIM_KEY:
+        return ""
+    try:
+        event = codec.decode_event(wire.key, wire.value).event
+    except UndecodableRecord:
+        return ""
+    instance = getattr(event.body, "instance", "") if isinstance(event.body, PartitionClaimed) else ""
+    return instance and f"{instance} (claim {event.claim_no}, offset {wire.offset})"
+
+
+def not_mine(where: str, found: dict[str, Any], app: str, number: int) -> str:
+    """Why a directory is another partition's, or another release's; "" if it is neither."""
+    if (found["app"], found["partition"]) != (app, number):
+        return f"{where}: the directory holds {found['app']}/{found['partition']}"
+    if found.get("format", FORMAT) != FORMAT:
+        return f"{where}: the directory is of format {found['format']}, this release's is {FORMAT}"
+    return ""
+
+
+def identity(app: str, number: int, ids: TopicIds) -> bytes:
+    """What a directory notes of whose it is."""
+    mine = {"app": app, "partition": number, "cluster": ids.cluster_id, "events": ids.events, "format": FORMAT}
+    return json.dumps(mine).encode()
+
+
+def other_log(where: str, number: int, found: dict[str, Any], ids: TopicIds) -> str:
+    """What to say when a directory was folded from another topic than the one that is there now."""
+    return (
+        f"{where}: this state was folded from topic {found['events']} of cluster {found['cluster']},"
+        f" the topic is now {ids.events} of {ids.cluster_id}. The same log, moved or mirrored:"
+        f" orchestrator topics adopt. Another one: orchestrator partition repair {number}"
+    )

@@ -13,6 +13,7 @@ from ..core.values import Failure, LimitNeed, Payload
 from .search import attributes_view
 
 Json = dict[str, Any]
+MOST_LEVELS = 200
 
 
 def payload_view(payload: Payload) -> Any:
@@ -20,7 +21,9 @@ def payload_view(payload: Payload) -> Any:
     if payload.blob is None and payload.codec == "json" and not payload.key_id:
         try:
             value = json.loads(payload.data)
-        except ValueError:
+        except (ValueError, RecursionError):
+            value = {"$codec": ""}
+        if _is_nested(payload.data, value):
             value = {"$codec": ""}
         # A value that looks like an envelope of ours would be read back as one.
         if not (isinstance(value, dict) and "$codec" in value):
@@ -31,6 +34,19 @@ def payload_view(payload: Payload) -> Any:
         "base64": base64.b64encode(payload.data).decode(),
     }
     return envelope if payload.blob is None else {**envelope, "blob": payload.blob._asdict()}
+
+
+def _is_nested(data: bytes, value: Any) -> bool:
+    """Whether a value lies so deep in itself that a page which holds it could not be written, or read, as JSON."""
+    if data.count(b"[") + data.count(b"{") <= MOST_LEVELS:
+        return False
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MOST_LEVELS):
+        inside = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [child for children in inside for child in children if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def failure_view(failure: Failure | None) -> Json | None:

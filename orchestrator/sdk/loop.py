@@ -27,6 +27,8 @@ T = TypeVar("T")
 _BORROWS_PATH = sys.version_info < (3, 12)
 
 
+NEVER_S = float(1 << 50)
+"""36 million years: a timer that is due later is due then, as one that is due at infinity."""
 REFUSALS = 1_000
 """How often a run that leaves memory is told so before it is left waiting."""
 
@@ -260,7 +262,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         handle.timer = step_id(identity.path, n)
         self.timers[handle.timer] = handle
         self._new_timers.add(handle.timer)
-        due_ms = max(self.now_ms, -(-int(when * 1_000_000) // 1_000))
+        due_ms = max(self.now_ms, -(-int(min(when, NEVER_S) * 1_000_000) // 1_000))
         self.issue(SetTimer(identity.path, n, due_ms, call_site()))
         return handle
 

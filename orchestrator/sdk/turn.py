@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..codec.payloads import adapter, encode_failure
+from ..codec.payloads import adapter, encode_failure, message_of, printable
 from ..core import commands as c, events as e
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import Divergence, DoesNotRoundTrip, StepCancelled
@@ -128,6 +128,10 @@ class LiveRun:
             loop.verdict = c.ParkRun("bug", f"workflow code raised {type(error).__name__}: it may not end the process")
         except (DoesNotRoundTrip, Divergence) as error:
             loop.verdict = c.ParkRun("diverged", str(error))
+        except Exception as error:
+            # What code raises is seen to where it runs: this is a value on the log that we did not expect.
+            what = f"{type(event.body).__name__} (event {event.seq}) cannot be delivered: {type(error).__name__}"
+            loop.verdict = c.ParkRun("bug", f"{what}: {message_of(error)}")
         finally:
             asyncio._set_running_loop(previous)
             sys.set_asyncgen_hooks(*hooks)
@@ -321,7 +325,7 @@ class LiveRun:
     def _ended_by(self, error: BaseException) -> list[c.TurnCommand]:
         if self.fails_the_run(error):
             return [c.FailRun(outcomes.failure_of(error, self.code.registry.errors))]
-        return self.bug(f"{type(error).__name__}: {error}", error)
+        return self.bug(f"{type(error).__name__}: {message_of(error)}", error)
 
     def fails_the_run(self, error: BaseException) -> bool:
         """Whether an error that leaves the code is the run's failure, not a bug."""
@@ -329,7 +333,7 @@ class LiveRun:
 
     def bug(self, message: str, error: BaseException | None) -> list[c.TurnCommand]:
         """A bug parks the run: a fixed deploy goes on. `on_bug="fail"` fails it instead."""
-        site = outcomes.site_of(error)
+        message, site = printable(message), outcomes.site_of(error)
         if self.code.on_bug == "fail":
             failure = (
                 encode_failure(error, self.code.registry.errors)

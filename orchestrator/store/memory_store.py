@@ -24,7 +24,7 @@ class MemoryStore:
         self._hints: dict[str, bytes] = {}
         self._data: dict[str, dict[bytes, bytes]] = {}
         self._order: dict[str, list[bytes]] = {}
-        self.clear()
+        self.set_aside("")
 
     def get(self, family: str, key: Key) -> Any:
         value = self._data[family].get(keys.encode(key))
@@ -65,7 +65,7 @@ class MemoryStore:
     def set_hint(self, name: str, value: bytes) -> None:
         self._hints[name] = value
 
-    def clear(self) -> None:
+    def set_aside(self, why: str) -> None:
         self._hints.clear()
         self._data = {family: {} for family in FAMILIES}
         self._order = {family: [] for family in FAMILIES}
@@ -84,7 +84,7 @@ class MemoryStore:
             (target / family).write_bytes(data)
 
     def replace(self, source: Path) -> None:
-        self.clear()
+        self.set_aside("")
         for family in (*FAMILIES, HINTS):
             parts = list(_parts((source / family).read_bytes()))
             rows = dict(zip(parts[::2], parts[1::2], strict=True))

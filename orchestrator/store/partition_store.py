@@ -5,11 +5,14 @@ Raw mode, WAL on and not synced (the Kafka log is the write-ahead log), one writ
 
 from __future__ import annotations
 
+import gc
+import json
+import logging
 import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,10 @@ from rocksdict import (
     Cache,
     Checkpoint,
     DBCompressionType,
+    DBRecoveryMode,
     Options,
     Rdict,
+    RdictIter,
     ReadOptions,
     WriteBatch,
     WriteBufferManager,
@@ -28,12 +33,21 @@ from rocksdict import (
 
 from ..codec.records import Codec
 from ..core.rows import FAMILIES, HISTORY, Key
-from ..errors import StoreError
+from ..errors import StoreDamaged, StoreError, UndecodableRecord
 from ..failpoints import failpoint
 from . import keys
 from .rows import Changes, RowCodec
 
+log = logging.getLogger(__name__)
+
 HINTS = "hints"
+MARK = b"\x00"
+"""In every family, before its rows: the number of the write that touched it last."""
+MARKS = b"\x00marks"
+"""Among the hints: the same numbers, of all families. A file of RocksDB that is lost or cut takes one family back and
+not the others, unseen by its checksums: then these do not agree."""
+FIRST = b"\x01"
+"""At or before the first row's key."""
 BLOCK_CACHE_BYTES = 128 * 1024 * 1024
 WRITE_BUFFER_BYTES = 128 * 1024 * 1024
 ROW_CACHE_ROWS = 20_000
@@ -61,6 +75,10 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     options.set_max_background_jobs(2)
+    # A lost or cut write-ahead log must leave every family at the same batch: the log is folded from there.
+    options.set_atomic_flush(True)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    options.set_paranoid_checks(True)
     table = BlockBasedOptions()
     table.set_block_cache(blocks)
     table.set_bloom_filter(10, False)
@@ -74,24 +92,51 @@ class PartitionStore:
     def __init__(self, directory: Path, codec: Codec) -> None:
         """Opens or makes `directory`.
 
-        Raises StoreError when it is locked by another process, corrupt or not writable.
+        Raises StoreDamaged when it is corrupt, StoreError when it is locked by another process or not writable.
         """
         self.directory = directory
         self._rows = RowCodec(codec)
         self._cache: OrderedDict[tuple[str, Key], Any] = OrderedDict()
         self._write_options = WriteOptions()
+        self._db: Rdict | None = None
+        self._families: dict[str, Rdict] = {}
+        self._marks: dict[str, int] = {}
+        self._handles: dict[str, Any] = {}
         self._open()
 
     def _open(self) -> None:
         families = {name: _options() for name in (*FAMILIES, HINTS)}
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._db = Rdict(str(self.directory), _options(), column_families=families)
-            self._families = {name: self._db.get_column_family(name) for name in families}
-            self._handles = {name: self._db.get_column_family_handle(name) for name in families}
+            db = self._db = Rdict(str(self.directory), _options(), column_families=families)
+            self._families = {name: db.get_column_family(name) for name in families}
+            self._handles = {name: db.get_column_family_handle(name) for name in families}
         except Exception as error:
             # rocksdict raises plain Exception for everything RocksDB says.
-            raise StoreError(_explain(self.directory, error)) from error
+            raise _explained(self.directory, error) from error
+        try:
+            self._marks = self._compared_marks()
+        except StoreError:
+            self.close()
+            raise
+
+    def _compared_marks(self) -> dict[str, int]:
+        """What each family was last touched by. Raises StoreDamaged when one lags behind the others."""
+        found = {name: self._raw(name, MARK) for name in FAMILIES}
+        noted = json.loads(self._raw(HINTS, MARKS) or b"{}")
+        for name, mark in found.items():
+            number = int.from_bytes(mark, "big") if mark is not None else 0
+            if number != noted.get(name, 0):
+                raise StoreDamaged(
+                    f"{self.directory} is damaged (its family {name} is as of write {number}, not {noted.get(name, 0)})"
+                )
+        return dict(noted)
+
+    def _family(self, name: str) -> Rdict:
+        try:
+            return self._families[name]
+        except KeyError:
+            raise StoreError(f"{self.directory} is closed") from None
 
     def get(self, family: str, key: Key) -> Any:
         place = (family, key)
@@ -99,21 +144,43 @@ class PartitionStore:
         if row is not MISSING:
             self._cache.move_to_end(place)
             return row
-        value = self._families[family].get(keys.encode(key))
-        row = None if value is None else self._rows.decode(family, key, value)
+        value = self._raw(family, keys.encode(key))
+        row = None if value is None else self._decoded(family, key, value)
         self._remember(place, row)
         return row
+
+    def _raw(self, family: str, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._family(family).get(key)
+        except Exception as error:
+            raise _explained(self.directory, error) from error
+        return value
+
+    def _decoded(self, family: str, key: Key, value: bytes) -> Any:
+        try:
+            return self._rows.decode(family, key, value)
+        except UndecodableRecord as error:
+            raise _explained(self.directory, error) from error
 
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
         start = keys.encode(prefix)
         bounds = ReadOptions()
         bounds.set_iterate_upper_bound(keys.successor(start))
-        iterator = self._families[family].iter(bounds)
-        iterator.seek(start if after is None else keys.encode(after) + b"\x00")
+        iterator = self._family(family).iter(bounds)
+        iterator.seek((start or FIRST) if after is None else keys.encode(after) + b"\x00")
+        for encoded, value in self._read(iterator):
+            key = keys.decode(encoded)
+            yield key, self._decoded(family, key, value)
+
+    def _read(self, iterator: RdictIter) -> Iterator[tuple[bytes, bytes]]:
         while iterator.valid():
-            key = keys.decode(iterator.key())
-            yield key, self._rows.decode(family, key, iterator.value())
+            yield iterator.key(), iterator.value()
             iterator.next()
+        try:
+            # At a damaged block an iterator ends as it does at the last row.
+            iterator.status()
+        except Exception as error:
+            raise _explained(self.directory, error) from error
 
     def write(self, changes: Changes) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -121,37 +188,55 @@ class PartitionStore:
             family, key = place
             encoded = keys.encode_last(key) if family == HISTORY else keys.encode(key)
             if row is None:
-                batch.delete(encoded, self._handles[family])
+                batch.delete(encoded, self._handle(family))
             else:
-                batch.put(encoded, self._rows.encode(family, row), self._handles[family])
+                batch.put(encoded, self._rows.encode(family, row), self._handle(family))
             if family != HISTORY:
                 self._remember(place, row)
             else:
                 self._cache.pop(place, None)
+        self._mark(batch, {family for family, _ in changes})
+        assert self._db is not None
+        self._written(partial(self._db.write, batch, self._write_options))
+
+    def _mark(self, batch: WriteBatch, touched: set[str]) -> None:
+        number = max(self._marks.values(), default=0) + 1
+        self._marks.update(dict.fromkeys(touched, number))
+        for name in touched:
+            batch.put(MARK, number.to_bytes(8, "big"), self._handle(name))
+        batch.put(MARKS, json.dumps(self._marks).encode(), self._handle(HINTS))
+
+    def _handle(self, name: str) -> Any:
+        self._family(name)
+        return self._handles[name]
+
+    def _written(self, write: Callable[[], object]) -> None:
+        """Write; after a failure the directory is closed: RocksDB takes no more until it is opened again."""
         try:
-            self._db.write(batch, self._write_options)
+            write()
         except Exception as error:
-            self._cache.clear()
-            raise StoreError(_explain(self.directory, error)) from error
+            del write
+            self.close()
+            raise _explained(self.directory, error) from error
 
     def raw(self, family: str) -> Iterator[tuple[bytes, bytes]]:
-        iterator = self._families[family].iter(ReadOptions())
-        iterator.seek_to_first()
-        while iterator.valid():
-            yield iterator.key(), iterator.value()
-            iterator.next()
+        iterator = self._family(family).iter(ReadOptions())
+        iterator.seek(FIRST)
+        return self._read(iterator)
 
     def hint(self, name: str) -> bytes | None:
-        value: bytes | None = self._families[HINTS].get(name.encode())
-        return value
+        if not self._families:
+            self._open()
+        return self._raw(HINTS, name.encode())
 
     def set_hint(self, name: str, value: bytes) -> None:
-        self._families[HINTS].put(name.encode(), value)
+        self._written(lambda: self._family(HINTS).put(name.encode(), value))
 
-    def clear(self) -> None:
+    def set_aside(self, why: str) -> None:
         self.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self._cache.clear()
+        # What read the damage may hold the directory open: a scan that was left half way.
+        gc.collect()
+        set_aside(self.directory, why)
         self._open()
 
     def flush(self) -> None:
@@ -160,7 +245,7 @@ class PartitionStore:
             for family in self._families.values():
                 family.flush(wait=False)
         except Exception as error:
-            raise StoreError(_explain(self.directory, error)) from error
+            raise _explained(self.directory, error) from error
 
     def flushed(self) -> bool:
         waiting = (family.property_int_value(UNFLUSHED) for family in self._families.values())
@@ -172,10 +257,11 @@ class PartitionStore:
         patience = time.monotonic() + SETTLE_S
         while not self.flushed() and time.monotonic() < patience:
             time.sleep(LOOK_S)
+        assert self._db is not None
         try:
             Checkpoint(self._db).create_checkpoint(str(target))
         except Exception as error:
-            raise StoreError(_explain(self.directory, error)) from error
+            raise _explained(self.directory, error) from error
 
     def replace(self, source: Path) -> None:
         self.close()
@@ -185,17 +271,24 @@ class PartitionStore:
         try:
             source.rename(self.directory)
         except OSError as error:
-            raise StoreError(_explain(self.directory, error)) from error
+            raise _explained(self.directory, error) from error
         finally:
             self._open()
 
     def close(self) -> None:
         failpoint("K14")
+        self._cache.clear()
         self._handles.clear()
-        for family in self._families.values():
-            family.close()
-        self._families.clear()
-        self._db.close()
+        families, self._families = self._families, {}
+        db, self._db = self._db, None
+        for one in (*families.values(), db):
+            if one is None:
+                continue
+            try:
+                one.close()
+            except Exception as error:
+                # It flushes, and a full disk lets it not. What is lost the log has; without references it is closed.
+                log.warning("%s", _explained(self.directory, error))
 
     def _remember(self, place: tuple[str, Key], row: Any) -> None:
         self._cache[place] = row
@@ -204,12 +297,47 @@ class PartitionStore:
             self._cache.popitem(last=False)
 
 
-def _explain(directory: Path, error: Exception) -> str:
+def open_or_rebuild(directory: Path, codec: Codec) -> PartitionStore:
+    """For engines: a damaged directory is moved aside, and the state begins empty. Raises StoreError."""
+    try:
+        return PartitionStore(directory, codec)
+    except StoreDamaged as error:
+        why = str(error)
+    set_aside(directory, why)
+    return PartitionStore(directory, codec)
+
+
+def set_aside(directory: Path, why: str) -> Path:
+    """Move a directory that cannot be gone on with out of the way, and keep it: the state is folded anew."""
+    at, number = time.strftime("%Y%m%dT%H%M%S"), 1
+    kept = directory.with_name(f"{directory.name}.aside-{at}")
+    while kept.exists():
+        number += 1
+        kept = directory.with_name(f"{directory.name}.aside-{at}-{number}")
+    try:
+        directory.rename(kept)
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be moved aside: {error}") from error
+    log.error("%s; it is kept as %s, the state is folded anew from the log", why, kept.name)
+    return kept
+
+
+DAMAGE = ("orruption", "No such file", "nvalid argument", "onfig")
+"""What RocksDB, or rocksdict of its own file, says of files that are not what they were."""
+
+
+def _explained(directory: Path, error: Exception) -> StoreError:
     text = str(error)
-    if "lock" in text.lower():
-        return f"{directory} is in use by another process: stop it, or give this engine another --state-dir ({text})"
-    if "No space left" in text:
-        return f"{directory}: the disk is full. Free some space; the engine goes on from the log by itself ({text})"
-    if "orruption" in text:
-        return f"{directory} is damaged. Delete it: it is rebuilt from the log, nothing is lost ({text})"
-    return f"{directory} cannot be used: {text}"
+    if isinstance(error, StoreError):
+        return error
+    if "lock" in text.lower() and "hold" in text.lower():
+        return StoreError(
+            f"{directory} is in use by another process: stop it, or give this engine another --state-dir ({text})"
+        )
+    if "No space left" in text or "File too large" in text:
+        return StoreError(
+            f"{directory}: the disk is full. Free some space; the engine goes on from the log by itself ({text})"
+        )
+    if isinstance(error, UndecodableRecord) or any(words in text for words in DAMAGE):
+        return StoreDamaged(f"{directory} is damaged ({text})")
+    return StoreError(f"{directory} cannot be used: {text}")

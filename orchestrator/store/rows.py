@@ -36,8 +36,8 @@ class Store(Protocol):
     def set_hint(self, name: str, value: bytes) -> None:
         """Keep a local note."""
 
-    def clear(self) -> None:
-        """Forget every row and hint: the state is to be rebuilt from the log's start."""
+    def set_aside(self, why: str) -> None:
+        """Begin anew without a row or hint; what was there is kept elsewhere where there is an elsewhere."""
 
     def flush(self) -> None:
         """Ask that what is in memory be written to files, and do not wait: `snapshot` has less to do then.

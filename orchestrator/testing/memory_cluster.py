@@ -139,6 +139,8 @@ class MemoryCluster:
             if len(out.value) > self.max_message_bytes:
                 return f"{len(out.value)} bytes are more than the broker takes ({self.max_message_bytes})"
             number = out.partition if out.partition >= 0 else partition_of(out.key, len(topic.partitions))
+            if number >= len(topic.partitions):
+                return f"{out.topic} has no partition {number}"
             self._append(topic, number, out.key, out.value, COMMITTED, out.headers)
             self.changed.notify_all()
             return ""

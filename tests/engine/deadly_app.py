@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from datetime import timedelta
 
@@ -81,3 +82,16 @@ async def stubborn_turn() -> int:
                 pass
         except BaseException:
             continue
+
+
+@app.workflow
+async def holding_turn() -> int:
+    """A turn that holds the interpreter: no other thread of its process runs meanwhile."""
+    return sum(range(10**12))
+
+
+@app.workflow
+async def blocking_turn() -> int:
+    """A turn that blocks its loop for two minutes, in C code that lets other threads run."""
+    select.select([], [], [], 120)
+    return 1

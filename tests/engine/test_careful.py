@@ -24,7 +24,17 @@ from orchestrator.engine.run import Engine
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.sdk.turn import LiveRun, Turn
 from orchestrator.worker.executor import Executor
-from tests.engine.deadly_app import app, deadly_late, deadly_once, deadly_step, deadly_turn, harmless, stubborn_turn
+from tests.engine.deadly_app import (
+    app,
+    blocking_turn,
+    deadly_late,
+    deadly_once,
+    deadly_step,
+    deadly_turn,
+    harmless,
+    holding_turn,
+    stubborn_turn,
+)
 from tests.engine.rig import KafkaSite, Rig
 
 if TYPE_CHECKING:
@@ -155,11 +165,15 @@ def test_a_step_that_kills_its_process_stops_nobody(rig: Make) -> None:
 @pytest.mark.contract("bugs-others")
 @pytest.mark.broker
 @pytest.mark.slow
-@pytest.mark.parametrize(("deadly", "code"), [(deadly_turn, -9), (stubborn_turn, 1)], ids=["killed", "stubborn"])
+@pytest.mark.parametrize(
+    ("deadly", "code"),
+    [(deadly_turn, -9), (stubborn_turn, 1), (holding_turn, 1), (blocking_turn, 1)],
+    ids=["killed", "stubborn", "holding", "blocking"],
+)
 def test_a_turn_that_ends_its_engine_process_costs_three_and_its_own_run(
     kafka: DevKafka, tmp_path: Path, deadly: Any, code: int
 ) -> None:
-    """By a signal, or by the supervisor because the turn swallows the exception that is to end it."""
+    """By a signal, or by the supervisor because the turn swallows the exception that is to end it, or never gets it."""
     site = KafkaSite(f"deadly-{uuid.uuid4().hex[:8]}", kafka.bootstrap, partitions=1)
     renamed = Orchestrator(site.reply_to.topic.removesuffix(".replies"))
     one = Rig(renamed, site)

@@ -85,6 +85,15 @@ def test_a_death_without_culprit_is_found_out_alone(rig: Rig, tmp_path: Path) ->
     rig.result(neighbour)
 
 
+def test_a_step_that_takes_all_memory_fails_and_its_process_goes_on(rig: Rig) -> None:
+    outcome = rig.outcome(rig.start("hog"))
+    assert outcome.failure is not None
+    assert outcome.failure.type == "MemoryError"
+    assert not outcome.crashed
+    rig.result(rig.start("blocking_whoami"))
+    rig.result(rig.start("whoami"))
+
+
 def test_an_idle_process_that_is_killed_is_replaced(rig: Rig) -> None:
     shared = rig.result(rig.start("whoami"))
     alone = rig.result(rig.start("blocking_whoami"))

@@ -22,6 +22,7 @@ from ..limit_rows import Key, holder_key, limit_key, queue_key, rate_free_at, ta
 from ..rows import LIMITS, STEPS, LimitRow, LimitTaskRow, StepRow, step_key
 from ..values import NO_CAUSE, LimitedTask, LimitNeed
 from .decision import Context, Draft, View, accepted, caused, current_run, rejected
+from .fields import bad_needs
 
 LOOKED_AT = 200
 """Places of a queue that one decision looks at."""
@@ -150,6 +151,12 @@ class Plan:
 
 def acquire_slots(view: View, command: Command, body: AcquireSlots, context: Context) -> list[Draft]:
     """Begin at once, wait, or be given up."""
+    if problem := bad_needs(body.needs):
+        return rejected(command, context, "bad_request", f"{command.workflow_id}: {problem}")
+    if view.get(LIMITS, task_key(command.workflow_id, body.task.id)) is not None:
+        return rejected(
+            command, context, "already_asked", f"{body.task.id} holds its slots, or waits for them, already"
+        )
     plan = Plan(view, command.workflow_id, context.now_ms)
     plan.ask(body.task, body.needs)
     return _drafts(command, plan, context)

@@ -111,7 +111,7 @@ def _names(body: e.Body) -> tuple[str, ...]:
 
 
 def _at_event(history: History, event: int) -> int:
-    if event > len(history):
+    if not 0 < event <= len(history):
         raise NoSuchPoint(f"it has {len(history)} events, none numbered {event}")
     upto = event - isinstance(history[event - 1].body, e.TERMINAL)
     turn = _turn(history[upto - 1])

@@ -28,11 +28,12 @@ from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
 from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, rejected
+from .fields import bad_start
 
 
 def start_workflow(view: View, command: Command, body: StartWorkflow, context: Context) -> list[Draft]:
     """Start a run, unless the conflict or reuse policy says otherwise."""
-    problem = _bad_id(command.workflow_id)
+    problem = _bad_id(command.workflow_id) or bad_start(body)
     if problem:
         return rejected(command, context, "bad_request", problem)
     if body.conflict == "queue":

@@ -21,6 +21,7 @@ from ..rows import SCHEDULES, ScheduleRow, schedule_key
 from ..schedules import MAX_BUFFERED, OVERLAPS, PREFIX, Due
 from ..values import NO_CAUSE, Cause
 from .decision import Context, Draft, View, accepted, caused, rejected
+from .fields import bad_duration
 
 MAX_BACKFILL = 1_000
 
@@ -52,6 +53,9 @@ def create_schedule(view: View, command: Command, body: CreateSchedule, context:
         calendars.check(body.spec)
     except ConfigurationError as error:
         return rejected(command, context, "bad_request", f"{name}: {error}")
+    for what in ("execution_timeout_ms", "run_timeout_ms"):
+        if problem := bad_duration(what, getattr(body.action, what)):
+            return rejected(command, context, "bad_request", f"{name}: {problem}")
     due = Due() if body.paused else next_due(body.spec, name, context.now_ms)
     created = ScheduleCreated(body.spec, body.action, body.policy, body.paused, body.note, due, command.actor)
     return [Draft(name, "", created, caused(command, context))]
@@ -87,6 +91,9 @@ def backfill_schedule(view: View, command: Command, body: BackfillSchedule, cont
         return _unknown(command, context)
     if body.overlap not in OVERLAPS:
         return _bad_overlap(command, context, body.overlap)
+    if not (abs(body.start_ms) <= calendars.LAST_MS and abs(body.end_ms) <= calendars.LAST_MS):
+        message = f"{command.workflow_id}: a range from {body.start_ms} to {body.end_ms}: no such times"
+        return rejected(command, context, "bad_request", message)
     found: list[int] = []
     at = calendars.next_time(row.spec, body.start_ms - 1)
     while at is not None and at <= body.end_ms and len(found) <= MAX_BACKFILL:
@@ -124,6 +131,8 @@ def run_reported(view: View, command: Command, body: ReportChild, context: Conte
     """The run of a firing began, or closed: then the oldest firing that waits for it may start."""
     row = row_of(view, command.workflow_id)
     assert row is not None
+    if not (body.step.isascii() and body.step.isdigit() and len(body.step) < 20):
+        return rejected(command, context, "stale_attempt", f"{command.workflow_id} has no firing {body.step[:100]!r}")
     nominal = int(body.step)
     if body.outcome == "started" or nominal not in row.running:
         return accepted(command, context, "noted", f"the run of {nominal} is {body.outcome}", body.child_run_id)

@@ -19,6 +19,7 @@ from ..retry import next_delay_ms
 from ..rows import STEPS, StepRow, step_key
 from ..values import Cause, Failure
 from .decision import Context, Draft, View, caused, current_run, rejected
+from .fields import bad_duration
 
 CRASHES_IN_A_ROW = 3
 UNDER_WAY = ("scheduled", "started", "leased", "handed_over")
@@ -53,6 +54,8 @@ def start_step(view: View, command: Command, body: StartStep, context: Context) 
             f" by {row.worker}" if row.worker else ""
         )
         return rejected(command, context, "already_granted", message, body.run_id)
+    if problem := bad_duration("lease_ms", body.lease_ms):
+        return rejected(command, context, "bad_request", problem, body.run_id)
     leased = StepLeased(body.step, body.attempt, body.token, body.worker, body.lease_ms)
     return [Draft(command.workflow_id, body.run_id, leased, caused(command, context))]
 

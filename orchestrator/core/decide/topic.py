@@ -79,7 +79,7 @@ def subscribe_event(view: View, command: Command, body: SubscribeEvent, context:
     name = command.workflow_id
     drafts = [Draft(name, "", EventSubscribed(body.waiter, body.match), caused(command, context))]
     # A number is never below the moment of its event.
-    after = topic_event_key(name, max(body.after, body.since_ms - 1))
+    after = topic_event_key(name, max(body.after, body.since_ms - 1, 0))
     wanted = fields_of(body.match)
     for key, kept in view.scan(EVENTS, topic_event_key(name, 0)[:2], after=after):
         if kept.at_ms >= body.since_ms and has(wanted, fields_of(kept.payload)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -90,6 +91,22 @@ async def crash() -> None:
 async def starve() -> None:
     """What the kernel does to a process that takes all memory."""
     await asyncio.gather(child_task())
+
+
+@app.step
+def hog() -> None:
+    """Takes memory until there is no more: the process may have little above what it has."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        pages = int(file.read().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20), hard))
+    held = []
+    try:
+        while True:
+            held.append(bytes(16 << 20))
+    finally:
+        held.clear()
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 async def child_task() -> None:
