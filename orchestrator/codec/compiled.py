@@ -28,7 +28,7 @@ SMALL = 8_192
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _number(value: int) -> bytes:
+def number(value: int) -> bytes:
     """A zigzag varint. Raises OverflowError beyond 64 bits."""
     if not -(1 << 63) <= value < 1 << 63:
         raise OverflowError(f"{value} does not fit in an Avro long (64 bits)")
@@ -87,8 +87,8 @@ def _branch(byte: int) -> bool:
 
 _TOOLS: Mapping[str, Any] = types.MappingProxyType(
     {
-        "SMALL": tuple(map(_number, range(SMALL))),
-        "number": lru_cache(maxsize=4_096)(_number),
+        "SMALL": tuple(map(number, range(SMALL))),
+        "number": lru_cache(maxsize=4_096)(number),
         "double": struct.Struct("<d").pack,
         "read_double": struct.Struct("<d").unpack_from,
         "read_number": _read_number,

@@ -75,6 +75,15 @@ class BatchAssembler:
         self._pending.append(record)
         return None
 
+    @property
+    def between(self) -> bool:
+        """Nothing is buffered: what comes next begins a batch."""
+        return not self._pending and not self._skipping
+
+    def passed(self, footer: Record, batch: BatchId, offset: int) -> None:
+        """A reader beside this one checked the batch that ends with `footer`, at `offset`, and showed it."""
+        self.footer_hash, self.last = footer.hash, batch
+
     def _buffer(self, event: Event, offset: int) -> None:
         if self._pending:
             first = self._pending[0].event
@@ -155,6 +164,11 @@ class AcceptingAssembler(BatchAssembler):
         if batch is not None:
             self.shown = offset
         return batch
+
+    def passed(self, footer: Record, batch: BatchId, offset: int) -> None:
+        """See BatchAssembler."""
+        super().passed(footer, batch, offset)
+        self.shown = offset
 
     def broken(self, offset: int, what: str) -> None:
         """A record that cannot be read at all."""

@@ -18,8 +18,9 @@ from ..core.values import BatchId
 from ..errors import BundleRefused, UndecodableRecord
 from ..log.ports import TopicIds, Wire
 from .anchors import Anchors, Signed, read_anchors
-from .audit import Audit, AuditOptions, Finding, Kind, PartitionAudit, Witness, verify
+from .audit import Audit, AuditOptions, Finding, Kind, PartitionAudit, verify
 from .audit_laws import Laws
+from .audit_witness import Witness
 from .bundle import Json, Line, Signature, check_signature, read_lines
 
 
