@@ -80,9 +80,9 @@ class BatchAssembler:
         """Nothing is buffered: what comes next begins a batch."""
         return not self._pending and not self._skipping
 
-    def passed(self, footer: Record, batch: BatchId, offset: int) -> None:
-        """A reader beside this one checked the batch that ends with `footer`, at `offset`, and showed it."""
-        self.footer_hash, self.last = footer.hash, batch
+    def passed(self, footer_hash: bytes, batch: BatchId, offset: int) -> None:
+        """A reader beside this one checked a batch, whose footer stands at `offset`, and showed it."""
+        self.footer_hash, self.last = footer_hash, batch
 
     def _buffer(self, event: Event, offset: int) -> None:
         if self._pending:
@@ -165,9 +165,9 @@ class AcceptingAssembler(BatchAssembler):
             self.shown = offset
         return batch
 
-    def passed(self, footer: Record, batch: BatchId, offset: int) -> None:
+    def passed(self, footer_hash: bytes, batch: BatchId, offset: int) -> None:
         """See BatchAssembler."""
-        super().passed(footer, batch, offset)
+        super().passed(footer_hash, batch, offset)
         self.shown = offset
 
     def broken(self, offset: int, what: str) -> None:

@@ -20,7 +20,7 @@ from ..store.blobs import Blobs
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store
 from .acceptances import accepted_words
-from .audit_chain import ChainReader
+from .audit_chain import ChainReader, Footed
 from .audit_clock import Clocks
 from .audit_laws import Laws
 from .audit_witness import Witness, Witnesses
@@ -192,17 +192,17 @@ class _PartitionAudit:
         """One more record of a batch that is checked as a whole once its footer is there."""
         self._waiting.append(wire)
         if wire.key == FOOTER_KEY:
-            assembler, footer = self._assembler, None
+            assembler, found = self._assembler, None
             if self._whole is not None and assembler is not None and assembler.between:
-                footer = self._whole.batch(self._waiting, assembler)
-            if footer is None:
+                found = self._whole.batch(self._waiting, assembler)
+            if found is None:
                 self._closely()
                 return
             count = len(self._waiting)
             self._waiting.clear()
             self.part.next_offset = wire.offset + 1
             self._told(count, wire.offset)
-            self._footed(footer, wire, count - 1)
+            self._footed(found, wire, count - 1)
         elif wire.key == CLAIM_KEY or len(self._waiting) > WAITING_KEPT:
             self._closely()
 
@@ -309,15 +309,19 @@ class _PartitionAudit:
             self._fold = None
         if self._fold is not None:
             self._fold.batch(batch, wire.offset)
-        self._footed(batch.footer, wire, len(batch.records))
+        event = batch.footer.event
+        place = Footed(BatchId(event.claim_no, event.batch_no), batch.footer.hash, event.recorded_at_ms)
+        self._footed(place, wire, len(batch.records))
+        if self._whole is not None:
+            assert isinstance(event.body, BatchFooter)
+            self._whole.learn(wire, event.body)
 
-    def _footed(self, footer: Record, wire: Wire, events: int) -> None:
-        part, event = self.part, footer.event
-        self._clocks.footer(event.recorded_at_ms, wire.timestamp_ms, wire.offset)
+    def _footed(self, found: Footed, wire: Wire, events: int) -> None:
+        part = self.part
+        self._clocks.footer(found.recorded_ms, wire.timestamp_ms, wire.offset)
         part.batches += 1
         part.events += events
-        part.head = BatchId(event.claim_no, event.batch_no)
-        part.head_offset, part.head_hash = wire.offset, footer.hash
+        part.head, part.head_offset, part.head_hash = found.batch, wire.offset, found.hash
         signed = self._witnesses.footer(part.head, part.head_hash, wire.offset)
         part.complete_to = signed or part.complete_to
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from ..codec.compiled import number
-from ..codec.records import HASH_TAG, Codec
+from ..codec.compiled import number, read_number
+from ..codec.records import HASH_TAG, Codec, event_hash
 from ..core.events import (
     TERMINAL,
     BatchFooter,
@@ -22,12 +22,11 @@ from ..core.events import (
     InputLost,
     LogAccepted,
     PartitionClaimed,
-    Record,
     RunStarted,
     TopicsAdopted,
 )
 from ..core.replay import LEVEL, BatchAssembler, root_of
-from ..core.values import BatchId, InputPosition
+from ..core.values import BatchId
 from ..errors import UndecodableRecord
 from ..log.ports import Wire
 from .audit_laws import NO_HASH, Head, Laws
@@ -50,12 +49,24 @@ class _Kind(NamedTuple):
     ends: bool
 
 
-class _Place(NamedTuple):
-    """What a footer says of every event before it; `identity` is claim and batch as they stand in each."""
+class Footed(NamedTuple):
+    """A batch that is as it must be: which, its footer's hash, and when it was recorded."""
 
     batch: BatchId
-    position: InputPosition
+    hash: bytes
+    recorded_ms: int
+
+
+class _Place(NamedTuple):
+    """What a footer says of every event before it; `identity` is claim and batch as they stand in each. `at`: where
+    its own index in the batch stands, `stamp` its moment as it stands there.
+    """
+
+    batch: BatchId
     identity: bytes
+    stamp: bytes
+    now_ms: int
+    at: int
 
 
 class _Undo:
@@ -66,6 +77,8 @@ class _Undo:
         self.before: dict[tuple[str, str], Head | None] = {}
         self.began = 0
         self.ended = 0
+        self.reflected = -1
+        """The highest offset of the partition's input that an event says it reflects."""
 
 
 class ChainReader:
@@ -75,6 +88,8 @@ class ChainReader:
         self._codec = codec
         self._laws = laws
         self._kinds: dict[bytes, _Kind] = {}
+        self._lead = b""
+        self._input = b""
         self._heads: dict[bytes, Head] = {}
         """Open runs by the key of their records: of a workflow's runs the one whose event came last."""
 
@@ -82,52 +97,71 @@ class ChainReader:
         """Another reader moved heads: runs are to be looked up again."""
         self._heads.clear()
 
-    def batch(self, wires: Sequence[Wire], assembler: BatchAssembler) -> Record | None:
-        """The footer, which is the last of `wires`, if the whole batch is as it must be; the assembler stands behind
-        it then. None: something is not so, or has to be decoded; nothing was changed.
+    def learn(self, wire: Wire, body: BatchFooter) -> None:
+        """A footer that the reader that decodes found right: the next one begins alike, and names the same input."""
+        _, start = self._codec.split(wire.value)
+        self._lead = wire.value[:start] + b"\x00\x00\x00" + NO_CAUSE
+        cluster, topic, partition, _ = body.position
+        names = (number(len(data)) + data for data in (cluster.encode(), topic.encode()))
+        self._input = b"".join((*names, number(partition)))
+
+    def batch(self, wires: Sequence[Wire], assembler: BatchAssembler) -> Footed | None:
+        """The batch that ends with the last of `wires`, if it is wholly as it must be; the assembler stands behind it
+        then. None: something is not so, or has to be decoded; nothing was changed.
         """
-        footer = self._footer(wires, assembler)
-        if footer is None:
-            return None
-        body, event = footer.event.body, footer.event
-        assert isinstance(body, BatchFooter)
-        batch = BatchId(event.claim_no, event.batch_no)
-        place = _Place(batch, body.position, number(batch.claim_no) + number(batch.batch_no))
-        undo = _Undo()
+        wire, undo = wires[-1], _Undo()
         try:
-            hashes = self._events(wires, place, undo)
-        except (UndecodableRecord, IndexError):
-            hashes = None
-        if hashes is None or root_of(hashes) != body.root:
+            place = self._place(wire.value, assembler)
+            found = self._batch(wires, place, assembler.footer_hash, undo) if place is not None else None
+        except (UndecodableRecord, IndexError, ValueError):
+            found = None
+        if found is None:
             self._take_back(undo)
             return None
         self._laws.runs += undo.began
         self._laws.closed += undo.ended
-        self._laws.footer(footer, wires[-1].offset)
-        assembler.passed(footer, batch, wires[-1].offset)
-        return footer
+        assembler.passed(found.hash, found.batch, wire.offset)
+        return found
 
-    def _footer(self, wires: Sequence[Wire], assembler: BatchAssembler) -> Record | None:
-        """The footer decoded, if it follows the last one and covers as many events as there are."""
-        try:
-            footer = self._codec.decode_event(wires[-1].key, wires[-1].value)
-        except UndecodableRecord:
+    def _place(self, value: bytes, assembler: BatchAssembler) -> _Place | None:
+        """What a footer begins with, if it is of this claim and of a later batch than the last."""
+        at = len(self._lead)
+        if not self._lead or not value.startswith(self._lead):
             return None
-        body, event = footer.event.body, footer.event
-        follows = (
-            isinstance(body, BatchFooter)
-            and event.claim_no == assembler.claim_no
-            and body.prev_footer_hash == assembler.footer_hash
-            and BatchId(event.claim_no, event.batch_no) > assembler.last
-            and body.event_count == len(wires) - 1 < len(_INDEXES)
-            and body.level <= LEVEL
-        )
-        return footer if follows else None
+        now_ms, behind = read_number(value, at)
+        stamp = value[at:behind]
+        claim_no, at = read_number(value, behind)
+        batch_no, at = read_number(value, at)
+        batch = BatchId(claim_no, batch_no)
+        if claim_no != assembler.claim_no or batch <= assembler.last:
+            return None
+        return _Place(batch, value[behind:at], stamp, now_ms, at)
+
+    def _batch(self, wires: Sequence[Wire], place: _Place, before: bytes, undo: _Undo) -> Footed | None:
+        count, (key, value) = len(wires) - 1, wires[-1][4:6]
+        if count >= len(_INDEXES):
+            return None
+        hashes = self._events(wires, place, undo)
+        if hashes is None:
+            return None
+        covers = b"\x00\x00\x00\x40%b\x40%b" % (before, root_of(hashes))
+        told = _NUMBERS[count] + covers + _NUMBERS[count] + self._input
+        if not value.startswith(told, place.at):
+            return None
+        offset, at = read_number(value, place.at + len(told))
+        if not value.startswith(place.stamp, at) or undo.reflected >= offset:
+            return None
+        _, at = read_number(value, at + len(place.stamp))
+        _, at = read_number(value, at)
+        level, at = read_number(value, at)
+        if at != len(value) or level > LEVEL or not self._laws.moved(offset, place.now_ms):
+            return None
+        return Footed(place.batch, event_hash(key, value), place.now_ms)
 
     def _events(self, wires: Sequence[Wire], place: _Place, undo: _Undo) -> list[bytes] | None:
         """The hashes of the events, if each is the next one of its run and of its batch."""
         kinds, heads, moved = self._kinds, self._heads, undo.moved
-        identity, stamp = place.identity, b"\x00"
+        identity, stamp = place.identity, place.stamp
         hashes: list[bytes] = []
         for index in range(len(wires) - 1):
             wire = wires[index]
@@ -164,15 +198,14 @@ class ChainReader:
     def _decoded(self, wire: Wire, index: int, place: _Place, undo: _Undo) -> bytes | None:
         """The hash of an event that had to be decoded; None: it is not what must come."""
         record = self._codec.decode_event(wire.key, wire.value)
-        event, position = record.event, place.position
-        cause = event.cause
+        event, cause = record.event, record.event.cause
         if isinstance(event.body, CLOSELY) or (event.claim_no, event.batch_no, event.batch_index) != (
             *place.batch,
             index,
         ):
             return None
-        if cause.offset >= position.offset and cause.partition == position.partition:
-            return None
+        if cause.offset >= 0 and cause.partition == self._laws.input_partition:
+            undo.reflected = max(undo.reflected, cause.offset)
         if not event.seq:
             return record.hash
         if wire.key != event.workflow_id.encode():

@@ -82,6 +82,21 @@ class Laws:
         self._reflected.clear()
         self._position, self._now_ms = position, max(body.now_ms, self._now_ms)
 
+    @property
+    def input_partition(self) -> int:
+        """The partition whose commands the footers' position is about; -1: there was no footer."""
+        return self._position.partition if self._position is not None else -1
+
+    def moved(self, offset: int, now_ms: int) -> bool:
+        """A footer of the same input as the last one: whether neither its position nor its clock goes back. They are
+        where it says then.
+        """
+        before = self._position
+        if before is None or offset < before.offset or now_ms < self._now_ms:
+            return False
+        self._position, self._now_ms = before._replace(offset=offset), now_ms
+        return True
+
     def _law(self, offset: int, what: str) -> None:
         self._report(offset, False, what)
 
