@@ -11,15 +11,16 @@ from typing import Literal, NamedTuple
 
 from ..codec.records import CLAIM_KEY, FOOTER_KEY, Codec
 from ..core.apply.fold import Settings
-from ..core.events import BatchFooter, DeadLettered, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
+from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
-from ..core.values import BatchId, Payload
+from ..core.values import BatchId
 from ..errors import BlobError, LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..store.blobs import Blobs
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store
 from .acceptances import accepted_words
+from .audit_blobs import blob_of
 from .audit_chain import ChainReader, Footed
 from .audit_clock import Clocks
 from .audit_laws import Laws
@@ -326,9 +327,7 @@ class _PartitionAudit:
         part.complete_to = signed or part.complete_to
 
     def _check_blob(self, record: Record, offset: int) -> None:
-        body = record.event.body
-        held = body.value if isinstance(body, DeadLettered) else getattr(body, "result", None)
-        ref = held.blob if isinstance(held, Payload) else None
+        ref = blob_of(record.event)
         if ref is None or self._options.blobs is None or self._options.level == "chain":
             return
         self.part.blobs += 1
