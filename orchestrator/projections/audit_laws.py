@@ -123,6 +123,8 @@ class Laws:
             self._report(offset, True, f"{where}: the event before it has seq {head.seq} (I4)")
         elif event.prev_hash != head.hash:
             self._report(offset, True, f"{where}: its prev_hash is not the hash of the event before it (I4)")
+        elif isinstance(event.body, e.RunStarted):
+            self._report(offset, True, f"{where}: its run has begun already (I4)")
         if self._full:
             self._progress(head, event, where, offset)
         head.seq, head.hash = event.seq, record.hash
