@@ -123,9 +123,9 @@ class Partition:
     """Roots, the footers' chain and the runs' chains of one partition; `heads` are its footers' hashes by offset."""
 
     def __init__(self, bundle: Bundle, number: int) -> None:
-        self.bundle, self.heads, runs = bundle, dict[int, bytes](), bundle.told["scope"]["kind"] == "runs"
-        self.whole = runs or bundle.told["heads"][str(number)]["first_offset"] == 0
-        self.last, self.batch, self.gap = ZERO if self.whole and not runs else b"", (0, -1), -1
+        self.bundle, self.heads, self.some = bundle, dict[int, bytes](), bundle.told["scope"]["kind"] == "runs"
+        self.whole = self.some or bundle.told["heads"][str(number)]["first_offset"] == 0
+        self.last, self.batch, self.gap = ZERO if self.whole and not self.some else b"", (0, -1), -1
         self.leaves, self.events, self.runs, self.problem = list[bytes](), list[Any](), dict[bytes, Any](), ""
         for row in map(json.loads, bundle.zip.open(f"records/{number}.jsonl")):
             try:
@@ -157,7 +157,7 @@ class Partition:
         elif self.gap < 0:
             (before, root, count), _ = read("ssn", value, at)
             good = (root, count) == (hashlib.sha256(b"".join(self.leaves)).digest(), len(self.leaves))
-            if not (good or (not self.leaves and not self.heads)) or (head[10], head[11]) <= self.batch:
+            if not (good or (not self.leaves and (self.some or not self.heads))) or (head[10], head[11]) <= self.batch:
                 raise ValueError("the footer's root is not that of the events before it, or its batch is not the next")
             if before != (self.last or before):
                 raise ValueError("the footer does not follow the one before it")
