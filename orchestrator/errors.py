@@ -50,7 +50,7 @@ class BlobsUnavailable(BlobError):
 
 
 class BundleRefused(OrchestratorError):
-    """A file of `audit export` was changed, cut, or signed by a key that was not given: the message names the line."""
+    """A file of `audit export` was changed, cut, or signed by a key that was not given: the message names the file."""
 
 
 class CommandRejected(OrchestratorError):
