@@ -91,8 +91,7 @@ def _write(settings: Settings, path: Path, signer: Signer, options: dict[str, An
     chosen: Runs | Range = options["chosen"]
     if options["workflow_id"]:
         chosen = Runs(options["workflow_id"], options["run_id"])
-    with path.open("wb") as file:
-        writer = BundleWriter(file)
+    with path.open("wb") as file, BundleWriter(file) as writer:
         exporter = Exporter(writer, codec)
         for number in _numbers(options["numbers"], chosen, ids):
             slices = read_partition(config, config.topic("events"), number)

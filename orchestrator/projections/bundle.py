@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from ..codec.signing import PublicKeys, Signer
 from ..errors import BundleRefused
@@ -54,6 +54,14 @@ class BundleWriter:
         self._name = ""
         self._digest = hashlib.sha256()
         self.files: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Also of one that is given up: its file is whoever's who opened it to remove."""
+        self._end()
+        self._zip.close()
 
     def begin(self, name: str) -> None:
         """A file of rows begins; one ends when another begins."""
