@@ -13,7 +13,8 @@ from confluent_kafka import Producer
 from orchestrator.codec.records import Codec
 from orchestrator.core import events as e
 from orchestrator.core.events import Event, Record
-from orchestrator.core.replay import LEVEL, NO_FOOTER, root_of
+from orchestrator.core.levels import LEVEL
+from orchestrator.core.replay import NO_FOOTER, root_of
 from orchestrator.core.values import NO_CAUSE, BatchId, Cause, InputPosition, Payload
 
 STEPS = 10

@@ -25,7 +25,8 @@ from ..core.events import (
     RunStarted,
     TopicsAdopted,
 )
-from ..core.replay import LEVEL, BatchAssembler, root_of
+from ..core.levels import beyond
+from ..core.replay import BatchAssembler, root_of
 from ..core.values import BatchId
 from ..errors import UndecodableRecord
 from ..log.ports import Wire
@@ -154,7 +155,7 @@ class ChainReader:
         _, at = read_number(value, at + len(place.stamp))
         _, at = read_number(value, at)
         level, at = read_number(value, at)
-        if at != len(value) or level > LEVEL or not self._laws.moved(offset, place.now_ms):
+        if at != len(value) or beyond(level) or not self._laws.moved(offset, place.now_ms):
             return None
         return Footed(place.batch, event_hash(key, value), place.now_ms)
 
