@@ -62,7 +62,7 @@ class CheckpointsUnavailable(OrchestratorError):
 
 
 class BundleRefused(OrchestratorError):
-    """A file of `audit export` was changed, cut, or signed by a key that was not given: the message names the line."""
+    """A file of `audit export` was changed, cut, or signed by a key that was not given: the message names the file."""
 
 
 class CommandRejected(OrchestratorError):

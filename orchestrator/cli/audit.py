@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import click
 
@@ -14,23 +13,21 @@ from orchestrator.codec.records import Codec
 from orchestrator.codec.registry import codec_of
 from orchestrator.codec.signing import PublicKeys, generate, public_path
 from orchestrator.config import Settings as ProcessSettings
-from orchestrator.core.apply.fold import Settings
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.config import LogConfig
 from orchestrator.log.ports import TopicIds
-from orchestrator.log.reader import group_notes, read_partition, topic_exists
+from orchestrator.log.reader import ends, group_notes, read_partition, topic_exists
 from orchestrator.log.topics import topic_ids
 from orchestrator.projections.anchors import Anchors, Signed, from_directory, from_topic, read_anchors
-from orchestrator.projections.audit import AuditOptions, Progress, Witness, verify, witness_of
+from orchestrator.projections.audit_jobs import Job, audit_topic
 from orchestrator.projections.audit_report import as_json, lines
-from orchestrator.store.blobs import DirectoryBlobs
-from orchestrator.store.partition_store import PartitionStore
-from orchestrator.store.rows import state_hash
+from orchestrator.projections.audit_witness import Witness, witness_of
 
 from . import exits
 from .audit_export import export_command, verify_file
+from .audit_progress import Shown
 from .audit_replay import replay_command
-from .output import Progress as Line, dumps, output_option, print_one
+from .output import dumps, output_option, print_one
 from .session import settings_of
 from .topics import existing, log_config
 
@@ -66,49 +63,49 @@ def keygen_command(path: Path, output: str) -> None:
               help="Look at the large results that events name, in ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
 @click.option("--bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Verify a file of `audit export` instead of the topic, without Kafka.")  # fmt: skip
+@click.option("--max-skew", "max_skew_s", type=click.FloatRange(min=0), default=300, show_default=True,
+              metavar="SECONDS", help="How far an engine's clock may be from the broker's; 0: not judged.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes; without it one, or more for a large topic.")
 @click.option("--state", is_flag=True, help="Compare with the state directories here too; no engine may be running.")
 @output_option
 @click.pass_context
 def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: str, **options: Any) -> None:
     """Verify chains, footers and the laws of histories over the events topic; exit code 1 if something is found.
 
-    With the engines' public keys, signed heads say how far the log is complete.
+    With the engines' public keys, signed heads say how far the log is complete. With -o jsonl, lines of the kind
+    "progress" come before the result, one a second.
     """
     if options["bundle"] is not None:
         verify_file(settings_of(context), options["bundle"], options["keys"], output)
         return
     settings = settings_of(context).with_changes(anchor_dir=options["anchor_dir"])
     config = log_config(settings)
-    line = Line()
-
-    def progress(done: Progress) -> None:
-        line.show(f"partition {done.partition}: offset {done.offset}, {done.records} records")
-
-    level = cast(Literal["chain", "full"], options["level"])
     topic, first = config.topic("events"), int(options["from_offset"])
     ids = topic_ids(config)
     existing(config, numbers)
     chosen = numbers or tuple(range(ids.partitions))
-    codec = codec_of(settings)
-    anchors = _anchors(settings, config, options["keys"], codec, ids)
-    checks = AuditOptions(
-        level=level,
-        starts=dict.fromkeys(chosen, first) if first else {},
+    anchors = _anchors(settings, config, options["keys"], codec_of(settings), ids)
+    job = Job(
+        settings=settings,
+        config=config,
+        numbers=chosen,
+        level=options["level"],
+        first=first,
         witnesses=_witnesses(config, ids.partitions, anchors),
-        state_hash=partial(_state_hash, settings.state_dir / config.app, codec) if options["state"] else None,
-        settings=Settings(config.app),
-        blobs=DirectoryBlobs(settings.blobs) if options["blobs"] else None,
-        progress=progress,
+        max_skew_ms=int(options["max_skew_s"] * 1000),
+        blobs=settings.blobs if options["blobs"] else None,
+        state=settings.state_dir / config.app if options["state"] else None,
     )
-    result = verify({number: read_partition(config, topic, number, first) for number in chosen}, codec, checks)
+    shown = Shown(ends(config, topic, chosen), first, output)
+    result = audit_topic(job, options["jobs"] or shown.processes, shown.progress)
+    shown.end()
     result.findings += [one for one in anchors.findings if one.partition < 0 or one.partition in chosen]
     result.anchors = anchors.said
-    line.clear()
     if output == "table":
         for text in lines(result):
             click.echo(text)
     else:
-        click.echo(dumps(as_json(result), indent=2 if output == "json" else None))
+        click.echo(dumps({"kind": "audit", **as_json(result)}, indent=2 if output == "json" else None))
     if not result.ok:
         raise exits.Exit(exits.FAILED)
 
@@ -138,15 +135,3 @@ def _anchors(
     if settings.anchor_dir is not None:
         found.append(from_directory(settings.anchor_dir, config.app))
     return read_anchors(chain.from_iterable(found), keys, codec, ids)
-
-
-def _state_hash(directory: Path, codec: Codec, partition: int) -> bytes | None:
-    """Hash of a partition's state directory, None when there is none. Raises StoreError while an engine has it open."""
-    place = directory / str(partition)
-    if not place.is_dir():
-        return None
-    store = PartitionStore(place, codec)
-    try:
-        return state_hash(store)
-    finally:
-        store.close()

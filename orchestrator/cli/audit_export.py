@@ -20,9 +20,10 @@ from orchestrator.log.ports import TopicIds
 from orchestrator.log.reader import read_partition, topic_exists
 from orchestrator.log.topics import topic_ids
 from orchestrator.projections.audit_report import as_json, lines
-from orchestrator.projections.bundle import FORMAT, BundleWriter
+from orchestrator.projections.bundle import BundleWriter
 from orchestrator.projections.bundle_export import Exporter, Range, Runs
 from orchestrator.projections.bundle_verify import BundleAudit, verify_bundle
+from orchestrator.store.blobs import DirectoryBlobs
 
 from . import exits
 from .audit_replay import moment_of
@@ -39,6 +40,8 @@ from .topics import existing, log_config
 @click.option("--partition", "numbers", type=click.IntRange(min=0), multiple=True, help="Only these; repeat for more.")
 @click.option("--from", "since", default="", metavar="MOMENT", help="With --all: from this offset or time on.")
 @click.option("--until", default="", metavar="MOMENT", help="With --all: up to this offset or time.")
+@click.option("--blobs/--no-blobs", default=True, show_default=True,
+              help="With the large results that its events name, from ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH",
               help="The private key to sign with (`audit keygen`)  [ORCHESTRATOR_ANCHOR_KEY].")  # fmt: skip
 @output_option
@@ -46,8 +49,8 @@ from .topics import existing, log_config
 def export_command(context: click.Context, /, path: Path, output: str, key: Path | None, **options: Any) -> None:
     """Write a signed bundle to PATH: runs of a workflow, or whole batches of a range of offsets or time.
 
-    It holds raw records, signed heads and schemas, and is verified by `audit verify --bundle PATH` without Kafka. Of
-    other runs a workflow's bundle has hashes only. Large results are named, not included.
+    It is a ZIP of raw records, signed heads, schemas and large results, verified by `audit verify --bundle PATH`
+    without Kafka, and without this package as its FORMAT.md says. Of other runs a workflow's bundle has hashes only.
     """
     workflow_id, run_id = options["workflow_id"], options["run_id"]
     if bool(workflow_id) == bool(options["everything"]):
@@ -88,9 +91,7 @@ def _write(settings: Settings, path: Path, signer: Signer, options: dict[str, An
     chosen: Runs | Range = options["chosen"]
     if options["workflow_id"]:
         chosen = Runs(options["workflow_id"], options["run_id"])
-    with path.open("wb") as file:
-        writer = BundleWriter(file)
-        writer.line("manifest", _manifest(config, ids, chosen))
+    with path.open("wb") as file, BundleWriter(file) as writer:
         exporter = Exporter(writer, codec)
         for number in _numbers(options["numbers"], chosen, ids):
             slices = read_partition(config, config.topic("events"), number)
@@ -106,8 +107,10 @@ def _write(settings: Settings, path: Path, signer: Signer, options: dict[str, An
         if not made:
             raise ConfigurationError(f"no whole batch of {config.topic('events')} lies in that range")
         anchors = exporter.anchors(_anchors(settings, config))
-        exporter.schemas()
-        signature = writer.sign(signer, int(time.time() * 1000))
+        blobs = exporter.blobs(DirectoryBlobs(settings.blobs)) if options["blobs"] else 0
+        manifest = {**_manifest(config, ids, chosen), **exporter.heads(), **exporter.schemas()}
+        manifest |= {"blobs": "included" if options["blobs"] else "left out", "absent_blobs": exporter.absent}
+        signature = writer.seal(manifest, signer, int(time.time() * 1000))
         file.flush()
         os.fsync(file.fileno())
     return {
@@ -115,7 +118,9 @@ def _write(settings: Settings, path: Path, signer: Signer, options: dict[str, An
         "records": sum(one.records for one in made),
         "hashes": sum(one.hashes for one in made),
         "signed_heads": anchors,
-        "lines": writer.lines,
+        "blobs": blobs,
+        "absent_blobs": len(exporter.absent),
+        "files": signature.files,
         "key_id": signature.key_id,
         "made_at_ms": signature.at_ms,
     }
@@ -132,7 +137,6 @@ def _numbers(named: tuple[int, ...], chosen: Runs | Range, ids: TopicIds) -> Ite
 def _manifest(config: LogConfig, ids: TopicIds, chosen: Runs | Range) -> dict[str, Any]:
     kind = "runs" if isinstance(chosen, Runs) else "batches"
     return {
-        "format": FORMAT,
         "app": config.app,
         "cluster_id": ids.cluster_id,
         "commands_id": ids.commands,
@@ -164,7 +168,7 @@ def verify_file(settings: Settings, path: Path, named: tuple[Path, ...], output:
             **as_json(found.audit),
             "signed_by": found.signature.key_id,
             "signed_at_ms": found.signature.at_ms,
-            "manifest": {name: value for name, value in found.manifest.items() if name not in ("kind", "sum")},
+            "manifest": {name: value for name, value in found.manifest.items() if name != "files"},
             "runs": found.runs,
         }
         click.echo(dumps(said, indent=2 if output == "json" else None))
@@ -175,7 +179,7 @@ def verify_file(settings: Settings, path: Path, named: tuple[Path, ...], output:
 def _print(path: Path, found: BundleAudit) -> None:
     manifest = found.manifest
     click.echo(
-        f"{path}: {found.signature.lines} lines of {manifest['app']}, unchanged, signed by key"
+        f"{path}: {found.signature.files} files of {manifest['app']}, unchanged, signed by key"
         f" {found.signature.key_id} at {time_text(found.signature.at_ms)}"
     )
     for run in found.runs:

@@ -28,7 +28,7 @@ SMALL = 8_192
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _number(value: int) -> bytes:
+def number(value: int) -> bytes:
     """A zigzag varint. Raises OverflowError beyond 64 bits."""
     if not -(1 << 63) <= value < 1 << 63:
         raise OverflowError(f"{value} does not fit in an Avro long (64 bits)")
@@ -41,7 +41,8 @@ def _number(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_number(buffer: bytes, at: int) -> tuple[int, int]:
+def read_number(buffer: bytes, at: int) -> tuple[int, int]:
+    """A zigzag varint and where the next value begins. Raises ValueError beyond 64 bits, IndexError at the end."""
     rest = shift = 0
     while True:
         byte = buffer[at]
@@ -55,7 +56,7 @@ def _read_number(buffer: bytes, at: int) -> tuple[int, int]:
 
 
 def _read_length(buffer: bytes, at: int) -> tuple[int, int]:
-    length, at = _read_number(buffer, at)
+    length, at = read_number(buffer, at)
     if length < 0:
         raise ValueError(f"a length of {length}")
     return length, at
@@ -63,9 +64,9 @@ def _read_length(buffer: bytes, at: int) -> tuple[int, int]:
 
 def _read_count(buffer: bytes, at: int) -> tuple[int, int]:
     """Items of an array's block; a negative count is followed by the block's size in bytes."""
-    count, at = _read_number(buffer, at)
+    count, at = read_number(buffer, at)
     if count < 0:
-        _, at = _read_number(buffer, at)
+        _, at = read_number(buffer, at)
         return -count, at
     return count, at
 
@@ -87,11 +88,11 @@ def _branch(byte: int) -> bool:
 
 _TOOLS: Mapping[str, Any] = types.MappingProxyType(
     {
-        "SMALL": tuple(map(_number, range(SMALL))),
-        "number": lru_cache(maxsize=4_096)(_number),
+        "SMALL": tuple(map(number, range(SMALL))),
+        "number": lru_cache(maxsize=4_096)(number),
         "double": struct.Struct("<d").pack,
         "read_double": struct.Struct("<d").unpack_from,
-        "read_number": _read_number,
+        "read_number": read_number,
         "read_length": _read_length,
         "read_count": _read_count,
         "flag": _flag,

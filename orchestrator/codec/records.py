@@ -129,7 +129,8 @@ class Codec:
 
     # -- Avro --------------------------------------------------------------------------------------------------------
 
-    def _split(self, value: bytes) -> tuple[bytes, int]:
+    def split(self, value: bytes) -> tuple[bytes, int]:
+        """(fingerprint of its schema, where its fields begin). Raises UndecodableRecord."""
         return self._internal.split(value) if value[:2] == b"\xc3\x01" else self.framing.split(value)
 
     def _shape(self, fingerprint: bytes) -> _Shape:
@@ -142,7 +143,7 @@ class Codec:
             ) from None
 
     def _read(self, value: bytes, kind: str = "") -> Any:
-        fingerprint, start = self._split(value)
+        fingerprint, start = self.split(value)
         shape = self._shape(fingerprint)
         if kind and shape.schema.kind != kind:
             raise UndecodableRecord(

@@ -6,6 +6,7 @@ ending in `.pub`. No key is ever printed: messages name files and key ids.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Iterable
@@ -19,6 +20,13 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+NAMESPACE = b"orchestrator-audit"
+"""What OpenSSH's signatures of files are for: one for another purpose is none of ours."""
+SIGNER = "exporter"
+"""The name under which `allowed_signers` lists a key."""
+_SSH_KEY = b"ssh-ed25519"
+_SSH_HASH = b"sha512"
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 OTHERS = 0o007
 """Rights that a private key's file must not give."""
 
@@ -57,6 +65,14 @@ class Signer:
     def sign_bytes(self, data: bytes) -> bytes:
         """The signature of bytes that say for themselves what they are."""
         return self._key.sign(data)
+
+    def sign_file(self, data: bytes) -> str:
+        """A detached signature as `ssh-keygen -Y sign` makes it (OpenSSH's PROTOCOL.sshsig)."""
+        public = _sized(_SSH_KEY, self._key.public_key().public_bytes_raw())
+        signature = _sized(_SSH_KEY, self.sign_bytes(_signed_file(data)))
+        blob = b"SSHSIG" + (1).to_bytes(4, "big") + _sized(public, NAMESPACE, b"", _SSH_HASH, signature)
+        text = base64.b64encode(blob).decode()
+        return "\n".join([_BEGIN, *(text[at : at + 70] for at in range(0, len(text), 70)), _END, ""])
 
 
 class PublicKeys:
@@ -101,11 +117,48 @@ class PublicKeys:
             return f"its signature is not key {key_id}'s: it is forged or was changed"
         return ""
 
+    def file_problem(self, armour: bytes, data: bytes) -> tuple[str, str]:
+        """Key id and "" if one of the keys made this detached signature of `data`, else what is wrong."""
+        try:
+            text = armour.decode()
+            if not text.startswith(_BEGIN) or not text.rstrip().endswith(_END):
+                raise ValueError("it is not in OpenSSH's form")
+            blob = base64.b64decode(text[len(_BEGIN) : text.index(_END)])
+            public, namespace, _, algorithm, signature = _parts(blob[10:])
+            raw, given = _parts(public)[1], _parts(signature)[1]
+        except (ValueError, IndexError) as error:
+            return "", f"its signature cannot be read ({error})"
+        if blob[:10] != b"SSHSIG" + (1).to_bytes(4, "big") or (namespace, algorithm) != (NAMESPACE, _SSH_HASH):
+            return "", f"its signature is for {namespace.decode(errors='replace')!r}, not for a bundle"
+        key_id = hashlib.sha256(raw).hexdigest()[:16]
+        return key_id, self.problem(key_id, given, _signed_file(data))
+
+
+def _signed_file(data: bytes) -> bytes:
+    return b"SSHSIG" + _sized(NAMESPACE, b"", _SSH_HASH, hashlib.sha512(data).digest())
+
+
+def _sized(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _parts(data: bytes) -> list[bytes]:
+    """The inverse of `_sized`. Raises ValueError."""
+    found, at = list[bytes](), 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            raise ValueError("it was cut")
+        found.append(data[at + 4 : end])
+        at = end
+    return found
+
 
 def generate(path: Path) -> str:
-    """Make a key: the private one at `path` (mode 0600), the public one beside it (`.pub`). Returns the key id.
+    """Make a key: the private one at `path` (mode 0600), the public one beside it (`.pub`), and that again as OpenSSH
+    lists who may sign (`.signers`). Returns the key id.
 
-    Raises ConfigurationError when either file exists or cannot be written.
+    Raises ConfigurationError when one of the files exists or cannot be written.
     """
     serialization, ed25519 = _library()
     key = ed25519.Ed25519PrivateKey.generate()
@@ -113,7 +166,10 @@ def generate(path: Path) -> str:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    for place, data, mode in ((path, private, 0o600), (public_path(path), public, 0o644)):
+    raw = base64.b64encode(_sized(_SSH_KEY, key.public_key().public_bytes_raw())).decode()
+    listed = f'{SIGNER} namespaces="{NAMESPACE.decode()}" {_SSH_KEY.decode()} {raw}\n'.encode()
+    files = ((path, private, 0o600), (public_path(path), public, 0o644), (signers_path(path), listed, 0o644))
+    for place, data, mode in files:
         try:
             handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except OSError as error:
@@ -128,6 +184,11 @@ def generate(path: Path) -> str:
 def public_path(path: Path) -> Path:
     """Where `generate` puts the public key of the private one at `path`."""
     return path.with_name(path.name + ".pub")
+
+
+def signers_path(path: Path) -> Path:
+    """Where `generate` puts the public key for `ssh-keygen -Y verify`."""
+    return path.with_name(path.name + ".signers")
 
 
 def _public(path: Path) -> Ed25519PublicKey:

@@ -75,6 +75,15 @@ class BatchAssembler:
         self._pending.append(record)
         return None
 
+    @property
+    def between(self) -> bool:
+        """Nothing is buffered: what comes next begins a batch."""
+        return not self._pending and not self._skipping
+
+    def passed(self, footer_hash: bytes, batch: BatchId, offset: int) -> None:
+        """A reader beside this one checked a batch, whose footer stands at `offset`, and showed it."""
+        self.footer_hash, self.last = footer_hash, batch
+
     def _buffer(self, event: Event, offset: int) -> None:
         if self._pending:
             first = self._pending[0].event
@@ -105,6 +114,8 @@ class BatchAssembler:
             )
         if batch <= self.last:
             raise self._gap(offset, f"footer {batch} after {self.last}: batch numbers are never reused")
+        if self._pending and (of := self._pending[0].event)[6:8] != batch:
+            raise self._gap(offset, f"footer {batch} behind events of batch {of.claim_no}/{of.batch_no}")
         if body.event_count != len(self._pending):
             raise self._gap(offset, f"footer {batch} covers {body.event_count} events, {len(self._pending)} are here")
         if body.root != root_of(pending.hash for pending in self._pending):
@@ -155,6 +166,16 @@ class AcceptingAssembler(BatchAssembler):
         if batch is not None:
             self.shown = offset
         return batch
+
+    @property
+    def between(self) -> bool:
+        """See BatchAssembler."""
+        return super().between and self.gap is None
+
+    def passed(self, footer_hash: bytes, batch: BatchId, offset: int) -> None:
+        """See BatchAssembler."""
+        super().passed(footer_hash, batch, offset)
+        self.shown = offset
 
     def broken(self, offset: int, what: str) -> None:
         """A record that cannot be read at all."""

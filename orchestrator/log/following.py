@@ -196,15 +196,16 @@ class FollowingReader:
             self._tell(partition, followed, partial(tell, start))
 
 
+_new: Callable[[type[Wire], tuple[Any, ...]], Wire] = tuple.__new__
+"""Without the call of a function that a named tuple's own constructor is: an audit makes millions."""
+
+
 def wire(message: Message) -> Wire:
     """A librdkafka message as a raw record."""
     headers: Any = message.headers()
-    return Wire(
-        message.topic() or "",
-        message.partition() or 0,
-        message.offset() or 0,
-        message.timestamp()[1],
-        message.key() or b"",
-        message.value() or b"",
-        tuple((name, value if isinstance(value, bytes) else b"") for name, value in headers) if headers else (),
+    given = tuple((name, value if isinstance(value, bytes) else b"") for name, value in headers) if headers else ()
+    stamp = message.timestamp()[1]
+    key, value = message.key() or b"", message.value() or b""
+    return _new(
+        Wire, (message.topic() or "", message.partition() or 0, message.offset() or 0, stamp, key, value, given)
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
@@ -16,9 +16,17 @@ QUIET_S = 30.0
 
 
 def read_partition(
-    config: LogConfig, topic: str, partition: int, from_offset: int = 0, isolation: str = "read_committed"
+    config: LogConfig,
+    topic: str,
+    partition: int,
+    from_offset: int = 0,
+    isolation: str = "read_committed",
+    most: int = SLICE,
 ) -> Iterator[list[Wire]]:
-    """Slices of records until the end that was there at the start. Raises KafkaUnavailable when nothing comes."""
+    """Slices of `most` records until the end that was there at the start.
+
+    Raises KafkaUnavailable when nothing comes.
+    """
     special = {"isolation_level": isolation, "enable_partition_eof": True, "auto_offset_reset": "earliest"}
     consumer = Consumer(config.consumer(**special))
     try:
@@ -29,7 +37,7 @@ def read_partition(
                 raise KafkaUnavailable(f"{topic}/{partition}: nothing could be read for {QUIET_S:.0f} s")
             found: list[Wire] = []
             ended = False
-            for message in (first, *consumer.consume(SLICE, 0)):
+            for message in (first, *consumer.consume(most, 0)):
                 error = message.error()
                 if error is None:
                     found.append(wire(message))
@@ -41,6 +49,19 @@ def read_partition(
                 yield found
             if ended:
                 return
+    finally:
+        consumer.close()
+
+
+def ends(config: LogConfig, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """The offset behind the last record of each partition. Raises KafkaUnavailable."""
+    consumer = Consumer(config.consumer())
+    try:
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), QUIET_S)[1] for number in partitions
+        }
+    except KafkaException as error:
+        raise KafkaUnavailable(f"{topic}: {error.args[0].str()}") from error
     finally:
         consumer.close()
 

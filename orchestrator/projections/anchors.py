@@ -12,7 +12,8 @@ from ..core.tasks import Anchor
 from ..core.values import BatchId
 from ..errors import UndecodableRecord
 from ..log.ports import TopicIds, Wire
-from .audit import FINDINGS_KEPT, Finding, Witness
+from .audit import FINDINGS_KEPT, Finding
+from .audit_witness import Witness
 
 
 class Signed(NamedTuple):

@@ -9,23 +9,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ..codec.records import Codec
+from ..codec.records import CLAIM_KEY, FOOTER_KEY, Codec
 from ..core.apply.fold import Settings
-from ..core.events import BatchFooter, DeadLettered, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
+from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
-from ..core.values import BatchId, Payload
-from ..core.witness import read_note
+from ..core.values import BatchId
 from ..errors import BlobError, LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..store.blobs import Blobs
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store
 from .acceptances import accepted_words
+from .audit_blobs import blob_of
+from .audit_chain import ChainReader, Footed
+from .audit_clock import Clocks
 from .audit_laws import Laws
+from .audit_witness import Witness, Witnesses
 from .folding import StateFold
 
 FINDINGS_KEPT = 200
 PROGRESS_EVERY = 10_000
+WAITING_KEPT = 20_000
+"""Records without a footer that are held before they are looked at one by one."""
 NO_BATCH = BatchId(0, 0)
 
 Kind = Literal["undecodable", "gap", "chain", "law", "clock", "witness", "anchor", "state", "blob"]
@@ -41,26 +46,6 @@ class Finding(NamedTuple):
     offset: int
     kind: Kind
     detail: str
-
-
-class Witness(NamedTuple):
-    """A head that was noted outside the events topic: which footer stood at the end, and its hash.
-
-    `signed_at_ms` is 0 for notes without a signature (group offsets, a state directory); a caller that read a signed
-    anchor sets it only after having checked the signature. `offset` is the footer's, -1 when it was not noted.
-    """
-
-    batch: BatchId
-    footer_hash: bytes
-    source: str
-    signed_at_ms: int = 0
-    offset: int = -1
-
-
-def witness_of(note: str, source: str) -> Witness | None:
-    """The witness in a group offset's metadata (`claim/batch footer-hash`); None if the text is no such note."""
-    found = read_note(note)
-    return Witness(found.batch, found.footer_hash, source) if found is not None else None
 
 
 class Progress(NamedTuple):
@@ -79,7 +64,8 @@ class AuditOptions:
     checks hashes, chains and footers, "full" the laws of histories too. `state_hash(p)` gives the hash of partition p's
     state directory (None: there is none): state is then folded from the log's start into `scratch(p)` and compared; no
     engine may be writing meanwhile. `settings` must be the engine's. `blobs`: where the results lie that events name;
-    None: they are not looked at.
+    None, or level "chain": they are not looked at. `max_skew_ms`: how far the engines' clock may be from the broker's;
+    0 judges neither that nor anything else about clocks.
     """
 
     level: Literal["chain", "full"] = "full"
@@ -89,6 +75,7 @@ class AuditOptions:
     scratch: Callable[[int], Store] | None = None
     settings: Settings | None = None
     blobs: Blobs | None = None
+    max_skew_ms: int = 0
     progress: Callable[[Progress], None] | None = None
 
 
@@ -163,35 +150,70 @@ class _PartitionAudit:
         self._audit = audit
         self._assembler: AcceptingAssembler | None = None
         self._offsets: list[int] = []
-        self._suspects: list[tuple[BatchId, int, str]] = []
-        """Witnesses that disagree, unless a repair that came later accepted the log."""
         self._broken: tuple[Kind, str] | None = None
         self._forgiven = 0
         """Claims below this number were made before the last repair."""
+        self._accepted_from = 0
+        """Offset of the last record by which a person took the log over as it is."""
         # The first record seen says nothing: aborted ones may lie before it.
         self._start = options.starts.get(number, 0)
         self._laws = Laws(self._law, whole=self._start == 0, full=options.level == "full")
-        self._witnesses: dict[BatchId, list[Witness]] = {}
-        for witness in options.witnesses.get(number, ()):
-            self._witnesses.setdefault(witness.batch, []).append(witness)
+        self._witnesses = Witnesses(options.witnesses.get(number, ()))
+        self._clocks = Clocks(options.max_skew_ms)
+        self._whole: ChainReader | None = None
+        if options.level == "chain" and options.state_hash is None:
+            self._whole = ChainReader(codec, self._laws)
+        self._waiting: list[Wire] = []
+        """At level chain: what came behind the last footer or claim."""
         self._fold: StateFold | None = None
         self._expected_state: bytes | None = None
 
     def read(self, slices: Iterable[Sequence[Wire]]) -> None:
         """Everything there is."""
+        take = self._one if self._whole is None else self._gather
         try:
             for wires in slices:
                 for wire in wires:
-                    self._one(wire)
+                    take(wire)
+            self._closely()
         except (LogGap, UndecodableRecord) as error:
             kind: Kind = "gap" if isinstance(error, LogGap) else "undecodable"
             self._found(self.part.next_offset, kind, f"{error}; nothing behind it was checked")
-            return
-        if self._broken is not None and self._assembler is not None:
-            kind, what = self._broken
-            self._found(self._assembler.gap_at, kind, f"{what}; nothing behind it was checked")
-            return
-        self._end()
+        else:
+            if self._broken is None or self._assembler is None:
+                self._end()
+            else:
+                kind, what = self._broken
+                self._found(self._assembler.gap_at, kind, f"{what}; nothing behind it was checked")
+        for offset, what in self._clocks.end(self._accepted_from):
+            self._found(offset, "clock", what)
+        self.part.max_skew_ms = self._clocks.max_skew_ms
+
+    def _gather(self, wire: Wire) -> None:
+        """One more record of a batch that is checked as a whole once its footer is there."""
+        self._waiting.append(wire)
+        if wire.key == FOOTER_KEY:
+            assembler, found = self._assembler, None
+            if self._whole is not None and assembler is not None and assembler.between:
+                found = self._whole.batch(self._waiting, assembler)
+            if found is None:
+                self._closely()
+                return
+            count = len(self._waiting)
+            self._waiting.clear()
+            self.part.next_offset = wire.offset + 1
+            self._told(count, wire.offset)
+            self._footed(found, wire, count - 1)
+        elif wire.key == CLAIM_KEY or len(self._waiting) > WAITING_KEPT:
+            self._closely()
+
+    def _closely(self) -> None:
+        """Decode what waits: it is no simple batch, or something is wrong with it."""
+        waiting, self._waiting = self._waiting, []
+        for wire in waiting:
+            self._one(wire)
+        if self._whole is not None:
+            self._whole.forget()
 
     def _found(self, offset: int, kind: Kind, detail: str) -> None:
         self.part.findings += 1
@@ -247,15 +269,19 @@ class _PartitionAudit:
             self._broken = self._broken or ("gap", str(self._located(self._assembler.gap)))
             return
         self._broken = None
-        part.records += 1
         part.next_offset = wire.offset + 1
         if batch is None:
             self._offsets.append(wire.offset)
         else:
             self._batch(batch, wire)
             self._offsets.clear()
-        if part.records % PROGRESS_EVERY == 0 and self._options.progress:
-            self._options.progress(Progress(part.partition, wire.offset, part.records))
+        self._told(1, wire.offset)
+
+    def _told(self, records: int, offset: int) -> None:
+        part = self.part
+        before, part.records = part.records, part.records + records
+        if self._options.progress and before // PROGRESS_EVERY < part.records // PROGRESS_EVERY:
+            self._options.progress(Progress(part.partition, offset, part.records))
 
     def _located(self, error: LogGap) -> LogGap:
         """A root covers its whole batch: say which offsets that is."""
@@ -277,26 +303,32 @@ class _PartitionAudit:
             self._note_accepted(record, offset)
             self._check_blob(record, offset)
         self._laws.footer(batch.footer, wire.offset)
-        if wire.timestamp_ms > 0:
-            skew = wire.timestamp_ms - batch.footer.event.recorded_at_ms
-            part.max_skew_ms = max(part.max_skew_ms, skew, key=abs)
+        if self._options.max_skew_ms:
+            self._clocks.events(batch.records, self._offsets, batch.footer.event.recorded_at_ms)
         if part.findings:
             # A broken history cannot be folded; what is broken was said.
             self._fold = None
         if self._fold is not None:
             self._fold.batch(batch, wire.offset)
+        event = batch.footer.event
+        place = Footed(BatchId(event.claim_no, event.batch_no), batch.footer.hash, event.recorded_at_ms)
+        self._footed(place, wire, len(batch.records))
+        if self._whole is not None:
+            assert isinstance(event.body, BatchFooter)
+            self._whole.learn(wire, event.body)
+
+    def _footed(self, found: Footed, wire: Wire, events: int) -> None:
+        part = self.part
+        self._clocks.footer(found.recorded_ms, wire.timestamp_ms, wire.offset)
         part.batches += 1
-        part.events += len(batch.records)
-        part.head = BatchId(batch.footer.event.claim_no, batch.footer.event.batch_no)
-        part.head_offset, part.head_hash = wire.offset, batch.footer.hash
-        for witness in self._witnesses.pop(part.head, ()):
-            self._witnessed(witness, wire.offset)
+        part.events += events
+        part.head, part.head_offset, part.head_hash = found.batch, wire.offset, found.hash
+        signed = self._witnesses.footer(part.head, part.head_hash, wire.offset)
+        part.complete_to = signed or part.complete_to
 
     def _check_blob(self, record: Record, offset: int) -> None:
-        body = record.event.body
-        held = body.value if isinstance(body, DeadLettered) else getattr(body, "result", None)
-        ref = held.blob if isinstance(held, Payload) else None
-        if ref is None or self._options.blobs is None:
+        ref = blob_of(record.event)
+        if ref is None or self._options.blobs is None or self._options.level == "chain":
             return
         self.part.blobs += 1
         try:
@@ -308,44 +340,21 @@ class _PartitionAudit:
         body = record.event.body
         if isinstance(body, LogAccepted):
             self._forgiven = record.event.claim_no
+        if isinstance(body, LogAccepted | TopicsAdopted):
+            self._accepted_from = offset
         if isinstance(body, LogAccepted | TopicsAdopted | InputLost):
             self.part.accepted.append(accepted_words(body, offset))
-
-    def _witnessed(self, witness: Witness, offset: int) -> None:
-        part = self.part
-        if witness.footer_hash != part.head_hash:
-            detail = f"{witness.source} noted another hash of footer {_name(witness.batch)}: the log was rewritten"
-            self._suspects.append((witness.batch, offset, detail))
-        elif witness.offset not in (-1, offset):
-            seen = f"{witness.source} saw footer {_name(witness.batch)} at offset {witness.offset}"
-            detail = f"{seen}: the log was written again"
-            self._suspects.append((witness.batch, offset, detail))
-        elif witness.signed_at_ms:
-            part.complete_to = witness
 
     def _end(self) -> None:
         part = self.part
         if self._offsets:
             what = f"{len(self._offsets)} events at the end have no footer: void only if a claim follows"
             self._found(self._offsets[0], "gap", what)
-        for batch in sorted(self._witnesses):
-            for witness in self._witnesses[batch]:
-                if batch > part.head:
-                    end = f"the log ends at {_name(part.head)}: its tail was cut"
-                    self._suspects.append((batch, -1, f"{witness.source} saw footer {_name(batch)}, {end}"))
-                elif self._laws.whole:
-                    missing = f"{witness.source} saw footer {_name(batch)}, which is not on the log"
-                    self._suspects.append((batch, -1, missing))
-        for batch, offset, detail in self._suspects:
-            if batch.claim_no >= self._forgiven:
-                self._found(offset, "witness", detail)
+        for offset, detail in self._witnesses.end(part.head, part.next_offset, self._laws.whole, self._forgiven):
+            self._found(offset, "witness", detail)
         part.runs, part.closed_runs, part.step_results = self._laws.runs, self._laws.closed, self._laws.results
         if self._fold is not None:
             same = self._fold.hash() == self._expected_state
             part.state = "equal" if same else "different"
             if not same:
                 self._found(-1, "state", "the state directory differs from the state folded from the log (I3)")
-
-
-def _name(batch: BatchId) -> str:
-    return f"{batch.claim_no}/{batch.batch_no}"

@@ -21,18 +21,23 @@ Report = Callable[[int, bool, str], None]
 """(offset, whether a chain is broken, what was found)."""
 
 
-class _Head:
-    """An open run: where its chain stands and what it waits for. `adopted`: it began before the range."""
+class Head:
+    """An open run: where its chain stands and what it waits for. `adopted`: it began before the range.
 
-    __slots__ = ("adopted", "children", "hash", "seq", "steps", "timers")
+    `waits` has steps and children by their ids behind an "s" or a "c", timers behind a "t" with the moment they are
+    due. `run`, `prefix` and `lead` are for a reader that foretells bytes (`audit_chain`).
+    """
+
+    __slots__ = ("adopted", "hash", "lead", "prefix", "run", "seq", "waits")
 
     def __init__(self, adopted: bool) -> None:
         self.seq = 0
         self.hash = NO_HASH
         self.adopted = adopted
-        self.steps: set[str] = set()
-        self.children: set[str] = set()
-        self.timers: dict[str, int] = {}
+        self.waits: dict[str, int] = {}
+        self.run = ("", "")
+        self.prefix = b""
+        self.lead = b""
 
 
 class Laws:
@@ -45,7 +50,7 @@ class Laws:
         self.results = 0
         self._report = report
         self._full = full
-        self._open: dict[tuple[str, str], _Head] = {}
+        self.open: dict[tuple[str, str], Head] = {}
         self._outcomes: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._position: InputPosition | None = None
         self._now_ms = 0
@@ -77,6 +82,21 @@ class Laws:
         self._reflected.clear()
         self._position, self._now_ms = position, max(body.now_ms, self._now_ms)
 
+    @property
+    def input_partition(self) -> int:
+        """The partition whose commands the footers' position is about; -1: there was no footer."""
+        return self._position.partition if self._position is not None else -1
+
+    def moved(self, offset: int, now_ms: int) -> bool:
+        """A footer of the same input as the last one: whether neither its position nor its clock goes back. They are
+        where it says then.
+        """
+        before = self._position
+        if before is None or offset < before.offset or now_ms < self._now_ms:
+            return False
+        self._position, self._now_ms = before._replace(offset=offset), now_ms
+        return True
+
     def _law(self, offset: int, what: str) -> None:
         self._report(offset, False, what)
 
@@ -96,56 +116,56 @@ class Laws:
         event = record.event
         key = (event.workflow_id, event.run_id)
         where = f"{key[0]}/{key[1]} seq {event.seq} ({type(event.body).__name__})"
-        head = self._open.get(key)
+        head = self.open.get(key)
         if head is None:
-            head = self._open[key] = self._new(event, where, offset)
+            head = self.open[key] = self._new(event, where, offset)
         elif event.seq != head.seq + 1:
             self._report(offset, True, f"{where}: the event before it has seq {head.seq} (I4)")
         elif event.prev_hash != head.hash:
             self._report(offset, True, f"{where}: its prev_hash is not the hash of the event before it (I4)")
+        elif isinstance(event.body, e.RunStarted):
+            self._report(offset, True, f"{where}: its run has begun already (I4)")
         if self._full:
             self._progress(head, event, where, offset)
         head.seq, head.hash = event.seq, record.hash
         if isinstance(event.body, e.TERMINAL):
-            del self._open[key]
+            del self.open[key]
             self.closed += 1
 
-    def _new(self, event: Event, where: str, offset: int) -> _Head:
+    def _new(self, event: Event, where: str, offset: int) -> Head:
         begins = isinstance(event.body, e.RunStarted)
         self.runs += begins
         if begins and (event.seq != 1 or event.prev_hash != NO_HASH):
             self._report(offset, True, f"{where}: a run begins with seq 1 and no hash before it (I4)")
         elif not begins and self.whole:
             self._report(offset, True, f"{where}: its run has ended, or its beginning is not on the log (I2, I4)")
-        return _Head(adopted=not begins)
+        return Head(adopted=not begins)
 
-    def _progress(self, head: _Head, event: Event, where: str, offset: int) -> None:
+    def _progress(self, head: Head, event: Event, where: str, offset: int) -> None:
         body: Any = event.body
         if isinstance(body, e.StepScheduled):
             step = ids.step_id(body.path, body.n)
-            if step in head.steps:
+            if "s" + step in head.waits:
                 self._law(offset, f"{where}: step {step} was scheduled before")
-            head.steps.add(step)
+            head.waits["s" + step] = 0
         elif isinstance(body, _RESULTS):
             self.results += 1
-            if body.step not in head.steps and not head.adopted:
+            if head.waits.pop("s" + body.step, None) is None and not head.adopted:
                 self._law(offset, f"{where}: step {body.step} has its result already, or was never scheduled (I1)")
-            head.steps.discard(body.step)
         elif isinstance(body, e.ChildScheduled):
-            head.children.add(ids.step_id(body.path, body.n))
+            head.waits["c" + ids.step_id(body.path, body.n)] = 0
         elif isinstance(body, _CHILD_RESULTS):
-            if body.child not in head.children and not head.adopted:
+            if head.waits.pop("c" + body.child, None) is None and not head.adopted:
                 self._law(offset, f"{where}: child {body.child} has its outcome already, or was never scheduled (I1)")
-            head.children.discard(body.child)
         elif isinstance(body, e.TimerSet):
-            head.timers[ids.step_id(body.path, body.n)] = body.due_at_ms
+            head.waits["t" + ids.step_id(body.path, body.n)] = body.due_at_ms
         elif isinstance(body, e.TimerFired | e.TimerCancelled):
             self._timer(head, event, where, offset)
 
-    def _timer(self, head: _Head, event: Event, where: str, offset: int) -> None:
+    def _timer(self, head: Head, event: Event, where: str, offset: int) -> None:
         body = event.body
         assert isinstance(body, e.TimerFired | e.TimerCancelled)
-        due = head.timers.pop(body.timer, None)
+        due = head.waits.pop("t" + body.timer, None)
         if due is None and head.adopted:
             return
         if due is None:

@@ -1,144 +1,171 @@
-"""The file of `audit export`: JSON lines, each with a running sum over all before it, the last one a signature.
+"""The file of `audit export`: a ZIP whose manifest has the SHA-256 of every other file, and a detached signature of it.
 
-`sum` is the last member of a line: SHA-256 of the sum before it (32 zero bytes at first) and the line's bytes up to
-`,"sum":`. So whatever was changed, removed or put in shows at its line, and every byte of the file counts. The last
-line's signature is Ed25519 over `signed_bytes`. No Avro is needed to check any of this.
+The signature is OpenSSH's (`ssh-keygen -Y verify`), so that a bundle is verified without this package: FORMAT.md and
+verify.py in it say how. What a ZIP holds beside its files' contents (times, attributes) is not signed and says nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 from ..codec.signing import PublicKeys, Signer
 from ..errors import BundleRefused
 
 FORMAT = "orchestrator.bundle.v1"
-NO_SUM = b"\x00" * 32
-_MEMBER = b',"sum":"'
-_TAIL = len(_MEMBER) + 64 + len(b'"}')
+MANIFEST, SIGNATURE, ANCHORS = "manifest.json", "manifest.json.sig", "anchors.jsonl"
+KIT = Path(__file__).parent / "bundle_kit"
+KIT_FILES = ("FORMAT.md", "verify.py")
+READ = 1 << 20
 
 Json = dict[str, Any]
 
 
-class Line(NamedTuple):
-    """One line of a bundle; `number` counts from 1."""
+def records_name(partition: int) -> str:
+    """The file of a partition's records."""
+    return f"records/{partition}.jsonl"
 
-    number: int
-    kind: str
-    content: Json
+
+def blob_name(name: str) -> str:
+    """The file of a large result."""
+    return f"blobs/{name}"
 
 
 class Signature(NamedTuple):
-    """Who signed a bundle, and when by that hand's clock."""
+    """Who signed a bundle, when by that hand's clock, and how many files."""
 
     key_id: str
     at_ms: int
-    lines: int
-
-
-def signed_bytes(total: bytes, key_id: str, at_ms: int, lines: int) -> bytes:
-    """What the signature covers: the sum of the line before it, and what its own line says.
-
-    The format's name and then each part: its length (four bytes, big-endian) and its bytes; numbers as decimal digits.
-    """
-    parts = [FORMAT.encode()]
-    for data in (total, key_id.encode(), str(at_ms).encode(), str(lines).encode()):
-        parts += [len(data).to_bytes(4, "big"), data]
-    return b"".join(parts)
+    files: int
 
 
 class BundleWriter:
-    """Writes lines; `sign` ends it. What is not signed is no bundle."""
+    """Writes one file after the other; `seal` ends it. What is not sealed is no bundle."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._sum = NO_SUM
-        self.lines = 0
+        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
+        self._open: IO[bytes] | None = None
+        self._name = ""
+        self._digest = hashlib.sha256()
+        self.files: dict[str, str] = {}
 
-    def line(self, kind: str, content: Json) -> None:
-        """One more line."""
-        text = json.dumps({"kind": kind, **content}, ensure_ascii=False, separators=(",", ":")).encode()[:-1]
-        self._sum = hashlib.sha256(self._sum + text).digest()
-        self._file.write(text + _MEMBER + self._sum.hex().encode() + b'"}\n')
-        self.lines += 1
+    def __enter__(self) -> Self:
+        return self
 
-    def sign(self, signer: Signer, at_ms: int) -> Signature:
-        """The last line."""
-        made = Signature(signer.key_id, at_ms, self.lines)
-        signature = signer.sign_bytes(signed_bytes(self._sum, *made))
-        self.line("signature", {**made._asdict(), "signature": signature.hex()})
-        return made
+    def __exit__(self, *_: object) -> None:
+        """Also of one that is given up: its file is whoever's who opened it to remove."""
+        self._end()
+        self._zip.close()
+
+    def begin(self, name: str) -> None:
+        """A file of rows begins; one ends when another begins."""
+        self._end()
+        self._name, self._digest = name, hashlib.sha256()
+        self._open = self._zip.open(self._info(name), "w", force_zip64=True)
+
+    def row(self, content: Json) -> None:
+        """One more line of the file that was begun."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        assert self._open is not None, "begin() names the file first"
+        self._open.write(text)
+        self._digest.update(text)
+
+    def file(self, name: str, data: bytes) -> None:
+        """A whole file."""
+        self.begin(name)
+        assert self._open is not None
+        self._open.write(data)
+        self._digest.update(data)
+
+    def seal(self, manifest: Json, signer: Signer, at_ms: int) -> Signature:
+        """The reader's kit, the manifest and its signature."""
+        for name in KIT_FILES:
+            self.file(name, (KIT / name).read_bytes())
+        self._end()
+        signed = {"format": FORMAT, **manifest, "made_at_ms": at_ms, "key_id": signer.key_id, "files": self.files}
+        text = json.dumps(signed, ensure_ascii=False, indent=1).encode() + b"\n"
+        self._zip.writestr(self._info(MANIFEST), text)
+        self._zip.writestr(self._info(SIGNATURE), signer.sign_file(text))
+        self._zip.close()
+        return Signature(signer.key_id, at_ms, len(self.files))
+
+    def _end(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self.files[self._name] = self._digest.hexdigest()
+            self._open = None
+
+    @staticmethod
+    def _info(name: str) -> zipfile.ZipInfo:
+        # The same content gives the same file: no moment and no machine in it.
+        info = zipfile.ZipInfo(name)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        return info
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """The lines, each sum checked; the signature's is the last. Raises BundleRefused naming the line, OSError."""
-    before, number = NO_SUM, 0
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            before = _checked(path, number, raw, before)
-            try:
-                content = json.loads(raw)
-                kind = str(content["kind"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise BundleRefused(f"{path} line {number}: it is no line of a bundle ({error})") from error
-            yield Line(number, kind, content)
-    if not number:
-        raise BundleRefused(f"{path} is empty: it is no bundle of `orchestrator audit export`")
+class Opened(NamedTuple):
+    """A bundle that is what somebody with one of the keys given signed."""
+
+    path: Path
+    manifest: Json
+    signature: Signature
+
+    def rows(self, name: str) -> Iterator[Json]:
+        """The lines of one of its files. Raises BundleRefused for what is none."""
+        with _reading(self.path, name) as bundle, bundle.open(name) as file:
+            for line in file:
+                yield json.loads(line)
+
+    def file(self, name: str) -> bytes:
+        """One of its files, whole. Raises BundleRefused when there is none."""
+        with _reading(self.path, name) as bundle:
+            return bundle.read(name)
 
 
-def _checked(path: Path, number: int, raw: bytes, before: bytes) -> bytes:
-    body, tail = raw[: -_TAIL - 1], raw[-_TAIL - 1 :]
-    if not raw.endswith(b'"}\n') or not tail.startswith(_MEMBER):
-        what = "the file was cut there" if not raw.endswith(b"\n") else "it is no line of a bundle, or was changed"
-        raise BundleRefused(f"{path} line {number}: {what}")
-    total = hashlib.sha256(before + body).digest()
-    if tail != _MEMBER + total.hex().encode() + b'"}\n':
-        raise BundleRefused(
-            f"{path} line {number}{_place(body)}: it was changed, or a line before it is gone, new or moved"
-        )
-    return total
+def open_bundle(path: Path, keys: PublicKeys) -> Opened:
+    """Check the signature of the manifest, and every file against it; nothing of a bundle may be believed before.
 
-
-def _place(body: bytes) -> str:
-    """Where the record of a line stands on the log, as far as the line can still be read."""
-    try:
-        content = json.loads(body + b"}")
-        return f" (partition {content['partition']}, offset {content['offset']})"
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def check_signature(path: Path, keys: PublicKeys) -> Signature:
-    """Read the whole file once: every sum, the format, the signature by one of `keys`.
-
-    Raises BundleRefused naming the line; nothing of a bundle may be believed before.
+    Raises BundleRefused, naming the file, and OSError.
     """
-    previous = NO_SUM
-    found: Line | None = None
-    for line in read_lines(path):
-        if found is not None:
-            raise BundleRefused(f"{path} line {line.number}: something stands behind the signature")
-        if line.number == 1 and (line.kind != "manifest" or line.content.get("format") != FORMAT):
-            raise BundleRefused(f"{path} line 1: no manifest of {FORMAT}: made by another release, or no bundle")
-        if line.kind == "signature":
-            found = line
-        else:
-            previous = bytes.fromhex(line.content["sum"])
-    if found is None:
-        raise BundleRefused(f"{path}: its last line is no signature: the file was cut, or never finished")
+    with _reading(path, MANIFEST) as bundle:
+        text, armour = bundle.read(MANIFEST), bundle.read(SIGNATURE)
+        key_id, problem = keys.file_problem(armour, text)
+        if problem:
+            raise BundleRefused(f"{path}: {MANIFEST}: {problem}")
+        manifest = json.loads(text)
+        if manifest.get("format") != FORMAT:
+            raise BundleRefused(f"{path}: no manifest of {FORMAT}: made by another release")
+        files: dict[str, str] = manifest["files"]
+        there = bundle.namelist()
+        for name in {*files, *there} - {MANIFEST, SIGNATURE}:
+            if name not in files or there.count(name) != 1:
+                what = "is not one of the files that were signed" if name not in files else "is missing, or there twice"
+                raise BundleRefused(f"{path}: {name} {what}")
+    for name, signed in files.items():
+        if _digest(path, name) != signed:
+            raise BundleRefused(f"{path}: {name} is not what was signed")
+    return Opened(path, manifest, Signature(key_id, int(manifest["made_at_ms"]), len(files)))
+
+
+def _digest(path: Path, name: str) -> str:
+    digest = hashlib.sha256()
+    with _reading(path, name) as bundle, bundle.open(name) as file:
+        while data := file.read(READ):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _reading(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
     try:
-        content = found.content
-        signature = Signature(str(content["key_id"]), int(content["at_ms"]), int(content["lines"]))
-        given = bytes.fromhex(content["signature"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleRefused(f"{path} line {found.number}: a signature that cannot be read ({error})") from error
-    if signature.lines != found.number - 1:
-        raise BundleRefused(f"{path} line {found.number}: signed for {signature.lines} lines")
-    problem = keys.problem(signature.key_id, given, signed_bytes(previous, *signature))
-    if problem:
-        raise BundleRefused(f"{path} line {found.number}: {problem}")
-    return signature
+        with zipfile.ZipFile(path) as bundle:
+            yield bundle
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+        what = f"{name} cannot be read ({error}): the file was changed or cut, or is no bundle of `audit export`"
+        raise BundleRefused(f"{path}: {what}") from error

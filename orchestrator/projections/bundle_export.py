@@ -13,9 +13,12 @@ from ..codec.records import FOOTER_KEY, Codec
 from ..core.events import BatchFooter, Record
 from ..core.replay import AcceptingAssembler
 from ..core.tasks import Anchor
-from ..errors import LogGap, UndecodableRecord
+from ..core.values import BlobRef
+from ..errors import BlobError, LogGap, UndecodableRecord
 from ..log.ports import Wire
-from .bundle import BundleWriter, Json
+from ..store.blobs import Blobs
+from .audit_blobs import blob_of
+from .bundle import ANCHORS, BundleWriter, Json, blob_name, records_name
 
 Slices = Iterable[Sequence[Wire]]
 
@@ -68,11 +71,16 @@ class Exporter:
         self._writer = writer
         self._codec = codec
         self._used: dict[bytes, int] = {}
+        self._blobs: dict[str, BlobRef] = {}
+        self.absent: list[str] = []
+        """Blobs that could not be had."""
+        self.left_out = True
+        """Whether blobs were not even looked for."""
         self.partitions: dict[int, Exported] = {}
 
     def batches(self, number: int, slices: Slices, chosen: Range) -> Exported:
         """Whole batches, raw; before them the footer that they chain to, unless they begin the log."""
-        made = self.partitions[number] = Exported(number)
+        made = self._begin(number)
         waiting: list[Wire] = []
         for wire in (wire for wires in slices for wire in wires):
             waiting.append(wire)
@@ -87,10 +95,9 @@ class Exporter:
                 waiting = [wire]
                 continue
             for one in waiting:
-                self._record(made, one)
+                self._record(made, one, self._decoded(one))
             self._footer(made, record, wire.offset)
             waiting = []
-        self._head(made)
         return made
 
     def runs(self, number: int, slices: Slices, chosen: Runs) -> Exported:
@@ -98,7 +105,7 @@ class Exporter:
 
         Raises LogGap, UndecodableRecord: the log itself is broken before its end.
         """
-        made = self.partitions[number] = Exported(number)
+        made = self._begin(number)
         footers: list[tuple[Wire, Record]] = []
         for wires, records, footer in self._whole_batches(number, slices):
             footers.append((wires[-1], footer))
@@ -108,19 +115,22 @@ class Exporter:
                     footers.clear()
                 continue
             for wire, between in footers[:-1]:
-                self._record(made, wire)
+                self._record(made, wire, between)
                 self._footer(made, between, wire.offset)
             footers.clear()
             for wire, record, wanted in zip(wires, records, mine, strict=False):
                 if wanted:
-                    self._record(made, wire)
+                    self._record(made, wire, record)
                 else:
-                    place = {"partition": number, "offset": wire.offset, "hash": record.hash.hex()}
-                    self._writer.line("hash", place)
+                    self._writer.row({"offset": wire.offset, "hash": record.hash.hex()})
                     made.hashes += 1
-            self._record(made, wires[-1])
+            self._record(made, wires[-1], footer)
             self._footer(made, footer, wires[-1].offset)
-        self._head(made)
+        return made
+
+    def _begin(self, number: int) -> Exported:
+        self._writer.begin(records_name(number))
+        made = self.partitions[number] = Exported(number)
         return made
 
     def _whole_batches(self, number: int, slices: Slices) -> Iterator[tuple[list[Wire], tuple[Record, ...], Record]]:
@@ -145,6 +155,7 @@ class Exporter:
     def anchors(self, found: Iterable[bytes]) -> int:
         """The signed heads that name a footer of this bundle; how many."""
         count = 0
+        self._writer.begin(ANCHORS)
         for value in found:
             try:
                 anchor = self._codec.decode(value)
@@ -153,30 +164,68 @@ class Exporter:
                 continue
             made = self.partitions.get(anchor.partition) if isinstance(anchor, Anchor) else None
             if made is not None and anchor.offset in made.footers:
-                self._writer.line("anchor", {"value": _text(value)})
+                self._used.setdefault(self._codec.split(value)[0], -1)
+                self._writer.row({"value": _text(value)})
                 count += 1
         return count
 
-    def schemas(self) -> None:
-        """The schemas that the records were written with, for readers without this release."""
+    def blobs(self, blobs: Blobs) -> int:
+        """The large results that the records name; how many there are. One that cannot be had is named in the manifest.
+
+        Only what is in full in the bundle counts: of other runs there is nothing.
+        """
+        self.left_out = False
+        for name, ref in self._blobs.items():
+            try:
+                self._writer.file(blob_name(name), blobs.get(ref))
+            except BlobError:
+                self.absent.append(name)
+        return len(self._blobs) - len(self.absent)
+
+    def schemas(self) -> Json:
+        """The schemas that the records were written with, for readers without this release; what the manifest says of
+        them.
+        """
+        names, ids = dict[str, str](), dict[str, str]()
         for schema in schemas.all_schemas():
             if schema.fingerprint in self._used:
-                self._writer.line(
-                    "schema",
-                    {
-                        "name": f"{schema.kind}/{schema.path.name}",
-                        "fingerprint": schema.fingerprint.hex(),
-                        "registry_id": self._used[schema.fingerprint],
-                        "text": schema.path.read_text(encoding="utf-8"),
-                    },
-                )
+                name = f"schemas/{schema.kind}/{schema.path.name}"
+                self._writer.file(name, schema.path.read_bytes())
+                names[schema.fingerprint.hex()] = name
+                if self._used[schema.fingerprint] >= 0:
+                    ids[str(self._used[schema.fingerprint])] = schema.fingerprint.hex()
+        return {"schemas": names, "registry_ids": ids}
 
-    def _record(self, made: Exported, wire: Wire) -> None:
+    def heads(self) -> Json:
+        """What the manifest says of the partitions: which, and where the records of each begin and end."""
+        made = [one for one in self.partitions.values() if one.head_offset >= 0]
+        heads = {
+            str(one.partition): {
+                "first_offset": one.first_offset,
+                "head_offset": one.head_offset,
+                "footer_hash": one.footers[one.head_offset],
+            }
+            for one in made
+        }
+        return {"partitions": [one.partition for one in made], "heads": heads}
+
+    def _record(self, made: Exported, wire: Wire, record: Record | None) -> None:
         if made.first_offset < 0:
             made.first_offset = wire.offset
-        content: Json = {"partition": made.partition, "offset": wire.offset, "timestamp_ms": wire.timestamp_ms}
-        self._writer.line("record", {**content, "key": _text(wire.key), "value": _text(wire.value)})
+        self._writer.row(
+            {
+                "offset": wire.offset,
+                "timestamp_ms": wire.timestamp_ms,
+                "recorded_at_ms": record.event.recorded_at_ms if record is not None else None,
+                "headers": [[name, _text(value)] for name, value in wire.headers],
+                "key": _text(wire.key),
+                "value": _text(wire.value),
+            }
+        )
         made.records += 1
+        ref = blob_of(record.event) if record is not None else None
+        if ref is not None:
+            self._blobs[ref.name] = ref
         value = wire.value
         if value[:2] == SINGLE_OBJECT:
             self._used.setdefault(value[2:10], -1)
@@ -184,17 +233,16 @@ class Exporter:
             fingerprint, start = self._codec.framing.split(value)
             self._used[fingerprint] = int.from_bytes(value[1:start], "big")
 
+    def _decoded(self, wire: Wire) -> Record | None:
+        """None: no schema fits. A repair behind it may have set it aside, and it is exported as it is."""
+        try:
+            return self._codec.decode_event(wire.key, wire.value)
+        except UndecodableRecord:
+            return None
+
     def _footer(self, made: Exported, footer: Record, offset: int) -> None:
         made.head_offset = offset
         made.footers[offset] = footer.hash.hex()
-
-    def _head(self, made: Exported) -> None:
-        if made.head_offset >= 0:
-            head = made.footers[made.head_offset]
-            self._writer.line(
-                "head",
-                {"partition": made.partition, "head_offset": made.head_offset, "footer_hash": head},
-            )
 
 
 def _text(data: bytes) -> str:

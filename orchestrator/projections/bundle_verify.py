@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..codec.framing import Confluent, SingleObjectToo
 from ..codec.records import FOOTER_KEY, Codec
@@ -14,13 +15,16 @@ from ..codec.signing import PublicKeys
 from ..core.events import TERMINAL, BatchFooter, Event, Record
 from ..core.replay import root_of
 from ..core.tasks import Anchor
-from ..core.values import BatchId
-from ..errors import BundleRefused, UndecodableRecord
+from ..core.values import BatchId, BlobRef
+from ..errors import BlobAltered, BlobError, BlobMissing, BlobsUnavailable, BundleRefused, UndecodableRecord
 from ..log.ports import TopicIds, Wire
+from ..store.blobs import Blobs
 from .anchors import Anchors, Signed, read_anchors
-from .audit import Audit, AuditOptions, Finding, Kind, PartitionAudit, Witness, verify
+from .audit import Audit, AuditOptions, Finding, Kind, PartitionAudit, verify
+from .audit_blobs import blob_of
 from .audit_laws import Laws
-from .bundle import Json, Line, Signature, check_signature, read_lines
+from .audit_witness import Witness
+from .bundle import ANCHORS, Json, Opened, Signature, blob_name, open_bundle, records_name
 
 
 @dataclass
@@ -38,70 +42,67 @@ class BundleAudit:
         return self.audit.ok
 
 
-class _Beside(NamedTuple):
-    """What a bundle holds beside records: its manifest, heads by partition, anchors, the registry's ids."""
-
-    manifest: Json
-    heads: dict[int, Json]
-    anchors: list[Signed]
-    ids: dict[bytes, int]
-    starts: dict[int, int]
-
-
 def verify_bundle(path: Path, keys: PublicKeys) -> BundleAudit:
-    """Check signature, sums, chains, footers, laws and heads.
+    """Check signature, files, chains, footers, laws, blobs and heads.
 
-    Raises BundleRefused, naming the line, for a file that was changed, cut or signed by another key.
+    Raises BundleRefused, naming the file, for a bundle that was changed, cut or signed by another key.
     """
-    signature = check_signature(path, keys)
+    bundle = open_bundle(path, keys)
     try:
-        return _verified(path, keys, signature)
+        return _verified(bundle, keys)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleRefused(
             f"{path}: signed, and not as `audit export` writes it ({type(error).__name__}: {error}): another release's?"
         ) from error
 
 
-def _verified(path: Path, keys: PublicKeys, signature: Signature) -> BundleAudit:
-    beside = _beside(path)
-    codec = Codec(SingleObjectToo(Confluent(beside.ids)) if beside.ids else None)
-    manifest = beside.manifest
-    ids = TopicIds(
-        str(manifest["cluster_id"]), str(manifest["commands_id"]), str(manifest["events_id"]), len(beside.starts)
-    )
-    anchors = _anchors(beside, keys, codec, ids)
-    if manifest["scope"]["kind"] == "runs":
-        made = BundleAudit(manifest, signature, Audit({}, []))
-        for number, lines in _by_partition(path, tuple(beside.starts)):
-            _Runs(number, codec, anchors.witnesses.get(number, ()), made).read(lines)
-    else:
-        made = BundleAudit(manifest, signature, _whole_batches(path, beside, codec, anchors))
+def _verified(bundle: Opened, keys: PublicKeys) -> BundleAudit:
+    manifest = bundle.manifest
+    registered = {bytes.fromhex(found): int(number) for number, found in manifest["registry_ids"].items()}
+    codec = Codec(SingleObjectToo(Confluent(registered)) if registered else None)
+    numbers = [int(number) for number in manifest["partitions"]]
+    ids = TopicIds(str(manifest["cluster_id"]), str(manifest["commands_id"]), str(manifest["events_id"]), len(numbers))
+    anchors = _anchors(bundle, keys, codec, ids)
+    made = BundleAudit(manifest, bundle.signature, Audit({}, []))
+    blobs = BundleBlobs(bundle) if manifest["blobs"] == "included" else None
+    for number in numbers:
+        if manifest["scope"]["kind"] == "runs":
+            runs = _Runs(number, codec, anchors.witnesses.get(number, ()), made, blobs)
+            runs.read(bundle.rows(records_name(number)))
+        else:
+            _whole_batches(bundle, number, AuditOptions(witnesses=anchors.witnesses, blobs=blobs), codec, made.audit)
+        _ends(manifest["heads"][str(number)], made.audit, number)
     made.audit.findings += anchors.findings
     made.audit.anchors = anchors.said
     return made
 
 
-def _beside(path: Path) -> _Beside:
-    found = _Beside({}, {}, [], {}, {})
-    for line in read_lines(path):
-        content = line.content
-        if line.kind == "manifest":
-            found.manifest.update(content)
-        elif line.kind in ("record", "hash"):
-            found.starts.setdefault(int(content["partition"]), int(content["offset"]))
-        elif line.kind == "head":
-            found.heads[int(content["partition"])] = content
-        elif line.kind == "anchor":
-            found.anchors.append(Signed(f"{path} line {line.number}", base64.b64decode(content["value"])))
-        elif line.kind == "schema" and content["registry_id"] >= 0:
-            found.ids[bytes.fromhex(content["fingerprint"])] = int(content["registry_id"])
-    return found
+class BundleBlobs:
+    """The large results in a bundle. Their names are keyed, and the key is not in it: the manifest has their hashes."""
+
+    def __init__(self, bundle: Opened) -> None:
+        self._bundle = bundle
+
+    def put(self, data: bytes) -> BlobRef:
+        """Nothing is put into a bundle."""
+        raise BlobsUnavailable(f"{self._bundle.path} is a bundle: nothing can be put into it ({len(data)} bytes)")
+
+    def get(self, ref: BlobRef) -> bytes:
+        """See Blobs."""
+        name = blob_name(ref.name)
+        if name not in self._bundle.manifest["files"]:
+            raise BlobMissing(f"blob {ref.name} ({ref.size:,} bytes) is not in the bundle")
+        data = self._bundle.file(name)
+        if len(data) != ref.size:
+            raise BlobAltered(f"blob {ref.name}: {len(data):,} bytes in the bundle, the event names {ref.size:,}")
+        return data
 
 
-def _anchors(beside: _Beside, keys: PublicKeys, codec: Codec, ids: TopicIds) -> Anchors:
+def _anchors(bundle: Opened, keys: PublicKeys, codec: Codec, ids: TopicIds) -> Anchors:
     """The signed heads by keys that were given; others are counted, for a bundle's reader may know one key only."""
     known, others = [], 0
-    for signed in beside.anchors:
+    for at, row in enumerate(bundle.rows(ANCHORS), 1):
+        signed = Signed(f"{bundle.path} {ANCHORS} line {at}", base64.b64decode(row["value"]))
         try:
             anchor = codec.decode(signed.value)
         except UndecodableRecord:
@@ -114,67 +115,42 @@ def _anchors(beside: _Beside, keys: PublicKeys, codec: Codec, ids: TopicIds) -> 
     return found._replace(said=f"{found.said}; {others} are by keys that were not given") if others else found
 
 
-def _by_partition(path: Path, numbers: Sequence[int]) -> Iterator[tuple[int, Iterator[Line]]]:
-    """The lines of records, partition by partition, as they were written."""
-    lines = (line for line in read_lines(path) if line.kind in ("record", "hash"))
-    held: list[Line] = []
-
-    def of(number: int) -> Iterator[Line]:
-        while True:
-            line = held.pop() if held else next(lines, None)
-            if line is None:
-                return
-            if line.content["partition"] != number:
-                held.append(line)
-                return
-            yield line
-
-    for number in numbers:
-        mine = of(number)
-        yield number, mine
-        # A reader that met a break left the rest.
-        for _ in mine:
-            pass
+def _wire(row: Json, topic: str, partition: int) -> Wire:
+    headers = tuple((str(name), base64.b64decode(value)) for name, value in row["headers"])
+    key, value = base64.b64decode(row["key"]), base64.b64decode(row["value"])
+    return Wire(topic, partition, int(row["offset"]), int(row["timestamp_ms"]), key, value, headers)
 
 
-def _wire(line: Line, topic: str) -> Wire:
-    content = line.content
-    return Wire(
-        topic,
-        int(content["partition"]),
-        int(content["offset"]),
-        int(content["timestamp_ms"]),
-        base64.b64decode(content["key"]),
-        base64.b64decode(content["value"]),
-    )
+def _whole_batches(bundle: Opened, number: int, options: AuditOptions, codec: Codec, whole: Audit) -> None:
+    topic = f"{bundle.manifest['app']}.events"
+    rows = bundle.rows(records_name(number))
+    wires = (_wire(row, topic, number) for row in rows)
+    first = next(wires)
+    options = replace(options, starts={number: first.offset} if first.offset else {})
+    one = verify({number: ([wire] for wire in chain((first,), wires))}, codec, options)
+    whole.partitions.update(one.partitions)
+    whole.findings += one.findings
 
 
-def _whole_batches(path: Path, beside: _Beside, codec: Codec, anchors: Anchors) -> Audit:
-    topic = f"{beside.manifest['app']}.events"
-    witnesses = {number: list(found) for number, found in anchors.witnesses.items()}
-    whole = Audit({}, [])
-    for number, lines in _by_partition(path, tuple(beside.starts)):
-        slices = ([_wire(line, topic)] for line in lines)
-        first = beside.starts[number]
-        options = AuditOptions(starts={number: first} if first else {}, witnesses=witnesses)
-        one = verify({number: slices}, codec, options)
-        whole.partitions.update(one.partitions)
-        whole.findings += one.findings
-        part, head = one.partitions[number], beside.heads.get(number, {})
-        if not part.findings and head.get("footer_hash") != part.head_hash.hex():
-            what = f"the bundle's head is at offset {head.get('head_offset', -1)}, its records end elsewhere"
-            whole.findings.append(Finding(number, part.head_offset, "witness", what))
-            part.findings += 1
-    return whole
+def _ends(told: Json, audit: Audit, number: int) -> None:
+    """The manifest says where the records end."""
+    part = audit.partitions[number]
+    if not part.findings and (told["head_offset"], told["footer_hash"]) != (part.head_offset, part.head_hash.hex()):
+        what = f"the bundle's head is at offset {told['head_offset']}, its records end elsewhere"
+        audit.findings.append(Finding(number, part.head_offset, "witness", what))
+        part.findings += 1
 
 
 class _Runs:
     """One partition of a bundle of runs: roots from records and hashes, both chains, the laws of the runs."""
 
-    def __init__(self, number: int, codec: Codec, witnesses: Sequence[Witness], made: BundleAudit) -> None:
+    def __init__(
+        self, number: int, codec: Codec, witnesses: Sequence[Witness], made: BundleAudit, blobs: Blobs | None
+    ) -> None:
         self.part = PartitionAudit(number)
         self._codec = codec
         self._made = made
+        self._blobs = blobs
         self._witnesses: dict[BatchId, list[Witness]] = {}
         for witness in witnesses:
             self._witnesses.setdefault(witness.batch, []).append(witness)
@@ -183,17 +159,17 @@ class _Runs:
         self._last: dict[tuple[str, str], Event] = {}
         made.audit.partitions[number] = self.part
 
-    def read(self, lines: Iterator[Line]) -> None:
+    def read(self, rows: Iterator[Json]) -> None:
         """Every line of the partition."""
         part = self.part
-        for line in lines:
-            offset = int(line.content["offset"])
+        for row in rows:
+            offset = int(row["offset"])
             part.first_offset = offset if part.first_offset < 0 else part.first_offset
             part.next_offset = offset + 1
-            if line.kind == "hash":
-                self._leaves.append(bytes.fromhex(line.content["hash"]))
+            if "hash" in row:
+                self._leaves.append(bytes.fromhex(row["hash"]))
                 continue
-            wire = _wire(line, "")
+            wire = _wire(row, "", part.partition)
             try:
                 record = self._codec.decode_event(wire.key, wire.value)
             except UndecodableRecord as error:
@@ -204,6 +180,7 @@ class _Runs:
             else:
                 self._leaves.append(record.hash)
                 self._laws.event(record, offset)
+                self._check_blob(record.event, offset)
                 if record.event.seq:
                     self._last[record.event.workflow_id, record.event.run_id] = record.event
                 part.events += 1
@@ -215,6 +192,16 @@ class _Runs:
             said: dict[str, Any] = {"workflow_id": workflow_id, "run_id": run_id, "events": event.seq}
             said["ends"] = f"with {type(event.body).__name__}" if ended else f"open, after event {event.seq}"
             self._made.runs.append({**said, "partition": part.partition})
+
+    def _check_blob(self, event: Event, offset: int) -> None:
+        ref = blob_of(event)
+        if ref is None or self._blobs is None:
+            return
+        self.part.blobs += 1
+        try:
+            self._blobs.get(ref)
+        except BlobError as error:
+            self._found(offset, "blob", f"{event.workflow_id}/{event.run_id}: {error}")
 
     def _footer(self, record: Record, body: BatchFooter, offset: int) -> None:
         part, event = self.part, record.event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
@@ -12,14 +13,15 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from benchmarks.audit_log import PartitionLog, write
 from orchestrator import Orchestrator
 from orchestrator.cli.main import main
-from orchestrator.codec.signing import Signer, public_path
+from orchestrator.codec.signing import Signer, public_path, signers_path
 from orchestrator.devkafka import DevKafka
 from orchestrator.engine.options import AnchorOptions, EngineOptions
 from orchestrator.engine.partition import State
 from orchestrator.log.config import LogConfig
-from orchestrator.log.topics import init_topics
+from orchestrator.log.topics import init_topics, topic_ids
 from tests.cli.conftest import Ran
 from tests.engine.rig import KafkaSite, Rig
 from tests.oracle.raw import RawRecord
@@ -82,6 +84,7 @@ def test_keygen_prints_paths_and_no_key(run: Run, tmp_path: Path) -> None:
     assert done.code == 0
     assert Signer.load(place).key_id in done.out
     secret = place.read_text().splitlines()[1]
+    assert signers_path(place).read_text().startswith('exporter namespaces="orchestrator-audit" ssh-ed25519 ')
     assert secret not in done.out + done.err
     again = run("audit", "keygen", str(place))
     assert again.code == 2
@@ -143,6 +146,38 @@ def test_a_tail_that_is_really_gone(rig: Rig, anchored: Application, run: Run, t
     assert "accepted and recorded" in accepted.out, accepted.err
     rig.engine(stores={})
     assert rig.result("w") == b"3"
+
+
+@pytest.mark.broker
+def test_progress_and_processes_of_their_own(
+    anchored: Application, kafka: DevKafka, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four partitions by two processes give what one gives; programs that read lines are told how far it is."""
+    name, events = anchored.name, 2_000
+    monkeypatch.setenv("ORCHESTRATOR_APP_NAME", name)
+    monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", kafka.bootstrap)
+    config = LogConfig(name, kafka.bootstrap)
+    init_topics(config, 4)
+    ids = topic_ids(config)
+    for number in range(4):
+        log = PartitionLog(number, ids.cluster_id, ids.commands, ids.events)
+        write(kafka.bootstrap, config.topic("events"), log, events, 4)
+    monkeypatch.setattr("orchestrator.cli.audit_progress.EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.projections.audit.PROGRESS_EVERY", 500)
+    for level in ("chain", "full"):
+        alone = run("audit", "verify", "--level", level, "--jobs", "1", "-o", "jsonl")
+        assert alone.code == 0, alone.out + alone.err
+        told = [json.loads(line) for line in alone.out.splitlines()]
+        assert {one["kind"] for one in told[:-1]} == {"progress"}
+        assert told[-1]["kind"] == "audit"
+        assert max(one["records"] for one in told[:-1]) <= told[0]["offsets"]
+        both = run("audit", "verify", "--level", level, "--jobs", "2", "-o", "json")
+        assert both.code == 0, both.out + both.err
+        assert both.json == told[-1]
+        assert [part["partition"] for part in both.json["partitions"]] == [0, 1, 2, 3]
+        assert sum(part["events"] for part in both.json["partitions"]) == 4 * (events // 22) * 22
+    missing = run("audit", "verify", "--jobs", "2", "--partition", "0", "--partition", "3", "--from", "10", "--state")
+    assert missing.code == 0, missing.err
 
 
 @pytest.mark.broker

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,6 +16,8 @@ from orchestrator.cli.main import main
 from orchestrator.codec.records import Codec
 from orchestrator.devkafka import DevKafka
 from orchestrator.store.partition_store import PartitionStore
+from orchestrator.store.rows import state_hash
+from tests.architecture.source import ROOT
 from tests.cli import audited
 from tests.cli.conftest import Ran
 from tests.engine.rig import KafkaSite, Rig
@@ -103,6 +108,40 @@ def test_the_state_here_is_compared(rig: Rig, run: Run, tmp_path: Path, monkeypa
     differs = run("audit", "replay", "--all", "--compare", "-o", "json")
     assert differs.code == 1
     assert {one["state"] for one in differs.json["partitions"]} == {"different"}
+
+
+@pytest.mark.contract("audit-replay")
+def test_another_machine_comes_to_the_engine_s_own_state(rig: Rig, run: Run, tmp_path: Path, kafka: DevKafka) -> None:
+    """A process with another hash seed, time zone and locale, an empty directory and no state: the hash is that of the
+    live state of the engine that wrote the log.
+    """
+    finished(rig)
+    live = {number: state_hash(store).hex() for number, store in rig.stores.items()}
+    environment = {
+        "PYTHONHASHSEED": "12345", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONPATH": str(ROOT),
+        "ORCHESTRATOR_APP_NAME": audited.app.name, "ORCHESTRATOR_BOOTSTRAP": kafka.bootstrap,
+    }  # fmt: skip
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.cli.main",
+        "audit",
+        "replay",
+        "--all",
+        "--to",
+        "rebuilt",
+        "-o",
+        "json",
+    ]
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, timeout=120, check=True)
+    there = json.loads(done.stdout)["partitions"]
+    assert {one["partition"]: one["state_hash"] for one in there} == live
+    assert [one["state_hash"] for one in run("audit", "replay", "--all", "-o", "json").json["partitions"]] == [
+        live[number] for number in sorted(live)
+    ]
+    assert (elsewhere / "rebuilt" / audited.app.name / "0").is_dir()
 
 
 @pytest.mark.contract("audit-replay")

@@ -1,9 +1,12 @@
-"""Bundles: signed, verified offline, refused at the place where one byte is another."""
+"""Bundles: signed, verified offline, refused where a byte is another."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from orchestrator.codec.signing import PublicKeys, Signer, generate, public_path
 from orchestrator.core.tasks import Anchor
 from orchestrator.errors import BundleRefused
 from orchestrator.log.ports import Wire
-from orchestrator.projections.bundle import FORMAT, BundleWriter
+from orchestrator.projections.bundle import BundleWriter
 from orchestrator.projections.bundle_export import Exporter, Range, Runs
 from orchestrator.projections.bundle_verify import verify_bundle
 from tests.contract.test_audit import CODEC, app, footers, go, wires_of, work
@@ -40,9 +43,8 @@ def hand(tmp_path: Path) -> Hand:
 def export(path: Path, hand: Hand, wires: dict[int, list[Wire]], chosen: Runs | Range) -> Path:
     with path.open("wb") as file:
         writer = BundleWriter(file)
-        scope = {"kind": "runs" if isinstance(chosen, Runs) else "batches"}
+        scope = {"kind": "runs" if isinstance(chosen, Runs) else "batches", **chosen._asdict()}
         ids = {"cluster_id": "cluster", "commands_id": "commands", "events_id": "events"}
-        writer.line("manifest", {"format": FORMAT, "app": app.name, **ids, "scope": scope})
         exporter = Exporter(writer, CODEC)
         for number, found in wires.items():
             if isinstance(chosen, Runs):
@@ -50,8 +52,9 @@ def export(path: Path, hand: Hand, wires: dict[int, list[Wire]], chosen: Runs | 
             else:
                 exporter.batches(number, [found], chosen)
         exporter.anchors(_heads(hand, wires))
-        exporter.schemas()
-        writer.sign(hand.signer, 1_700_000_000_000)
+        beside = {"blobs": "left out", "absent_blobs": []}
+        manifest = {"app": app.name, **ids, "scope": scope, **beside, **exporter.heads(), **exporter.schemas()}
+        writer.seal(manifest, hand.signer, 1_700_000_000_000)
     return path
 
 
@@ -111,8 +114,11 @@ def test_a_run_without_its_neighbours(world: World, hand: Hand, tmp_path: Path) 
         assert found.ok, found.audit.findings
         (run,) = found.runs
         assert (run["workflow_id"], run["ends"]) == ("one", "with RunCompleted")
-        kept = [json.loads(line) for line in bundle.read_text().splitlines()]
-        values = b"".join(base64.b64decode(line["value"]) for line in kept if line["kind"] == "record")
+        with zipfile.ZipFile(bundle) as opened:
+            names = [name for name in opened.namelist() if name.startswith("records/")]
+            kept = [json.loads(line) for name in names for line in opened.read(name).splitlines()]
+        values = b"".join(base64.b64decode(row["value"]) for row in kept if "value" in row)
+        assert any("hash" in row for row in kept) or len(names) > 1
         assert b"123456789" not in values
         assert b"other" not in values
 
@@ -124,35 +130,59 @@ def test_what_was_changed_cut_or_signed_by_another_is_refused(memory: World, han
     async def scenario(client: Client) -> None:
         wires = await two_runs(client, memory)
         for chosen in (Range(), Runs("one")):
-            data = export(tmp_path / "whole", hand, wires, chosen).read_bytes()
-            refused(data, hand, tmp_path / "changed")
+            files_changed(export(tmp_path / "whole", hand, wires, chosen), hand, tmp_path / "changed")
+            bytes_changed((tmp_path / "whole").read_bytes(), hand, tmp_path / "changed")
         other = Hand(tmp_path / "other.pem")
         with pytest.raises(BundleRefused, match="which is not one of those given"):
             verify_bundle(tmp_path / "whole", other.keys)
 
-    def refused(data: bytes, hand: Hand, place: Path) -> None:
-        lines = data.splitlines(keepends=True)
-        last = len(data) - len(lines[-1])
-        for at in [*range(0, last, 211), *range(last, len(data))]:
-            place.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-            line = data.count(b"\n", 0, at) + 1
-            with pytest.raises(BundleRefused, match=rf"line {line}\b|line {line + 1}\b"):
+    memory.run(app, scenario)
+
+
+def files_changed(whole: Path, hand: Hand, place: Path) -> None:
+    """A file of the ZIP that has another byte, is gone, is new, or there twice, with everything around it in order."""
+    files = contents(whole)
+    for name, data in files.items():
+        if data:
+            rezip(place, {**files, name: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]})
+            with pytest.raises(BundleRefused, match=re.escape(name.removesuffix(".sig"))):
                 verify_bundle(place, hand.keys)
-        for number in range(len(lines)):
-            place.write_bytes(b"".join(lines[:number]))
-            with pytest.raises(BundleRefused, match=r"cut|empty"):
-                verify_bundle(place, hand.keys)
-            place.write_bytes(b"".join([*lines[:number], *lines[number + 1 :]]))
-            with pytest.raises(BundleRefused, match=rf"line {number + 1}\b|cut"):
-                verify_bundle(place, hand.keys)
-        place.write_bytes(data[:-1])
-        with pytest.raises(BundleRefused, match=f"line {len(lines)}: the file was cut"):
+        rezip(place, {other: files[other] for other in files if other != name})
+        with pytest.raises(BundleRefused, match=re.escape(name)):
             verify_bundle(place, hand.keys)
-        place.write_bytes(data + b"\n")
-        with pytest.raises(BundleRefused, match=f"line {len(lines) + 1}"):
+    rezip(place, {**files, "records/9.jsonl": b""})
+    with pytest.raises(BundleRefused, match=r"records/9.jsonl is not one of the files"):
+        verify_bundle(place, hand.keys)
+
+
+def bytes_changed(data: bytes, hand: Hand, place: Path) -> None:
+    """A byte of the file itself: refused, or none of what is signed."""
+    place.write_bytes(data)
+    files = contents(place)
+    for at in range(0, len(data), 211):
+        place.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        try:
+            verify_bundle(place, hand.keys)
+        except BundleRefused:
+            continue
+        assert contents(place) == files, f"byte {at} counts and was not noticed"
+    for end in range(0, len(data) - 1, 499):
+        place.write_bytes(data[:end])
+        with pytest.raises(BundleRefused, match=r"changed or cut|no bundle"):
             verify_bundle(place, hand.keys)
 
-    memory.run(app, scenario)
+
+def contents(bundle: Path) -> dict[str, bytes]:
+    """The files of a ZIP."""
+    with zipfile.ZipFile(bundle) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def rezip(place: Path, files: dict[str, bytes]) -> None:
+    """A ZIP of these files."""
+    with zipfile.ZipFile(place, "w") as made:
+        for name, data in files.items():
+            made.writestr(name, data)
 
 
 @pytest.mark.contract("audit-export")
@@ -167,14 +197,21 @@ def test_a_liar_with_the_right_key_is_found_by_the_chains(memory: World, hand: H
             found = verify_bundle(export(tmp_path / "lie", hand, {number: forged}, Range()), hand.keys)
             assert [finding.kind for finding in found.audit.findings] == ["gap"]
         whole = export(tmp_path / "one", hand, {number: log}, Runs("one"))
-        lines = [json.loads(line) for line in whole.read_text().splitlines()]
-        records = [at for at, line in enumerate(lines) if line["kind"] == "record"]
+        files = contents(whole)
+        name = f"records/{number}.jsonl"
+        rows = files[name].splitlines(keepends=True)
+        records = [at for at, row in enumerate(rows) if b'"key"' in row]
         for gone in records[:-1]:
-            with (tmp_path / "lie").open("wb") as file:
-                writer = BundleWriter(file)
-                for one in [*lines[:gone], *lines[gone + 1 : -1]]:
-                    writer.line(one["kind"], {key: one[key] for key in one if key not in ("kind", "sum")})
-                writer.sign(hand.signer, 1)
+            resigned(tmp_path / "lie", {**files, name: b"".join([*rows[:gone], *rows[gone + 1 :]])}, hand)
             assert not verify_bundle(tmp_path / "lie", hand.keys).ok
 
     memory.run(app, scenario)
+
+
+def resigned(place: Path, files: dict[str, bytes], hand: Hand) -> None:
+    """A ZIP of these files with a manifest to match, signed by the hand that may."""
+    told = json.loads(files["manifest.json"])
+    others = {name: data for name, data in files.items() if not name.startswith("manifest.json")}
+    told["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in others.items()}
+    text = json.dumps(told).encode()
+    rezip(place, {**others, "manifest.json": text, "manifest.json.sig": hand.signer.sign_file(text).encode()})

@@ -15,11 +15,10 @@ from orchestrator.projections.audit import (
     AuditOptions,
     Progress,
     StateNotComparable,
-    Witness,
     verify,
-    witness_of,
 )
 from orchestrator.projections.audit_report import as_json, lines, verdict
+from orchestrator.projections.audit_witness import Witness, witness_of
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import state_hash
 from tests.oracle.logs import NULL, SECOND, EventLog, cause, clean, completed, scheduled, started
