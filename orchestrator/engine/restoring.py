@@ -1,7 +1,7 @@
 """A state that the log alone cannot give, or not soon: the newest checkpoint takes the place of an empty directory.
 
-Only a checkpoint of this very log is used: the same topic, at a footer that the log still has, which `Ground` compares
-before it folds on. An empty directory is filled once: killed meanwhile, the next start goes on with what was fetched.
+Only a checkpoint of this very log is used: the same topic, at a footer that the log still has, which `Restored`
+compares before it folds on. An empty directory is filled once: killed meanwhile, the next start goes on with what was fetched.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..store.manifest import Head, Identity, Manifest
 from .options import CheckpointOptions
 
 if TYPE_CHECKING:
-    from .ownership import Ground
+    from .restored import Restored
 
 log = logging.getLogger(__name__)
 
 
-def state_or_checkpoint(ground: Ground, bounds: tuple[int, int]) -> PositionRow | None:
+def state_or_checkpoint(ground: Restored, bounds: tuple[int, int]) -> PositionRow | None:
     """What the state reflects; the newest usable checkpoint's, now restored, if there is none on the log with `bounds`.
 
     Raises LogReplaced when the log ends before a checkpoint, or its start is gone and there is nothing to go on from;
@@ -49,7 +49,7 @@ def state_or_checkpoint(ground: Ground, bounds: tuple[int, int]) -> PositionRow 
     return ground.position()
 
 
-def _newest(ground: Ground, options: CheckpointOptions, found: list[Found], bounds: tuple[int, int]) -> str:
+def _newest(ground: Restored, options: CheckpointOptions, found: list[Found], bounds: tuple[int, int]) -> str:
     """Restore the first that is usable; why there is none, or ""."""
     refused = []
     for one in found:
@@ -66,7 +66,7 @@ def _newest(ground: Ground, options: CheckpointOptions, found: list[Found], boun
     return "; ".join(refused) or f"{options.checkpoints.place.where} has none"
 
 
-def _check(ground: Ground, head: Head, bounds: tuple[int, int]) -> None:
+def _check(ground: Restored, head: Head, bounds: tuple[int, int]) -> None:
     """Raises CheckpointRefused for one that is not of this log, LogReplaced when the log ends before it."""
     assert ground.ids is not None
     ids, identity = ground.ids, head.identity
@@ -86,7 +86,7 @@ def _check(ground: Ground, head: Head, bounds: tuple[int, int]) -> None:
         )
 
 
-def _restore(ground: Ground, options: CheckpointOptions, manifest: Manifest) -> None:
+def _restore(ground: Restored, options: CheckpointOptions, manifest: Manifest) -> None:
     """Raises CheckpointRefused, CheckpointsUnavailable, StoreError."""
     began = time.monotonic()
     staging = options.scratch / f"{ground.number}.restoring"

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.core import commands as c
 from orchestrator.core.values import Payload
-from orchestrator.engine import ownership
+from orchestrator.engine import restored
 from orchestrator.store.memory_store import MemoryStore
 from tests.projections.test_audit_engine import Load, work
 
@@ -22,9 +22,9 @@ def test_a_restore_pauses_the_tail_and_folds_everything(monkeypatch: pytest.Monk
     engine.stop()
 
     paused: list[int] = []
-    monkeypatch.setattr(ownership, "TAIL_HIGH", 10)
-    monkeypatch.setattr(ownership, "TAIL_LOW", 5)
-    monkeypatch.setattr(ownership, "RESTORE_SLICE", 7)
+    monkeypatch.setattr(restored, "TAIL_HIGH", 10)
+    monkeypatch.setattr(restored, "TAIL_LOW", 5)
+    monkeypatch.setattr(restored, "RESTORE_SLICE", 7)
     load.stores.clear()
     engine = load.engine()
     pause = engine.log.tail().pause

@@ -7,7 +7,8 @@ import pytest
 from orchestrator.codec.records import Codec
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.options import EngineOptions
-from orchestrator.engine.ownership import NEAR, Ground
+from orchestrator.engine.ownership import Ground
+from orchestrator.engine.restored import NEAR
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics

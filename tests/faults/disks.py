@@ -20,7 +20,7 @@ from typing import Any
 
 from orchestrator.codec.records import Codec
 from orchestrator.core.rows import META, POSITION_KEY, PositionRow
-from orchestrator.engine import ownership
+from orchestrator.engine import restored
 from orchestrator.engine.ownership import Ground
 from orchestrator.engine.visiting import ground_of
 from orchestrator.errors import StoreDamaged
@@ -197,7 +197,7 @@ def load(path: Path) -> MemoryCluster:
 
 def restore(log_file: Path, directory: Path, slice_: int) -> int:
     """Restore as an engine does, `slice_` records a write; the number of events that were folded."""
-    ownership.RESTORE_SLICE, ownership.NEAR_WAIT_S = slice_ - 1, 0.02
+    restored.RESTORE_SLICE, restored.NEAR_WAIT_S = slice_ - 1, 0.02
     log_ = MemoryLog(load(log_file), app.name, MemoryGroup(1))
     store = open_or_rebuild(directory, CODEC)
     ground = ground_of(log_, store, CODEC, 0)

@@ -21,7 +21,7 @@ import pytest
 from orchestrator.core import commands as c
 from orchestrator.core.rows import META, POSITION_KEY
 from orchestrator.core.values import Payload
-from orchestrator.engine import ownership, partition
+from orchestrator.engine import partition, restored as restoring
 from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
 from orchestrator.errors import LogReplaced
@@ -49,7 +49,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log in memory needs no second to say that nothing more comes."""
-    monkeypatch.setattr(ownership, "NEAR_WAIT_S", 0.02)
+    monkeypatch.setattr(restoring, "NEAR_WAIT_S", 0.02)
 
 
 def until(holds: Callable[[], object], shown: object = "") -> None:

@@ -18,7 +18,7 @@ from orchestrator.core.commands import ReportStep, StartStep, TopicCommand
 from orchestrator.core.rows import META, POSITION_KEY
 from orchestrator.core.tasks import Reply, TaskOffer
 from orchestrator.core.values import Payload, ReplyTo
-from orchestrator.engine import ownership
+from orchestrator.engine import restored
 from orchestrator.engine.partition import State
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
@@ -157,7 +157,7 @@ def test_poison_on_the_events_topic_parks_the_partition_and_names_its_offset(
     seed: int, live: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log is the truth: what cannot be read of it is never skipped."""
-    monkeypatch.setattr(ownership, "NEAR_WAIT_S", 0.02)
+    monkeypatch.setattr(restored, "NEAR_WAIT_S", 0.02)
     mutator = Mutator(seed, NOBODY)
     for number in range(12):
         one = Rig(app, MemorySite(app.name, 1))

@@ -12,7 +12,7 @@ from unittest import mock
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import ReportStep
 from orchestrator.core.values import Failure, Payload
-from orchestrator.engine import loop as engine_loop, ownership
+from orchestrator.engine import loop as engine_loop, ownership, restored
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.loop import PartitionLoop
 from orchestrator.engine.options import EngineOptions
@@ -303,6 +303,7 @@ def deaths(rng: random.Random, chance: Callable[[], float]) -> Iterator[None]:
     with (
         mock.patch.object(engine_loop, "failpoint", point),
         mock.patch.object(ownership, "failpoint", point),
+        mock.patch.object(restored, "failpoint", point),
         mock.patch.object(memory_log, "failpoint", point),
         mock.patch.object(memory_log, "failpoint_beside", point),
     ):
