@@ -1,7 +1,8 @@
 """A state that the log alone cannot give, or not soon: the newest checkpoint takes the place of an empty directory.
 
 Only a checkpoint of this very log is used: the same topic, at a footer that the log still has, which `Restored`
-compares before it folds on. An empty directory is filled once: killed meanwhile, the next start goes on with what was fetched.
+compares before it folds on. An empty directory is filled once: killed meanwhile, the next start goes on with what was
+fetched.
 """
 
 from __future__ import annotations
