@@ -38,6 +38,7 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def python_files(*folders: str) -> tuple[Path, ...]:
     """The Python files under `folders` (without any: all). Raises when there is none: a rule must see its subject."""
     files = [path for path in tracked() if path.suffix == ".py"]
@@ -60,13 +61,19 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def _is_ours(module: str) -> bool:
     target = ROOT / Path(*module.split("."))
     return target.is_dir() or target.with_suffix(".py").is_file()
 
 
-def imports(path: Path) -> Iterator[Import]:
+@cache
+def imports(path: Path) -> tuple[Import, ...]:
     """Every import of a file, wherever it stands (functions and `TYPE_CHECKING` too), relative ones resolved."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[Import]:
     package = module_of(path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.contract.modes import MODES
 from tests.contract.world import World
 
+HERE = Path(__file__).parent
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Processes share no memory: in a mode that has some there is no log in memory to run on."""
+    """`make check` leaves the contract to `make test` and `make modes`.
+
+    Processes share no memory: in a mode that has some there is no log in memory to run on.
+    """
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.slow)
     if not MODES[config.getoption("--mode")].processes:
         return
     dropped = [one for one in items if _in_memory(one)]

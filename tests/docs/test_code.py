@@ -14,6 +14,8 @@ import pytest
 from tests.architecture.source import ROOT
 from tests.docs.pages import blocks, name, pages
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = {"docs/produce-a-command.md": "tests/client/test_produce_command.py"}
 """Pages whose code another test runs."""
 

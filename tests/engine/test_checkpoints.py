@@ -32,6 +32,8 @@ from orchestrator.store.rows import state_hash
 from orchestrator.testing.memory_cluster import PartitionLog
 from tests.engine.rig import KafkaSite, MemorySite, Rig
 
+pytestmark = pytest.mark.slow
+
 NUMBER = 0
 PATIENCE_S = 20.0
 

@@ -13,6 +13,8 @@ from orchestrator.core.values import Payload
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, check
 from tests.projections.test_audit_engine import Load, work
 
+pytestmark = pytest.mark.slow
+
 RUNS = 12
 SHARE = 0.10
 

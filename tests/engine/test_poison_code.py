@@ -16,6 +16,8 @@ from orchestrator.core.commands import CancelWorkflow
 from orchestrator.engine.partition import State
 from tests.engine.rig import Rig
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Rig]
 HALF = "half \ud800"
 """A lone surrogate: Python has such texts, UTF-8 has not."""

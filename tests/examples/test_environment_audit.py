@@ -17,6 +17,8 @@ from orchestrator.testing import environment
 from orchestrator.testing.model_faults import Fault
 from orchestrator.testing.model_server import ModelServer
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 4
 SEED = 7
 RATE_LIMITED = Fault("rate_limit", "step-6", retry_after_s=90.0)

@@ -34,6 +34,8 @@ from tests.faults import disks
 from tests.faults.disks import CODEC, INJURIES, KINDS, Disks, Played
 from tests.faults.poison_app import app, doubles
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 30.0
 ROOT = Path(__file__).parents[2]
 

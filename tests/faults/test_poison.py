@@ -34,6 +34,8 @@ from tests.faults.poison_app import app, doubles
 if TYPE_CHECKING:
     from orchestrator.devkafka import DevKafka
 
+pytestmark = pytest.mark.slow
+
 NOBODY = ReplyTo("poison.replies", 0)
 PATIENCE_S = 30.0
 

@@ -31,8 +31,8 @@ def told(verdict: Verdict) -> str:
         pytest.param(Bounds(timeouts=1), id="three owners, a time-out", marks=pytest.mark.slow),
         pytest.param(Bounds(failures=1), id="three owners, a commit without an answer", marks=pytest.mark.slow),
         pytest.param(Bounds(crashes=1), id="three owners, a crash anywhere", marks=pytest.mark.slow),
-        pytest.param(Bounds(TWO, batches=2, crashes=1), id="two owners, a crash anywhere"),
-        pytest.param(Bounds(TWO, claims=2, failures=1), id="two owners that recover"),
+        pytest.param(Bounds(TWO, batches=2, crashes=1), id="two owners, a crash anywhere", marks=pytest.mark.slow),
+        pytest.param(Bounds(TWO, claims=2, failures=1), id="two owners that recover", marks=pytest.mark.slow),
         pytest.param(
             Bounds(TWO, claims=2, batches=2, failures=1, timeouts=1), id="all at once", marks=pytest.mark.slow
         ),

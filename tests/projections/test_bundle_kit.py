@@ -23,6 +23,8 @@ from orchestrator.store.blobs import DirectoryBlobs, MemoryBlobs
 from tests.oracle.logs import NULL, EventLog, scheduled, started
 from tests.projections.test_audit_named import runs
 
+pytestmark = pytest.mark.slow
+
 CODEC = Codec()
 VERIFY = KIT / "verify.py"
 

@@ -28,6 +28,8 @@ from orchestrator.store.rows import Store, state_hash
 from tests.architecture.source import ROOT
 from tests.store.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 IDENTITY = Identity("shop", 3, "cluster", "topic")
 
 

@@ -10,6 +10,8 @@ from orchestrator import Orchestrator
 from orchestrator.sdk.turn import LiveRun
 from orchestrator.testing import environment
 
+pytestmark = pytest.mark.slow
+
 app = Orchestrator("evictions")
 
 

@@ -18,6 +18,8 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.testing.model_faults import Fault, FaultPlan
 from orchestrator.testing.model_server import ModelServer, count_tokens, summarise
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Kafka keeps records. Cats sleep. Kafka records are kept in order. Records in Kafka are durable. Rain falls."
 ASK: Any = {"model": "extractive-1", "messages": [{"role": "user", "content": TEXT}]}
 FAULTS = [

@@ -14,6 +14,8 @@ from orchestrator.worker.executor import Executor, StepProcessFailed
 from .conftest import MakeRig
 from .rig import APPS, LONG_S, Rig, lines, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_step_runs_in_another_process_and_its_value_comes_back(rig: Rig) -> None:
     assert rig.result(rig.start("echo", value="ä" * 100_000)) == "ä" * 100_000

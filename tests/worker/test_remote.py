@@ -25,6 +25,8 @@ from orchestrator.worker.remote import RemoteWorker, WorkerOptions
 
 from .rig import APP, LONG_S, lines, payload
 
+pytestmark = pytest.mark.slow
+
 Decide = Callable[[TopicCommand, Request], None]
 
 
