@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -277,9 +278,10 @@ def restored(directory: Path, plan: str) -> subprocess.CompletedProcess[str]:
 
 def fill_up(root: Path, fill: Callable[[], None], make_room: Callable[[], None]) -> None:
     """An engine whose disk is full stands still with a sentence, and goes on by itself when there is room."""
-    partition.RETRY_S = 0.2
     one = Rig(app, MemorySite(app.name, 1))
     engine = one.engine(stores=Disks(root))
+    patient = mock.patch.object(partition, "RETRY_S", 0.2)
+    patient.start()
     try:
         one.start("before", doubles, 1)
         assert one.result("before") == b"8"
@@ -296,6 +298,7 @@ def fill_up(root: Path, fill: Callable[[], None], make_room: Callable[[], None])
     finally:
         make_room()
         one.close()
+        patient.stop()
     assert_the_logs_state(one, root / "0")
 
 
