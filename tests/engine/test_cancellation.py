@@ -16,6 +16,8 @@ from orchestrator.core import commands as c, events as e
 from orchestrator.engine.options import EngineOptions
 from tests.engine.rig import PATIENCE_S, KafkaSite, Rig, kill
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Orchestrator], Rig]
 
 app = Orchestrator("cancellation")

@@ -23,6 +23,8 @@ from orchestrator.log.ports import Fenced
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog
 from tests.engine.rig import MemorySite, Rig
 
+pytestmark = pytest.mark.slow
+
 app = Orchestrator("growing")
 go = app.signal("go", int)
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.log.claim_model import FORK, REUSED, Bounds, Rules, Verdict, explore
 
+pytestmark = pytest.mark.slow
+
 WHOLE = Rules()
 TWO = ((0, 1), (0, 1))
 MIXED = ((0, 1), (0, 1, 2))

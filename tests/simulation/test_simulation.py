@@ -17,6 +17,8 @@ from tests.simulation.course import POINTS, Course, Wrong
 from tests.simulation.judging import judge
 from tests.simulation.running import Tally, quietly, run_many, run_seed
 
+pytestmark = pytest.mark.slow
+
 PARTS = 4
 SEEDS = 2_000
 ENOUGH = 2_000

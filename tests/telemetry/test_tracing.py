@@ -25,6 +25,8 @@ from tests.engine.rig import MemorySite, Rig
 from tests.engine.workers import HandWorker
 from tests.worker.conftest import MakeRig, make_rig as make_rig
 
+pytestmark = pytest.mark.slow
+
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EMPTY = Payload(data=b"{}")
 OTHER = "00-11111111111111111111111111111111-2222222222222222-01"

@@ -13,6 +13,8 @@ from orchestrator.cli.main import main
 from orchestrator.testing import environment
 from tests.cli.test_run_debug import APP, export, recorded
 
+pytestmark = pytest.mark.slow
+
 app = Orchestrator("echoes")
 log = logging.getLogger("tests.echoes")
 go = app.signal("go", int)

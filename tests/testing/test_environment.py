@@ -11,6 +11,8 @@ from orchestrator import RunParked
 from orchestrator.testing import environment
 from tests.typing import shop
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_step_is_a_plain_call() -> None:
     asyncio.run(shop.plain())

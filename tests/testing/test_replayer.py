@@ -18,6 +18,8 @@ from orchestrator.testing.replayer import reference_of
 from tests.sdk.driver import Driver
 from tests.testing import hash_order
 
+pytestmark = pytest.mark.slow
+
 
 def application(step: str, bug: bool = False) -> Any:
     """`flow` calls one of two steps; its application and itself."""
