@@ -39,6 +39,14 @@ from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, RawRecord, open_t
 PATIENCE_S = 20.0
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class Site(Protocol):
     """Where an application's log lies."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from orchestrator.engine import partition as partition_module
 from orchestrator.engine.clock import SystemClock
 from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
-from tests.engine.rig import PATIENCE_S, MemorySite, Rig
+from tests.engine.rig import MemorySite, Rig, until
 
 Make = Callable[[Orchestrator], Rig]
 
@@ -42,14 +41,6 @@ def an_app() -> tuple[Orchestrator, Any]:
         return await say()
 
     return app, talk
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def all_in(engine: Engine, state: State, count: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,7 @@ from orchestrator import Orchestrator
 from orchestrator.core import events as e
 from orchestrator.engine.options import EngineOptions
 from orchestrator.store.memory_store import MemoryStore
-from tests.engine.rig import PATIENCE_S, Rig
+from tests.engine.rig import Rig, until
 
 Make = Callable[[Orchestrator], Rig]
 
@@ -20,14 +19,6 @@ def claimed(one: Rig) -> list[int]:
     """Generations of the claims on the log."""
     bodies = [batch.footer.event.body for batch in one.batches() if batch.is_claim]
     return [body.generation for body in bodies if isinstance(body, e.PartitionClaimed)]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_an_older_map_is_refused_whatever_state_its_engine_has(rig: Make, caplog: pytest.LogCaptureFixture) -> None:

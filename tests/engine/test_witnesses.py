@@ -21,7 +21,7 @@ from orchestrator.engine.run import Engine
 from orchestrator.log.partitioner import partition_of
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_cluster import PartitionLog
-from tests.engine.rig import MemorySite, Rig
+from tests.engine.rig import MemorySite, Rig, until
 
 Make = Callable[[Orchestrator], Rig]
 WORKFLOW = "w"
@@ -160,14 +160,6 @@ def key(tmp_path: Path) -> Path:
 def anchors(one: Rig) -> list[Anchor]:
     """The anchors topic, all of it signed with the one key."""
     return [one.codec.decode(record.value) for record in one.records("anchors")[0]]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class TestAnchors:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.remote import RemoteWorker, WorkerOptions
 from orchestrator.worker.threads import ThreadExecutor
 from tests.client.fake_engine import FakeEngine, FakeTransport
-from tests.engine.rig import MemorySite, Rig
+from tests.engine.rig import MemorySite, Rig, until
 from tests.faults.mutations import Mutator
 from tests.faults.poison import Campaign
 from tests.faults.poison_app import app, doubles
@@ -135,14 +134,6 @@ def test_a_partition_that_fell_by_a_defect_takes_no_other_with_it(monkeypatch: p
         assert not engine._supervisor.hung()
     finally:
         one.close()
-
-
-def until(holds: object) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # -- other topics ------------------------------------------------------------------------------------------------------
