@@ -232,17 +232,26 @@ class World:
 
     async def granted(self, limit: str) -> list[tuple[int, LimitedTask]]:
         """When, by the log's clock, and to whom the home of a limit granted slots of it, in its order."""
+        return [(at, body.task) for at, body in await self.asked(limit) if isinstance(body, SlotsGranted)]
+
+    async def asked(self, limit: str) -> list[tuple[int, SlotsAwaited | SlotsGranted]]:
+        """What the home of a limit recorded of the tasks that need it, each with the log's clock there, in its order.
+
+        Only such times compare: each partition of the log has a clock of its own.
+        """
         assert self.ground is not None
-        found: list[tuple[int, LimitedTask]] = []
+        found: list[tuple[int, SlotsAwaited | SlotsGranted]] = []
         for records in await asyncio.to_thread(self.ground.events):
-            assembler, waiting = BatchAssembler("events"), set[str]()
+            assembler, tasks = BatchAssembler("events"), set[str]()
             batches = [assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset) for raw in records]
             for event in (record.event for batch in batches if batch for record in batch.records):
                 body = event.body
-                if isinstance(body, SlotsAwaited | SlotsGranted) and any(need.name == limit for need in body.needs):
-                    waiting.add(body.task.id)
-                if isinstance(body, SlotsGranted) and body.task.id in waiting:
-                    found.append((event.recorded_at_ms, body.task))
+                if not isinstance(body, SlotsAwaited | SlotsGranted):
+                    continue
+                if any(need.name == limit for need in body.needs):
+                    tasks.add(body.task.id)
+                if body.task.id in tasks:
+                    found.append((event.recorded_at_ms, body))
         return found
 
     # -- what a mode adds --------------------------------------------------------------------------------------------
