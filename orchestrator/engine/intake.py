@@ -146,7 +146,8 @@ class Intake:
                 return
             failpoint("K19")
             name = (due_ms, row.workflow_id, row.run_id, str(key[4]))
-            if name in self._spent:
+            if name in self._spent or overlay.get(TIMERS, key) is None:
+                # It meant nothing before, or one that fired before it in this batch has cancelled it.
                 continue
             if row.kind in machine.SILENCE and self._not_yet(row, "|".join(map(str, name)), batch):
                 held = min(held, due_ms)

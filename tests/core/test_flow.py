@@ -224,3 +224,18 @@ def test_a_second_release_changes_nothing(after: str) -> None:
     home.check()
     assert isinstance(home.events[-1], e.CommandAccepted)
     assert len(home.held) == 2
+
+
+@pytest.mark.contract("flow-rate")
+def test_a_rate_remembers_a_begin_that_was_granted_in_the_batch_in_which_it_was_to_be_forgotten() -> None:
+    rate = LimitNeed("g", "rate", rate=1, rate_ms=1000)
+    home = Home()
+    home.release(home.ask(rate).id)
+    ((key, timer),) = home.state.scan(TIMERS, (1,))
+    home.now = int(key[1])
+    # The engine has found the timer to be due; before it fires, another one grants a slot.
+    task = home.ask(rate)
+    home.release(task.id)
+    assert machine.fire(home.state, HOME, c.FireTimer("", timer.kind, timer.ref, home.now), home.context()) == []
+    home.ask(rate)
+    home.check()

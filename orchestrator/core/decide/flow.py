@@ -179,7 +179,9 @@ def due(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: Co
     if row is None:
         return []
     if not row.waiting and not row.held:
-        return [Draft(workflow_id, "", LimitForgotten(name, key))]
+        # A begin of the same batch, granted after this timer was found to be due, is remembered for the rate's time.
+        forgotten = row.last_ms + row.spec.rate_ms <= context.now_ms
+        return [Draft(workflow_id, "", LimitForgotten(name, key))] if forgotten else []
     plan = Plan(view, workflow_id, context.now_ms)
     plan.serve(row.spec)
     return [Draft(workflow_id, "", body) for body in plan.bodies]
