@@ -30,6 +30,7 @@ from tests.client.fake_engine import PARTITIONS, FakeEngine, FakeRun, FakeTransp
 T = TypeVar("T")
 
 QUICK = ClientOptions(timeout_s=5.0, resend_s=0.05, poll_s=0.05)
+PATIENT = ClientOptions(timeout_s=60.0, resend_s=60.0, poll_s=0.05)
 SHORT = ClientOptions(timeout_s=0.2, resend_s=0.05, poll_s=0.05)
 ORDER = c.StartWorkflow("order", payload({"order_id": "7"}))
 
@@ -58,7 +59,7 @@ def test_command_ids_are_uuid7_and_ordered_by_time() -> None:
 
 def test_a_command_goes_to_its_workflows_partition_with_its_envelope() -> None:
     engine = FakeEngine()
-    reply = with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request(reason="Monday")))
+    reply = with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request(reason="Monday")), PATIENT)
     ((partition, key, command),) = engine.received
     assert (partition, key) == (partition_of(b"order-7", PARTITIONS), b"order-7")
     assert command.reply_to == ("shop.replies", 2)
