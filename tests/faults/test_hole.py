@@ -7,68 +7,19 @@ A scenario takes the loop under test: the naive one follows librdkafka's manual 
 from __future__ import annotations
 
 import contextlib
-import socket
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException, Producer
 
-from tests.faults.kafka_proxy import END_TXN, KafkaProxy, Rule
+from tests.faults.kafka_proxy import END_TXN, Rule
+from tests.faults.proxied import Proxied, proxied_broker
 
 pytestmark = pytest.mark.broker
 WAIT_S = 30
-SETTLE_S = 5
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a scenario plays: a broker that is also reached through the proxy."""
-
-    direct: str
-    proxied: str
-    proxy: KafkaProxy
-
-    def topic(self) -> str:
-        """A new topic of one partition."""
-        name = f"hole-{uuid.uuid4().hex[:8]}"
-        admin = AdminClient({"bootstrap.servers": self.direct})
-        admin.create_topics([NewTopic(name, 1, 1)])[name].result(WAIT_S)
-        return name
-
-    def wait_visible(self, topic: str, value: str) -> bool:
-        """Whether a record becomes visible within a few seconds: it need not, under a loop that shuts the hole."""
-        end = time.monotonic() + SETTLE_S
-        while value not in self.visible(topic):
-            if time.monotonic() > end:
-                return False
-        return True
-
-    def visible(self, topic: str) -> list[str]:
-        """Every record that a read_committed reader sees, to the stable end at the time of the call."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.direct,
-                "group.id": topic,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "enable.auto.commit": False,
-            }
-        )
-        found: list[str] = []
-        try:
-            consumer.assign([TopicPartition(topic, 0, 0)])
-            while (message := consumer.poll(WAIT_S)) is not None:
-                if message.error():
-                    return found
-                found.append(message.value().decode())
-        finally:
-            consumer.close()
-        raise AssertionError(f"no end of {topic} within {WAIT_S} s")
 
 
 class Loop(Protocol):
@@ -93,7 +44,7 @@ class Loop(Protocol):
 class NaiveLoop:
     """The loop of librdkafka's manual: abort what must be aborted, believe what commit_transaction says."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Proxied) -> None:
         settings = {"transactional.id": uuid.uuid4().hex, "linger.ms": 0, "transaction.timeout.ms": 30000}
         self._producer = Producer({"bootstrap.servers": stage.proxied, **settings})
         self._producer.init_transactions(WAIT_S)
@@ -133,7 +84,7 @@ class Outcome:
     visible: list[str]
 
 
-def delayed_abort(stage: Stage, loop: Loop) -> Outcome:
+def delayed_abort(stage: Proxied, loop: Loop) -> Outcome:
     """The abort of batch 1 is delivered while batch 2 is open; batch 2 then goes on in a second topic."""
     first, second = stage.topic(), stage.topic()
     loop.open([(first, "1")])
@@ -147,7 +98,7 @@ def delayed_abort(stage: Stage, loop: Loop) -> Outcome:
     return Outcome(committed, stage.visible(first) + stage.visible(second))
 
 
-def delayed_commit(stage: Stage, loop: Loop) -> Outcome:
+def delayed_commit(stage: Proxied, loop: Loop) -> Outcome:
     """The commit of batch 1 is delivered while batch 2 is open; batch 2 then goes on in the same topic."""
     first = stage.topic()
     loop.open([(first, "1")])
@@ -166,27 +117,19 @@ def delayed_commit(stage: Stage, loop: Loop) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    from orchestrator.devkafka import DevKafka
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    broker = DevKafka.start(nodes=1, proxy_port=port)
-    try:
-        with KafkaProxy(broker.nodes[0].proxied_port, port=port) as proxy:
-            yield Stage(broker.bootstrap, f"127.0.0.1:{port}", proxy)
-    finally:
-        broker.stop()
+def stage() -> Iterator[Proxied]:
+    with proxied_broker() as made:
+        yield made
 
 
 @pytest.fixture
-def naive(stage: Stage) -> Iterator[NaiveLoop]:
+def naive(stage: Proxied) -> Iterator[NaiveLoop]:
     loop = NaiveLoop(stage)
     yield loop
     loop.close()
 
 
-def test_nothing_is_lost_without_delay(stage: Stage, naive: NaiveLoop) -> None:
+def test_nothing_is_lost_without_delay(stage: Proxied, naive: NaiveLoop) -> None:
     topic = stage.topic()
     naive.open([(topic, "1")])
     assert naive.commit()
@@ -195,11 +138,11 @@ def test_nothing_is_lost_without_delay(stage: Stage, naive: NaiveLoop) -> None:
     assert stage.visible(topic) == ["1"]
 
 
-def test_delayed_abort_loses_a_record_of_a_committed_batch(stage: Stage, naive: NaiveLoop) -> None:
+def test_delayed_abort_loses_a_record_of_a_committed_batch(stage: Proxied, naive: NaiveLoop) -> None:
     outcome = delayed_abort(stage, naive)
     assert outcome == Outcome(committed=True, visible=["2b"]), "commit said OK and 2a should be lost: is the hole shut?"
 
 
-def test_delayed_commit_publishes_half_of_a_refused_batch(stage: Stage, naive: NaiveLoop) -> None:
+def test_delayed_commit_publishes_half_of_a_refused_batch(stage: Proxied, naive: NaiveLoop) -> None:
     outcome = delayed_commit(stage, naive)
     assert outcome == Outcome(committed=False, visible=["2a"]), "2a should be visible: is the hole shut?"
