@@ -27,6 +27,7 @@ from tests.oracle.oracle import (
     check,
     replies_of,
 )
+from tests.oracle.verdict import Verdict
 
 RUNS = 6
 EFFECTS = ("add", "held")
@@ -139,12 +140,18 @@ class Load(Rig):
 
     def judge(self) -> Counter[str]:
         """What the oracle says of the raw topics must be clean; its totals. Engines must have ended."""
+        verdict = self.verdict()
+        assert not verdict.anomalies, verdict.text()
+        return verdict.totals
+
+    def verdict(self) -> Verdict:
+        """What the oracle says of the raw topics. Engines must have ended."""
         state = {}
         for batch in self.batches():
             if not batch.is_claim:
                 number = batch.footer.event.body.position.partition  # type: ignore[union-attr]
                 state[number] = StatePosition(batch.offset + 1, batch.footer.hash)
-        verdict = check(
+        return check(
             self.records("events"),
             self.records("events", committed=False),
             LoadModel(self.expected, self.acked),
@@ -158,8 +165,6 @@ class Load(Rig):
                 effects=EFFECTS,
             ),
         )
-        assert not verdict.anomalies, verdict.text()
-        return verdict.totals
 
     def dumps(self) -> dict[int, Dumps]:
         """What the engines left, beside the fold of the log."""
