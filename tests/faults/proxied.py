@@ -9,13 +9,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-
 from orchestrator.devkafka import DevKafka
+from tests.faults import naive_loop
 from tests.faults.kafka_proxy import KafkaProxy
 
-WAIT_S = 30
 SETTLE_S = 5
 
 
@@ -33,9 +30,7 @@ class Proxied:
 
     def topic(self) -> str:
         """A new topic of one partition."""
-        name = self.name("hole")
-        admin = AdminClient({"bootstrap.servers": self.direct})
-        admin.create_topics([NewTopic(name, 1, 1)])[name].result(WAIT_S)
+        (name,) = naive_loop.make_topics(self.direct, 1)
         return name
 
     def wait_visible(self, topic: str, value: str) -> bool:
@@ -48,25 +43,7 @@ class Proxied:
 
     def visible(self, topic: str) -> list[str]:
         """Every record that a read_committed reader sees, to the stable end at the time of the call."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.direct,
-                "group.id": topic,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "enable.auto.commit": False,
-            }
-        )
-        found: list[str] = []
-        try:
-            consumer.assign([TopicPartition(topic, 0, 0)])
-            while (message := consumer.poll(WAIT_S)) is not None:
-                if message.error():
-                    return found
-                found.append(message.value().decode())
-        finally:
-            consumer.close()
-        raise AssertionError(f"no end of {topic} within {WAIT_S} s")
+        return naive_loop.visible(self.direct, topic)
 
 
 @contextlib.contextmanager

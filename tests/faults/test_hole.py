@@ -6,20 +6,17 @@ A scenario takes the loop under test: the naive one follows librdkafka's manual 
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
-from confluent_kafka import KafkaException, Producer
 
 from tests.faults.kafka_proxy import END_TXN, Rule
-from tests.faults.proxied import Proxied, proxied_broker
+from tests.faults.naive_loop import NaiveLoop
+from tests.faults.proxied import Proxied
 
 pytestmark = pytest.mark.broker
-WAIT_S = 30
 
 
 class Loop(Protocol):
@@ -39,41 +36,6 @@ class Loop(Protocol):
 
     def close(self) -> None:
         """Stop."""
-
-
-class NaiveLoop:
-    """The loop of librdkafka's manual: abort what must be aborted, believe what commit_transaction says."""
-
-    def __init__(self, stage: Proxied) -> None:
-        settings = {"transactional.id": uuid.uuid4().hex, "linger.ms": 0, "transaction.timeout.ms": 30000}
-        self._producer = Producer({"bootstrap.servers": stage.proxied, **settings})
-        self._producer.init_transactions(WAIT_S)
-
-    def open(self, records: list[tuple[str, str]]) -> None:
-        self._producer.begin_transaction()
-        self.add(records)
-
-    def add(self, records: list[tuple[str, str]]) -> None:
-        for topic, value in records:
-            self._producer.produce(topic, value)
-        assert self._producer.flush(WAIT_S) == 0
-
-    def commit(self) -> bool:
-        try:
-            self._producer.commit_transaction(WAIT_S)
-        except KafkaException as refused:
-            if refused.args[0].txn_requires_abort():
-                with contextlib.suppress(KafkaException):  # fatal: the manual says discard, which `close` does
-                    self._producer.abort_transaction(WAIT_S)
-            return False
-        return True
-
-    def abort(self) -> None:
-        self._producer.abort_transaction(WAIT_S)
-
-    def close(self) -> None:
-        with contextlib.suppress(KafkaException):  # a producer with a fatal error says it again here
-            self._producer.close(WAIT_S)
 
 
 @dataclass(frozen=True)
@@ -116,15 +78,9 @@ def delayed_commit(stage: Proxied, loop: Loop) -> Outcome:
     return Outcome(committed, [value for value in visible if value != "1"])
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Proxied]:
-    with proxied_broker() as made:
-        yield made
-
-
 @pytest.fixture
 def naive(stage: Proxied) -> Iterator[NaiveLoop]:
-    loop = NaiveLoop(stage)
+    loop = NaiveLoop(stage.proxied)
     yield loop
     loop.close()
 
