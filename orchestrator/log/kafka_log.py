@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
@@ -61,10 +62,14 @@ class KafkaLog:
         """The metadata of the group's offset of one partition. Raises KafkaUnavailable when it cannot be had."""
         place = TopicPartition(self._config.topic("commands"), partition)
         request = [ConsumerGroupTopicPartitions(self._config.group, [place])]
+        client = self._admin
         try:
-            (answer,) = self._admin.list_consumer_group_offsets(request, request_timeout=ASK_S).values()
+            (answer,) = client.list_consumer_group_offsets(request, request_timeout=ASK_S).values()
             (found,) = answer.result().topic_partitions
         except KafkaException as error:
+            # Whose connection to the coordinator ended under a request asks in vain from then on (librdkafka 2.16).
+            if self._admin is client:
+                self._admin = AdminClient(self._config.client())
             raise KafkaUnavailable(
                 f"the offsets of group {self._config.group} cannot be read ({error.args[0].str()}): they witness where"
                 " the log ended; trying again"

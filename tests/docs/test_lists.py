@@ -30,7 +30,7 @@ def test_every_error_has_its_row_and_every_row_its_error() -> None:
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_every_invariant_names_the_tests_that_pin_it(number: int) -> None:
-    found = [row for row in rows(ROOT / "docs/invariants.md", 3) if row[0] == f"I{number}"]
+    found = [row for row in rows(ROOT / "docs/invariants.md", 4) if row[0] == f"I{number}"]
     assert len(found) == 1
     tests = re.findall(r"`(tests/[^`]+)`", found[0][2])
     assert tests

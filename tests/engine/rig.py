@@ -34,7 +34,7 @@ from orchestrator.testing.clock import SkippingClock
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
 from orchestrator.worker.threads import ThreadExecutor
-from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, RawRecord, open_transactions, read_raw
+from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, End, RawRecord, log_ends, open_transactions, read_raw
 
 PATIENCE_S = 20.0
 
@@ -59,6 +59,7 @@ class Site(Protocol):
     def replies(self) -> Iterable[bytes]: ...
     def wait(self, timeout_s: float) -> None: ...
     def records(self, topic: str, committed: bool = True) -> dict[int, list[RawRecord]]: ...
+    def ends(self, topic: str) -> dict[int, End]: ...
     def open_transactions(self, topic: str) -> list[int]: ...
     def group_offsets(self) -> dict[int, int]: ...
     def close(self) -> None: ...
@@ -102,6 +103,9 @@ class MemorySite:
             return {
                 n: [RawRecord(*w) for w in log.read(log.start, 1 << 30, committed)[0]] for n, log in enumerate(logs)
             }
+
+    def ends(self, topic: str) -> dict[int, End]:
+        return {n: End(log.stable, log.end) for n, log in enumerate(self.cluster.topics[topic].partitions)}
 
     def open_transactions(self, topic: str) -> list[int]:
         return [n for n, log in enumerate(self.cluster.topics[topic].partitions) if log.open_since]
@@ -152,6 +156,9 @@ class KafkaSite:
 
     def records(self, topic: str, committed: bool = True) -> dict[int, list[RawRecord]]:
         return read_raw(self._bootstrap, topic, READ_COMMITTED if committed else READ_UNCOMMITTED)
+
+    def ends(self, topic: str) -> dict[int, End]:
+        return log_ends(self._bootstrap, topic)
 
     def open_transactions(self, topic: str) -> list[int]:
         return open_transactions(self._bootstrap, topic)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator import config
 from orchestrator.client.kafka import KafkaTransport
 from orchestrator.codec.records import Codec
-from orchestrator.config import Settings
 from orchestrator.core import commands as c, events as e
+from orchestrator.core.apply.fold import Settings
 from orchestrator.core.rows import META, POSITION_KEY
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Payload
@@ -26,9 +27,20 @@ from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.topics import init_topics
 from orchestrator.store.partition_store import PartitionStore
+from tests.engine.dumps import dumps
 from tests.faults import kill_app
-from tests.oracle.oracle import Evidence, Expected, LoadModel, Receipt, SentSignal, StatePosition, check, replies_of
-from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, RawRecord, open_transactions, read_raw
+from tests.oracle.oracle import (
+    Dumps,
+    Evidence,
+    Expected,
+    LoadModel,
+    Receipt,
+    SentSignal,
+    StatePosition,
+    check,
+    replies_of,
+)
+from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, RawRecord, log_ends, open_transactions, read_raw
 from tests.oracle.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +105,7 @@ class Campaign:
         self._fire_log = site.directory / "fired"
         site.directory.mkdir(parents=True, exist_ok=True)
         init_topics(LogConfig(site.app, site.bootstrap), PARTITIONS)
-        self._transport = KafkaTransport(site.app, Settings(app_name=site.app, bootstrap=site.bootstrap))
+        self._transport = KafkaTransport(site.app, config.Settings(app_name=site.app, bootstrap=site.bootstrap))
         self._transport.open(lambda reply: None)
 
     def run(self, kills: Sequence[Kill]) -> Found:
@@ -261,15 +273,20 @@ class Campaign:
         replies = replies_of(self._all(self._read("replies", READ_COMMITTED)))
         acked = {reply.command_id for reply in map(self._reply, replies) if reply.outcome == "accepted"}
         receipts = [line.split() for line in self._receipts.read_text(encoding="utf-8").splitlines()]
+        events = self._read("events", READ_COMMITTED)
+        state, rows = self._state(events)
         verdict = check(
-            self._read("events", READ_COMMITTED),
+            events,
             self._read("events", READ_UNCOMMITTED),
             LoadModel(self.expected, acked),
             Evidence(
                 self._read("commands", READ_COMMITTED),
                 replies,
                 [Receipt(key, int(at_ms)) for key, at_ms in receipts],
-                self._state(),
+                state,
+                ends=log_ends(self.site.bootstrap, f"{self.site.app}.events"),
+                dumps=rows,
+                effects=kill_app.EFFECTS,
             ),
         )
         still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")
@@ -282,11 +299,13 @@ class Campaign:
         assert isinstance(reply, Reply)
         return reply
 
-    def _state(self) -> dict[int, StatePosition]:
-        found = {}
+    def _state(self, events: dict[int, list[RawRecord]]) -> tuple[dict[int, StatePosition], dict[int, Dumps]]:
+        """What the last engine's directories claim, and their rows beside the fold of the log."""
+        positions, rows = {}, {}
         for number in range(PARTITIONS):
             store = PartitionStore(self.site.directory / "state" / self.site.app / str(number), self.codec)
             position = store.get(META, POSITION_KEY)
-            found[number] = StatePosition(position.next_offset, position.footer_hash)
+            positions[number] = StatePosition(position.next_offset, position.footer_hash)
+            rows[number] = dumps(store, self.codec, Settings(self.site.app), events[number])
             store.close()
-        return found
+        return positions, rows

@@ -1,45 +1,114 @@
-"""A TCP proxy that reads Kafka's request headers and applies scripted rules to single requests. It rewrites nothing.
+"""A TCP proxy that reads Kafka's request headers and does harm to single requests. One file, standard library only.
 
-It stands in front of a broker listener that is advertised on the proxy's own port. Every client connection has one
-broker connection. A rule takes the n-th request of one API that comes after the rule was added:
+It stands in front of a broker listener whose advertised address is the proxy's own. Every client connection has one
+broker connection. What is passed on is passed on unchanged; only the action `error` makes bytes of its own.
 
-- `hold`: the client's connection is dropped, the request is kept, and `release()` later delivers it on the broker
-  connection that it would have used;
-- `drop`: the request is lost together with the client's connection and the broker's;
-- `disconnect`: the request reaches the broker, its response never reaches the client: the connection is dropped;
-- `delay`: the request, and all behind it on its connection, wait `delay_s` seconds.
+  error         the proxy answers with an error code; the broker never sees the request
+  drop          the request is lost, the connection stays: the client waits for its time-out
+  drop_answer   the broker carries the request out, its answer is lost, the connection stays
+  delay         the request, and all behind it on its connection, wait
+  delay_answer  the answer, and all behind it on its connection, wait
+  disconnect    the connection ends instead of the request being passed on
+  cut_answer    the broker carries the request out, the connection ends instead of the answer
+  black_hole    from this request on nothing passes in either direction, and nothing says so
+  reorder       the request is passed on after the next one of its connection
+  late          the client's connection ends, and the request is delivered after the delay on the broker connection
+                that it would have used: what a network does that still holds a packet of a connection given up
+  hold          as `late`, whenever `release()` is called (from Python)
+
+From the shell (it ends with Ctrl-C, and prints one JSON line for every fault that fired):
+
+  python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --fault EndTxn:late:nth=1,delay=0.5
+  python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --chance 0.1 --apis EndTxn,Produce --seed 7
+
+The broker must advertise the proxy's address for that listener, or clients go past the proxy:
+
+  listeners=DIRECT://127.0.0.1:19092,PROXIED://127.0.0.1:19094
+  advertised.listeners=DIRECT://127.0.0.1:19092,PROXIED://127.0.0.1:19095
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import functools
+import json
+import random
 import struct
+import sys
 import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-PRODUCE, METADATA, INIT_PRODUCER_ID, ADD_PARTITIONS, ADD_OFFSETS, END_TXN = 0, 3, 22, 24, 25, 26
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 1, 2, 3, 8, 9, 10
+JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP, INIT_PRODUCER_ID = 11, 12, 13, 14, 22
+ADD_PARTITIONS, ADD_OFFSETS, END_TXN, TXN_OFFSET_COMMIT, CONSUMER_GROUP_HEARTBEAT = 24, 25, 26, 28, 68
+APIS = {
+    "Produce": PRODUCE, "Fetch": FETCH, "ListOffsets": LIST_OFFSETS, "Metadata": METADATA,
+    "OffsetCommit": OFFSET_COMMIT, "OffsetFetch": OFFSET_FETCH, "FindCoordinator": FIND_COORDINATOR,
+    "JoinGroup": JOIN_GROUP, "Heartbeat": HEARTBEAT, "LeaveGroup": LEAVE_GROUP, "SyncGroup": SYNC_GROUP,
+    "InitProducerId": INIT_PRODUCER_ID, "AddPartitionsToTxn": ADD_PARTITIONS, "AddOffsetsToTxn": ADD_OFFSETS,
+    "EndTxn": END_TXN, "TxnOffsetCommit": TXN_OFFSET_COMMIT, "ConsumerGroupHeartbeat": CONSUMER_GROUP_HEARTBEAT,
+}  # fmt: skip
+NAMES = {number: name for name, number in APIS.items()}
+ACTIONS = (
+    "error", "drop", "drop_answer", "delay", "delay_answer", "disconnect", "cut_answer", "black_hole", "reorder",
+    "late", "hold",
+)  # fmt: skip
+NOT_COORDINATOR = 16
 WAIT_S = 30.0
 
 
 @dataclass
 class Rule:
-    """What happens to the `nth` (from 1) request of an API; applied once, then `applied` is set."""
+    """What happens to the `nth` (from 1) request of an API and to the `times - 1` after it; then `applied` is set."""
 
     api: int
-    action: Literal["hold", "drop", "disconnect", "delay"]
+    action: str
     nth: int = 1
-    delay_s: float = 0.0
+    times: int = 1
+    delay_s: float = 0.5
+    code: int = NOT_COORDINATOR
     seen: int = 0
+    fired: int = 0
     applied: threading.Event = field(default_factory=threading.Event)
 
     def takes(self, api: int) -> bool:
         """Count this request; True if the rule is meant for it."""
-        if api != self.api or self.applied.is_set():
+        if api != self.api or self.fired >= self.times:
             return False
         self.seen += 1
-        return self.seen == self.nth
+        return self.seen >= self.nth
+
+    def done(self) -> None:
+        """It was applied once more."""
+        self.fired += 1
+        if self.fired >= self.times:
+            self.applied.set()
+
+
+@dataclass
+class Chaos:
+    """Rules by chance: every request of these APIs meets one of the actions with probability `chance`."""
+
+    seed: int
+    apis: Sequence[int]
+    chance: float
+    actions: Sequence[str] = ("late", "delay", "delay_answer")
+    least_s: float = 0.02
+    most_s: float = 0.35
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def rule(self, api: int) -> Rule | None:
+        """What this request meets."""
+        if api not in self.apis or self._random.random() >= self.chance:
+            return None
+        return Rule(api, self._random.choice(self.actions), delay_s=self._random.uniform(self.least_s, self.most_s))
 
 
 @dataclass(frozen=True)
@@ -58,16 +127,316 @@ class _Held:
     answered: threading.Event
 
 
-class KafkaProxy:
-    """The proxy in a thread of its own: `with KafkaProxy(port=listen, broker_port=upstream) as proxy:`.
+# -- error answers ---------------------------------------------------------------------------------------------------
 
-    `seen` holds every request that arrived. `port` 0 chooses a free one (then read `port`).
+
+class _Reader:
+    """Reads a request's body; `flexible` is Kafka's word for compact lengths and tagged fields."""
+
+    def __init__(self, data: bytes, flexible: bool) -> None:
+        self._data, self._at, self._flexible = data, 0, flexible
+
+    def number(self, form: str) -> int:
+        (value,) = struct.unpack_from(f">{form}", self._data, self._at)
+        self._at += struct.calcsize(f">{form}")
+        return int(value)
+
+    def skip(self, size: int) -> None:
+        self._at += size
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._data[self._at]
+            self._at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def _length(self, form: str) -> int:
+        return self._varint() - 1 if self._flexible else self.number(form)
+
+    def text(self, form: str = "h") -> bytes:
+        size = max(0, self._length(form))
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def texts(self, before: int, size: int, after: int) -> None:
+        """Pass over texts, bytes and texts."""
+        for number in range(before + after):
+            self.skip(size if number == before else 0)
+            self.text()
+        self.skip(0 if after else size)
+
+    def tags(self) -> None:
+        for _ in range(self._varint() if self._flexible else 0):
+            self._varint()
+            self._at += self._varint()
+
+    def partition(self, size: int, rest: Callable[[], object] = lambda: None) -> int:
+        """The number of a partition, of whose fields nothing else is wanted."""
+        number = self.number("i")
+        self.skip(size)
+        rest()
+        self.tags()
+        return number
+
+    def topics(self, partition: Callable[[], int]) -> list[tuple[bytes, list[int]]]:
+        """An array of names, each with an array of what `partition` reads."""
+        found = []
+        for _ in range(max(0, self._length("i"))):
+            name, parts = self.text(), []
+            for _ in range(max(0, self._length("i"))):
+                parts.append(partition())
+            self.tags()
+            found.append((name, parts))
+        return found
+
+
+class _Writer:
+    """Writes an answer's body."""
+
+    def __init__(self, flexible: bool) -> None:
+        self.data, self._flexible = b"", flexible
+
+    def put(self, form: str, *values: int) -> _Writer:
+        self.data += struct.pack(f">{form}", *values)
+        return self
+
+    def length(self, size: int, form: str = "i") -> _Writer:
+        """Of an array or a text; -1 is null. All of ours are short."""
+        return self.put("B", size + 1) if self._flexible else self.put(form, size)
+
+    def text(self, value: bytes | None = b"") -> _Writer:
+        self.length(-1 if value is None else len(value), "h")
+        self.data += value or b""
+        return self
+
+    def tags(self) -> _Writer:
+        return self.put("B", 0) if self._flexible else self
+
+    def topics(self, topics: list[tuple[bytes, list[int]]], partition: Callable[[int], object]) -> _Writer:
+        self.length(len(topics))
+        for name, parts in topics:
+            self.text(name).length(len(parts))
+            for number in parts:
+                partition(number)
+            self.tags()
+        return self
+
+
+VERSIONS = {
+    PRODUCE: (3, 12, 9), FETCH: (7, 17, 12), LIST_OFFSETS: (4, 9, 6), METADATA: (13, 13, 9), OFFSET_COMMIT: (7, 9, 8),
+    OFFSET_FETCH: (8, 9, 6), FIND_COORDINATOR: (1, 3, 3), JOIN_GROUP: (2, 6, 6), HEARTBEAT: (1, 4, 4),
+    LEAVE_GROUP: (1, 2, 4), SYNC_GROUP: (1, 4, 4), INIT_PRODUCER_ID: (0, 5, 2), ADD_PARTITIONS: (0, 3, 3),
+    ADD_OFFSETS: (0, 3, 3), END_TXN: (0, 4, 3), TXN_OFFSET_COMMIT: (3, 3, 3), CONSUMER_GROUP_HEARTBEAT: (0, 1, 0),
+}  # fmt: skip
+"""The first and the last version of each API that `error` can answer, and the first one that is flexible."""
+
+
+def error_answer(frame: bytes, code: int) -> bytes:
+    """The answer, without its length, by which a broker refuses this request. Raises ValueError where it cannot."""
+    api, version, correlation, client = struct.unpack_from(">hhih", frame)
+    least, most, flexible_from = VERSIONS.get(api, (0, -1, 0))
+    if not least <= version <= most:
+        raise ValueError(f"no error answer is known for {NAMES.get(api, api)} v{version}")
+    flexible = version >= flexible_from
+    reader, out = _Reader(frame[10 + max(0, client) :], flexible), _Writer(flexible)
+    reader.tags()
+    out.put("i", correlation).tags()
+    if api in _BODIES:
+        _BODIES[api](reader, out, version, code)
+    else:
+        out.put("ih", 0, code)
+    return out.tags().data
+
+
+def _add_partitions(reader: _Reader, out: _Writer, version: int, code: int) -> None:
+    reader.texts(1, 10, 0)
+    topics = reader.topics(lambda: reader.number("i"))
+    out.put("i", 0).topics(topics, lambda number: out.put("ih", number, code).tags())
+
+
+def _produce(reader: _Reader, out: _Writer, version: int, code: int) -> None:
+    reader.texts(1, 6, 0)
+
+    def write(number: int) -> None:
+        out.put("ihqq", number, code, -1, -1).put("q" * (version >= 5), *[-1] * (version >= 5))
+        if version >= 8:
+            out.length(0).text(None)
+        out.tags()
+
+    out.topics(reader.topics(lambda: reader.partition(0, lambda: reader.text("i"))), write).put("i", 0)
+
+
+def _list_offsets(reader: _Reader, out: _Writer, version: int, code: int) -> None:
+    reader.skip(5)
+    topics = reader.topics(lambda: reader.partition(12))
+    out.put("i", 0).topics(topics, lambda number: out.put("ihqqi", number, code, -1, -1, -1).tags())
+
+
+def _offset_commit(reader: _Reader, out: _Writer, version: int, code: int, head: tuple[int, int, int]) -> None:
+    reader.texts(*head)
+    topics = reader.topics(lambda: reader.partition(12, reader.text))
+    out.put("i", 0).topics(topics, lambda number: out.put("ih", number, code).tags())
+
+
+def _offset_fetch(reader: _Reader, out: _Writer, version: int, code: int) -> None:
+    reader.skip(1)  # one group is answered, the first
+    out.put("i", 0).length(1).text(reader.text()).length(0).put("h", code).tags()
+
+
+_BODIES: dict[int, Callable[[_Reader, _Writer, int, int], object]] = {
+    PRODUCE: _produce,
+    FETCH: lambda reader, out, version, code: out.put("ihi", 0, code, 0).length(0),
+    LIST_OFFSETS: _list_offsets,
+    METADATA: lambda reader, out, version, code: (
+        out.put("i", 0).length(0).text(None).put("i", -1).length(0).put("h", code)
+    ),
+    OFFSET_COMMIT: functools.partial(_offset_commit, head=(1, 4, 2)),
+    OFFSET_FETCH: _offset_fetch,
+    FIND_COORDINATOR: lambda reader, out, version, code: (
+        out.put("ih", 0, code).text(None).put("i", -1).text().put("i", -1)
+    ),
+    JOIN_GROUP: lambda reader, out, version, code: out.put("ihi", 0, code, -1).text().text().text().length(0),
+    SYNC_GROUP: lambda reader, out, version, code: out.put("ih", 0, code).length(0),
+    INIT_PRODUCER_ID: lambda reader, out, version, code: out.put("ihqh", 0, code, -1, -1),
+    ADD_PARTITIONS: _add_partitions,
+    TXN_OFFSET_COMMIT: functools.partial(_offset_commit, head=(2, 14, 2)),
+    CONSUMER_GROUP_HEARTBEAT: lambda reader, out, version, code: (
+        out.put("ih", 0, code).text(None).text(None).put("iib", 0, 0, -1)
+    ),
+}
+
+
+# -- connections -----------------------------------------------------------------------------------------------------
+
+
+_NONE = Rule(-1, "")
+
+
+class _Ended(Exception):
+    """A rule ended this connection."""
+
+
+class _Connection:
+    """One client connection and its broker connection."""
+
+    def __init__(self, proxy: KafkaProxy, client: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
+        self._proxy, self._client, self._broker = proxy, client, broker
+        self._fates: dict[int, Rule] = {}
+        self._held: dict[int, threading.Event] = {}
+        self._dark = False
+        self._behind: tuple[bytes, Rule] | None = None
+        self.outlives = False
+        """Whether the broker's answers are still waited for once the client has gone."""
+
+    async def requests(self, client_in: asyncio.StreamReader) -> None:
+        """Pass requests on until either side has gone or a rule ends it."""
+        while True:
+            frame = await _frame(client_in, None if self._behind is None else self._behind[1].delay_s)
+            if frame is None:
+                # Nothing came behind the one that was to be overtaken: it goes on, and the rule waits for another.
+                assert self._behind is not None
+                await self._pass(self._behind[0])
+                self._behind = None
+                continue
+            request = Request(*struct.unpack_from(">hhi", frame, 4))
+            rule = None if self._dark or self._behind is not None else self._proxy.rule_for(request)
+            if self._dark:
+                continue
+            if rule is not None:
+                await self._harm(frame, request, rule)
+                continue
+            await self._pass(frame)
+            if self._behind is not None:
+                (overtaken, rule), self._behind = self._behind, None
+                await self._pass(overtaken)
+                self._proxy.fired(rule)
+
+    async def _pass(self, frame: bytes) -> None:
+        self._broker.write(frame)
+        await self._broker.drain()
+
+    async def _harm(self, frame: bytes, request: Request, rule: Rule) -> None:
+        action = rule.action
+        if action == "reorder":
+            self._behind = frame, rule
+            return
+        if action == "error":
+            answer = error_answer(frame[4:], rule.code)
+            self._client.write(struct.pack(">i", len(answer)) + answer)
+        elif action in ("drop_answer", "delay_answer", "cut_answer"):
+            self._fates[request.correlation_id] = rule
+            await self._pass(frame)
+        elif action == "delay":
+            await asyncio.sleep(rule.delay_s)
+            await self._pass(frame)
+        elif action == "black_hole":
+            self._dark = True
+        elif action in ("late", "hold"):
+            answered = self._held[request.correlation_id] = threading.Event()
+            self._client.transport.abort()
+            if action == "hold":
+                self._proxy.keep(_Held(frame, self._broker, answered))
+            self._proxy.fired(rule)
+            if action == "late":
+                await asyncio.sleep(rule.delay_s)
+                await self._pass(frame)
+            self.outlives = True
+            raise _Ended
+        self._proxy.fired(rule)
+        if action == "disconnect":
+            self._client.transport.abort()
+            raise _Ended
+
+    async def answers(self, broker_in: asyncio.StreamReader) -> None:
+        """Pass whole answers on until the broker ends the connection or has given the answer that is awaited."""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                frame = await _frame(broker_in, None)
+                assert frame is not None
+                (correlation,) = struct.unpack_from(">i", frame, 4)
+                if correlation in self._held:
+                    self._held[correlation].set()
+                    break
+                rule = self._fates.pop(correlation, _NONE)
+                if rule.action == "cut_answer":
+                    break
+                if rule.action == "delay_answer":
+                    await asyncio.sleep(rule.delay_s)
+                if not (rule.action == "drop_answer" or self._dark or self._client.is_closing()):
+                    self._client.write(frame)
+                    await self._client.drain()
+        self._client.close()
+
+
+async def _frame(stream: asyncio.StreamReader, patience_s: float | None) -> bytes | None:
+    """The next whole frame with its length; None if none begins in time."""
+    try:
+        first = await asyncio.wait_for(stream.readexactly(1), patience_s)
+    except TimeoutError:
+        return None
+    head = first + await stream.readexactly(3)
+    return head + await stream.readexactly(struct.unpack(">i", head)[0])
+
+
+class KafkaProxy:
+    """The proxy in a thread of its own: `with KafkaProxy(upstream, port=listen) as proxy:`.
+
+    `seen` holds every request that arrived, `counts` every fault that fired by (API, action). `port` 0 chooses a free
+    one (then read `port`). `told` is called with each rule that fired.
     """
 
-    def __init__(self, broker_port: int, port: int = 0) -> None:
+    def __init__(self, broker_port: int, port: int = 0, host: str = "127.0.0.1", keep_seen: bool = True) -> None:
         self.port = port
         self.seen: list[Request] = []
-        self._broker_port = broker_port
+        self.counts: Counter[tuple[int, str]] = Counter()
+        self.chaos: Chaos | None = None
+        self.told: Callable[[Rule], None] = lambda rule: None
+        self._broker = (host, broker_port)
+        self._keep_seen = keep_seen
         self._rules: list[Rule] = []
         self._held: list[_Held] = []
         self._lock = threading.Lock()
@@ -94,6 +463,34 @@ class KafkaProxy:
         with self._lock:
             self._rules.append(rule)
         return rule
+
+    def heal(self) -> None:
+        """No rule, and no chance, is in force any more."""
+        with self._lock:
+            self._rules.clear()
+            self.chaos = None
+
+    def rule_for(self, request: Request) -> Rule | None:
+        """Note this request; the rule that is meant for it."""
+        with self._lock:
+            if self._keep_seen:
+                self.seen.append(request)
+            rule = next((rule for rule in self._rules if rule.takes(request.api)), None)
+            if rule is None and self.chaos is not None:
+                rule = self.chaos.rule(request.api)
+            return rule
+
+    def fired(self, rule: Rule) -> None:
+        """Count it."""
+        with self._lock:
+            self.counts[rule.api, rule.action] += 1
+        rule.done()
+        self.told(rule)
+
+    def keep(self, held: _Held) -> None:
+        """Until it is released."""
+        with self._lock:
+            self._held.append(held)
 
     def release(self) -> None:
         """Deliver every held request to the broker; returns when the broker has answered each (nobody hears it)."""
@@ -122,71 +519,79 @@ class KafkaProxy:
 
     async def _serve(self, client_in: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+        self._tasks.add(task)  # type: ignore[arg-type]
         broker: asyncio.StreamWriter | None = None
         try:
-            broker_in, broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
-            awaited: dict[int, threading.Event] = {}
-            answers = asyncio.ensure_future(self._answers(broker_in, client, awaited))
+            broker_in, broker = await asyncio.open_connection(*self._broker)
+            connection = _Connection(self, client, broker)
+            answers = asyncio.ensure_future(connection.answers(broker_in))
             try:
-                if await self._requests(client_in, client, broker, awaited):
+                await connection.requests(client_in)
+            except _Ended:
+                if connection.outlives:
                     await answers
             finally:
                 answers.cancel()
-        except (asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
+        except (asyncio.CancelledError, OSError, asyncio.IncompleteReadError):
             pass  # either side has gone, or the proxy is closing: both connections are closed below
         finally:
             client.close()
             if broker is not None:
                 broker.close()
-            self._tasks.discard(task)
+            self._tasks.discard(task)  # type: ignore[arg-type]
 
-    async def _requests(
-        self,
-        client_in: asyncio.StreamReader,
-        client: asyncio.StreamWriter,
-        broker: asyncio.StreamWriter,
-        awaited: dict[int, threading.Event],
-    ) -> bool:
-        """Pass requests on until a rule ends the connection; whether the broker's answer is still to be awaited."""
-        while True:
-            head = await client_in.readexactly(4)
-            body = await client_in.readexactly(struct.unpack(">i", head)[0])
-            request = Request(*struct.unpack(">hhi", body[:8]))
-            with self._lock:
-                self.seen.append(request)
-                rule = next((rule for rule in self._rules if rule.takes(request.api)), None)
-            action = rule.action if rule is not None else "pass"
-            if action in ("hold", "disconnect"):
-                awaited[request.correlation_id] = threading.Event()
-            if action == "hold":
-                with self._lock:
-                    self._held.append(_Held(head + body, broker, awaited[request.correlation_id]))
-            elif action != "drop":
-                await asyncio.sleep(rule.delay_s if rule is not None else 0)
-                broker.write(head + body)
-                await broker.drain()
-            if action in ("hold", "disconnect", "drop"):
-                client.transport.abort()
-            if rule is not None:
-                rule.applied.set()
-            if action in ("hold", "disconnect", "drop"):
-                return action != "drop"
 
-    async def _answers(
-        self, broker_in: asyncio.StreamReader, client: asyncio.StreamWriter, awaited: dict[int, threading.Event]
-    ) -> None:
-        """Pass whole answers on until the broker ends the connection or has given the answer that is awaited."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = await broker_in.readexactly(4)
-                body = await broker_in.readexactly(struct.unpack(">i", head)[0])
-                answered = awaited.get(struct.unpack(">i", body[:4])[0])
-                if answered is not None:
-                    answered.set()
-                    break
-                if not client.is_closing():
-                    client.write(head + body)
-                    await client.drain()
-        client.close()
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def parse_fault(text: str) -> Rule:
+    """`API:ACTION[:name=value,...]`. Raises ValueError."""
+    api, action, *more = text.split(":", 2)
+    if api not in APIS or action not in ACTIONS or action == "hold":
+        raise ValueError(f"{text}: API:ACTION[:nth=N,times=N,delay=SECONDS,code=N]")
+    given = dict(part.split("=", 1) for part in ",".join(more).split(",") if part)
+    nth, times = int(given.pop("nth", 1)), int(given.pop("times", 1))
+    delay_s, code = float(given.pop("delay", 0.5)), int(given.pop("code", NOT_COORDINATOR))
+    if given:
+        raise ValueError(f"{text}: unknown {', '.join(given)}")
+    return Rule(APIS[api], action, nth, times, delay_s, code)
+
+
+def _tell(rule: Rule) -> None:
+    print(json.dumps({"api": NAMES[rule.api], "action": rule.action, "delay_s": round(rule.delay_s, 3)}), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--broker", required=True, metavar="HOST:PORT", help="the listener that it stands before")
+    parser.add_argument("--listen", type=int, required=True, metavar="PORT", help="where clients come, on 127.0.0.1")
+    parser.add_argument("--fault", action="append", default=[], metavar="API:ACTION[:nth=N,times=N,delay=S,code=N]")
+    parser.add_argument("--chance", type=float, default=0.0, help="harm by chance: the probability for each request")
+    parser.add_argument("--apis", default="EndTxn,AddPartitionsToTxn,Produce", help="whose requests, with --chance")
+    parser.add_argument("--actions", default="late,delay,delay_answer", help="which actions, with --chance")
+    parser.add_argument("--delay", default="0.02-0.35", metavar="LEAST-MOST", help="seconds, with --chance")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    parser.add_argument("--seconds", type=float, default=0.0, help="end by itself after so long")
+    options = parser.parse_args(arguments)
+    try:
+        host, port = options.broker.rsplit(":", 1)
+        rules = [parse_fault(text) for text in options.fault]
+        chosen = [APIS[name] for name in options.apis.split(",")]
+        least, most = map(float, options.delay.split("-"))
+    except (KeyError, ValueError) as error:
+        parser.error(str(error))
+    with KafkaProxy(int(port), options.listen, host, keep_seen=False) as proxy:
+        proxy.told = _tell
+        for rule in rules:
+            proxy.add(rule)
+        if options.chance:
+            proxy.chaos = Chaos(options.seed, chosen, options.chance, options.actions.split(","), least, most)
+        print(f"127.0.0.1:{proxy.port} before {options.broker}, seed {options.seed}", file=sys.stderr, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait(options.seconds or None)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

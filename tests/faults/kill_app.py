@@ -18,6 +18,8 @@ app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "kills")
 go = app.signal("go", int)
 
 CHILD = "/child"
+EFFECTS = ("add", "stumble", "once")
+"""The steps: each has an effect outside before it returns."""
 RECEIPTS = os.environ.get("KILLS_RECEIPTS", "")
 
 

@@ -6,69 +6,17 @@ A scenario takes the loop under test: the naive one follows librdkafka's manual 
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.faults.kafka_proxy import END_TXN, KafkaProxy, Rule
+from tests.faults.kafka_proxy import END_TXN, Rule
+from tests.faults.naive_loop import NaiveLoop
+from tests.faults.proxied import Proxied
 
 pytestmark = pytest.mark.broker
-WAIT_S = 30
-SETTLE_S = 5
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a scenario plays: a broker that is also reached through the proxy."""
-
-    direct: str
-    proxied: str
-    proxy: KafkaProxy
-
-    def topic(self) -> str:
-        """A new topic of one partition."""
-        name = f"hole-{uuid.uuid4().hex[:8]}"
-        admin = AdminClient({"bootstrap.servers": self.direct})
-        admin.create_topics([NewTopic(name, 1, 1)])[name].result(WAIT_S)
-        return name
-
-    def wait_visible(self, topic: str, value: str) -> bool:
-        """Whether a record becomes visible within a few seconds: it need not, under a loop that shuts the hole."""
-        end = time.monotonic() + SETTLE_S
-        while value not in self.visible(topic):
-            if time.monotonic() > end:
-                return False
-        return True
-
-    def visible(self, topic: str) -> list[str]:
-        """Every record that a read_committed reader sees, to the stable end at the time of the call."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.direct,
-                "group.id": topic,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "enable.auto.commit": False,
-            }
-        )
-        found: list[str] = []
-        try:
-            consumer.assign([TopicPartition(topic, 0, 0)])
-            while (message := consumer.poll(WAIT_S)) is not None:
-                if message.error():
-                    return found
-                found.append(message.value().decode())
-        finally:
-            consumer.close()
-        raise AssertionError(f"no end of {topic} within {WAIT_S} s")
 
 
 class Loop(Protocol):
@@ -90,41 +38,6 @@ class Loop(Protocol):
         """Stop."""
 
 
-class NaiveLoop:
-    """The loop of librdkafka's manual: abort what must be aborted, believe what commit_transaction says."""
-
-    def __init__(self, stage: Stage) -> None:
-        settings = {"transactional.id": uuid.uuid4().hex, "linger.ms": 0, "transaction.timeout.ms": 30000}
-        self._producer = Producer({"bootstrap.servers": stage.proxied, **settings})
-        self._producer.init_transactions(WAIT_S)
-
-    def open(self, records: list[tuple[str, str]]) -> None:
-        self._producer.begin_transaction()
-        self.add(records)
-
-    def add(self, records: list[tuple[str, str]]) -> None:
-        for topic, value in records:
-            self._producer.produce(topic, value)
-        assert self._producer.flush(WAIT_S) == 0
-
-    def commit(self) -> bool:
-        try:
-            self._producer.commit_transaction(WAIT_S)
-        except KafkaException as refused:
-            if refused.args[0].txn_requires_abort():
-                with contextlib.suppress(KafkaException):  # fatal: the manual says discard, which `close` does
-                    self._producer.abort_transaction(WAIT_S)
-            return False
-        return True
-
-    def abort(self) -> None:
-        self._producer.abort_transaction(WAIT_S)
-
-    def close(self) -> None:
-        with contextlib.suppress(KafkaException):  # a producer with a fatal error says it again here
-            self._producer.close(WAIT_S)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a scenario saw: whether the second batch was taken as committed, and its records that are visible."""
@@ -133,7 +46,7 @@ class Outcome:
     visible: list[str]
 
 
-def delayed_abort(stage: Stage, loop: Loop) -> Outcome:
+def delayed_abort(stage: Proxied, loop: Loop) -> Outcome:
     """The abort of batch 1 is delivered while batch 2 is open; batch 2 then goes on in a second topic."""
     first, second = stage.topic(), stage.topic()
     loop.open([(first, "1")])
@@ -147,7 +60,7 @@ def delayed_abort(stage: Stage, loop: Loop) -> Outcome:
     return Outcome(committed, stage.visible(first) + stage.visible(second))
 
 
-def delayed_commit(stage: Stage, loop: Loop) -> Outcome:
+def delayed_commit(stage: Proxied, loop: Loop) -> Outcome:
     """The commit of batch 1 is delivered while batch 2 is open; batch 2 then goes on in the same topic."""
     first = stage.topic()
     loop.open([(first, "1")])
@@ -165,28 +78,14 @@ def delayed_commit(stage: Stage, loop: Loop) -> Outcome:
     return Outcome(committed, [value for value in visible if value != "1"])
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    from orchestrator.devkafka import DevKafka
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    broker = DevKafka.start(nodes=1, proxy_port=port)
-    try:
-        with KafkaProxy(broker.nodes[0].proxied_port, port=port) as proxy:
-            yield Stage(broker.bootstrap, f"127.0.0.1:{port}", proxy)
-    finally:
-        broker.stop()
-
-
 @pytest.fixture
-def naive(stage: Stage) -> Iterator[NaiveLoop]:
-    loop = NaiveLoop(stage)
+def naive(stage: Proxied) -> Iterator[NaiveLoop]:
+    loop = NaiveLoop(stage.proxied)
     yield loop
     loop.close()
 
 
-def test_nothing_is_lost_without_delay(stage: Stage, naive: NaiveLoop) -> None:
+def test_nothing_is_lost_without_delay(stage: Proxied, naive: NaiveLoop) -> None:
     topic = stage.topic()
     naive.open([(topic, "1")])
     assert naive.commit()
@@ -195,11 +94,11 @@ def test_nothing_is_lost_without_delay(stage: Stage, naive: NaiveLoop) -> None:
     assert stage.visible(topic) == ["1"]
 
 
-def test_delayed_abort_loses_a_record_of_a_committed_batch(stage: Stage, naive: NaiveLoop) -> None:
+def test_delayed_abort_loses_a_record_of_a_committed_batch(stage: Proxied, naive: NaiveLoop) -> None:
     outcome = delayed_abort(stage, naive)
     assert outcome == Outcome(committed=True, visible=["2b"]), "commit said OK and 2a should be lost: is the hole shut?"
 
 
-def test_delayed_commit_publishes_half_of_a_refused_batch(stage: Stage, naive: NaiveLoop) -> None:
+def test_delayed_commit_publishes_half_of_a_refused_batch(stage: Proxied, naive: NaiveLoop) -> None:
     outcome = delayed_commit(stage, naive)
     assert outcome == Outcome(committed=False, visible=["2a"]), "2a should be visible: is the hole shut?"

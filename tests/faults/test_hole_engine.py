@@ -5,22 +5,21 @@ Its clients go through the proxy. Nothing is lost, nothing happens twice, half a
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from orchestrator import Orchestrator
 from orchestrator.core import commands as c
-from orchestrator.devkafka import DevKafka
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.lanes import KafkaLanes
 from orchestrator.log.ports import Fenced
 from tests.engine.rig import KafkaSite, Rig
-from tests.faults.kafka_proxy import END_TXN, KafkaProxy, Rule
+from tests.faults.kafka_proxy import END_TXN, Rule
+from tests.faults.proxied import Proxied
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, check, replies_of
 
 pytestmark = pytest.mark.broker
@@ -89,18 +88,6 @@ class HoleSite(KafkaSite):
         return HoleLog(self._proxied)
 
 
-@pytest.fixture(scope="module")
-def proxied() -> Iterator[tuple[DevKafka, KafkaProxy]]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    broker = DevKafka.start(nodes=1, proxy_port=port)
-    try:
-        with KafkaProxy(broker.nodes[0].proxied_port, port=port) as proxy:
-            yield broker, proxy
-    finally:
-        broker.stop()
-
-
 def application(name: str) -> Orchestrator:
     """Runs that add up their signals."""
     app = Orchestrator(name)
@@ -114,13 +101,11 @@ def application(name: str) -> Orchestrator:
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
-def test_a_delayed_end_of_a_transaction_costs_the_engine_nothing(
-    end: str, proxied: tuple[DevKafka, KafkaProxy]
-) -> None:
+def test_a_delayed_end_of_a_transaction_costs_the_engine_nothing(end: str, stage: Proxied) -> None:
     """The engine sends no aborts: the delayed one is its own commit, turned into one on the way."""
-    kafka, proxy = proxied
+    proxy = stage.proxy
     app = application(f"hole-{uuid.uuid4().hex[:6]}")
-    site = HoleSite(app.name, kafka.bootstrap, f"127.0.0.1:{proxy.port}")
+    site = HoleSite(app.name, stage.direct, stage.proxied)
     rig = Rig(app, site)
     try:
         rig.engine()

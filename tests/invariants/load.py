@@ -10,13 +10,27 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator import Orchestrator, step_info
+from orchestrator.core.apply.fold import Settings
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.store.rows import state_hash
+from tests.engine.dumps import dumps
 from tests.engine.rig import KafkaSite, MemorySite, Rig, Site
-from tests.oracle.oracle import Evidence, Expected, LoadModel, Receipt, SentSignal, StatePosition, check, replies_of
+from tests.oracle.oracle import (
+    Dumps,
+    Evidence,
+    Expected,
+    LoadModel,
+    Receipt,
+    SentSignal,
+    StatePosition,
+    check,
+    replies_of,
+)
+from tests.oracle.verdict import Verdict
 
 RUNS = 6
+EFFECTS = ("add", "held")
 
 
 class Load(Rig):
@@ -126,12 +140,18 @@ class Load(Rig):
 
     def judge(self) -> Counter[str]:
         """What the oracle says of the raw topics must be clean; its totals. Engines must have ended."""
+        verdict = self.verdict()
+        assert not verdict.anomalies, verdict.text()
+        return verdict.totals
+
+    def verdict(self) -> Verdict:
+        """What the oracle says of the raw topics. Engines must have ended."""
         state = {}
         for batch in self.batches():
             if not batch.is_claim:
                 number = batch.footer.event.body.position.partition  # type: ignore[union-attr]
                 state[number] = StatePosition(batch.offset + 1, batch.footer.hash)
-        verdict = check(
+        return check(
             self.records("events"),
             self.records("events", committed=False),
             LoadModel(self.expected, self.acked),
@@ -140,10 +160,16 @@ class Load(Rig):
                 replies=replies_of(self.records("replies")[self.site.reply_to.partition]),
                 receipts=[Receipt(key) for key in self.receipts],
                 state=state,
+                ends=self.site.ends(f"{self.app.name}.events"),
+                dumps=self.dumps(),
+                effects=EFFECTS,
             ),
         )
-        assert not verdict.anomalies, verdict.text()
-        return verdict.totals
+
+    def dumps(self) -> dict[int, Dumps]:
+        """What the engines left, beside the fold of the log."""
+        events, settings = self.records("events"), Settings(self.app.name)
+        return {number: dumps(store, self.codec, settings, events[number]) for number, store in self.stores.items()}
 
     def hashes(self) -> dict[int, bytes]:
         """The hash of every partition's state."""

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.core import commands as c, machine
+from orchestrator.core import commands as c
 from orchestrator.core.apply.fold import Settings
-from orchestrator.core.replay import BatchAssembler
-from orchestrator.engine.overlay import Overlay
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import Store, state_hash
+from tests.engine import dumps
 from tests.invariants.load import Load
 
 
 def fold(load: Load, number: int, store: Store) -> bytes:
     """The hash of what the whole log of a partition folds to."""
-    overlay, assembler, settings = Overlay(store), BatchAssembler("p"), Settings(load.app.name)
-    for raw in load.records("events")[number]:
-        batch = assembler.feed(load.codec.decode_event(raw.key, raw.value), raw.offset)
-        if batch is None:
-            continue
-        if batch.is_claim:
-            machine.apply(overlay, batch.footer, settings)
-            continue
-        for record in batch.records:
-            machine.apply(overlay, record, settings)
-        machine.apply_footer(overlay, batch.footer, raw.offset + 1, settings)
-    store.write(overlay.take_open())
+    dumps.fold(store, load.codec, Settings(load.app.name), load.records("events")[number])
     return state_hash(store)
 
 

@@ -74,11 +74,11 @@ class BatchReader:
                 self._verdict.totals["set_aside"] += 1
                 continue
             if raw.offset <= before:
-                self._note(NONMONOTONIC, raw, f"offset {raw.offset} after {before}")
+                self._note(NONMONOTONIC, raw, f"offset {raw.offset} after {before} (I4)")
             before = raw.offset
             self._one(raw)
         if self._pending and self._quiescent:
-            self._note(TORN, self._pending[0].raw, f"{len(self._pending)} events at the log's end have no footer")
+            self._note(TORN, self._pending[0].raw, f"{len(self._pending)} events at the log's end have no footer (I4)")
         self._verdict.totals["batches"] += len(self.view.footers)
         self._verdict.totals["claims"] += len(self.view.claims)
         self._verdict.totals["events"] += len(self.view.facts)
@@ -91,10 +91,10 @@ class BatchReader:
         try:
             decoded = decode(raw.value)
         except Undecodable as error:
-            self._note(CORRUPTION, raw, str(error))
+            self._note(CORRUPTION, raw, f"{error} (I4)")
             return
         if decoded.kind != "events":
-            self._note(CORRUPTION, raw, f"a record of schemas/{decoded.kind} on an events topic")
+            self._note(CORRUPTION, raw, f"a record of schemas/{decoded.kind} on an events topic (I4)")
             return
         fact = Fact(decoded.name, decoded.fields, raw, event_hash(raw.key, raw.value))
         if not self._synced and decoded.name != "PartitionClaimed":
@@ -114,7 +114,7 @@ class BatchReader:
             self._pending = []
         nonce = fields["nonce"]
         if nonce in self._nonces:
-            self._note(DUPLICATE, fact.raw, f"the nonce of the claim at {self._nonces[nonce]}")
+            self._note(DUPLICATE, fact.raw, f"the nonce of the claim at {self._nonces[nonce]} (I4)")
         self._nonces[nonce] = fact.where
         # An equal or lower number loses: its owner must claim again before it writes.
         self._contested = fields["claim_no"] <= self._claim
@@ -129,10 +129,10 @@ class BatchReader:
             first = self._pending[0].fields
             if (first["claim_no"], first["batch_no"]) != (fields["claim_no"], fields["batch_no"]):
                 batch = f"{first['claim_no']}/{first['batch_no']}"
-                self._note(TORN, fact.raw, f"batch {batch} has no footer and no claim follows it")
+                self._note(TORN, fact.raw, f"batch {batch} has no footer and no claim follows it (I4)")
                 self._pending = []
         if fields["batch_index"] != len(self._pending):
-            place = f"event {fields['batch_index']} of its batch where {len(self._pending)} belongs"
+            place = f"event {fields['batch_index']} of its batch where {len(self._pending)} belongs (I4)"
             self._note(TORN, fact.raw, place)
         self._pending.append(fact)
 
@@ -151,16 +151,20 @@ class BatchReader:
             return
         batch = (fields["claim_no"], fields["batch_no"])
         if batch <= self._last:
-            self._note(DUPLICATE, fact.raw, f"batch {batch} after {self._last}: numbers are never reused")
+            self._note(DUPLICATE, fact.raw, f"batch {batch} after {self._last}: numbers are never reused (I4)")
         if fields["prev_footer_hash"] != self._chain:
             self._note(
-                LOST_WRITE, fact.raw, f"footer {batch} does not follow footer {self._last}: a batch between is gone"
+                LOST_WRITE,
+                fact.raw,
+                f"footer {batch} does not follow footer {self._last}: a batch between is gone (I4)",
             )
         whole = fields["event_count"] == len(pending) == fields["batch_index"]
         if not whole:
-            self._note(TORN, fact.raw, f"footer {batch} covers {fields['event_count']} events, {len(pending)} are here")
+            self._note(
+                TORN, fact.raw, f"footer {batch} covers {fields['event_count']} events, {len(pending)} are here (I4)"
+            )
         elif fields["root"] != hashlib.sha256(b"".join(p.hash for p in pending)).digest():
-            self._note(CORRUPTION, fact.raw, f"the root of footer {batch} is not that of its events")
+            self._note(CORRUPTION, fact.raw, f"the root of footer {batch} is not that of its events (I4)")
         self._clock(fact, pending)
         self._position(fact, pending)
         self._chain, self._last = fact.hash, batch
@@ -171,11 +175,13 @@ class BatchReader:
         now = fact.fields["now_ms"]
         if self.view.footers and now < self.view.footers[-1].fact.fields["now_ms"]:
             before = self.view.footers[-1].fact.fields["now_ms"]
-            self._note(NONMONOTONIC, fact.raw, f"the log's clock goes back from {before} to {now}")
+            self._note(NONMONOTONIC, fact.raw, f"the log's clock goes back from {before} to {now} (I4)")
         for event in pending:
             if event.fields["recorded_at_ms"] > now:
                 self._note(
-                    NONMONOTONIC, event.raw, f"recorded at {event.fields['recorded_at_ms']}, after its footer {now}"
+                    NONMONOTONIC,
+                    event.raw,
+                    f"recorded at {event.fields['recorded_at_ms']}, after its footer {now} (I4)",
                 )
 
     def _position(self, fact: Fact, pending: list[Fact]) -> None:
@@ -184,7 +190,9 @@ class BatchReader:
             before = self.view.footers[-1].fact.fields["position"]
             if position["topic_id"] == before["topic_id"] and position["offset"] < before["offset"]:
                 self._note(
-                    OFFSETS, fact.raw, f"the input position goes back from {before['offset']} to {position['offset']}"
+                    OFFSETS,
+                    fact.raw,
+                    f"the input position goes back from {before['offset']} to {position['offset']} (I8)",
                 )
         for event in pending:
             cause = event.fields["cause"]

@@ -97,7 +97,7 @@ def check_inputs(
             verdict.anomalies.append(Anomaly(OFFSETS, where, f"{detail} (I8)"))
             verdict.anomalies.append(Anomaly(LOST_WRITE, where, f"{detail} (I2)"))
         elif raw.offset >= position and not taken and item.key[1] in acked:
-            detail = f"acknowledged {command} was never taken: the input position is {position}"
+            detail = f"acknowledged {command} was never taken: the input position is {position} (I2)"
             verdict.anomalies.append(Anomaly(UNSEEN, where, detail))
 
 
@@ -108,7 +108,7 @@ def check_acknowledged(acked: set[str], outcomes: Outcomes, inputs: list[Input],
         if outcomes.known(command_id):
             continue
         if not inputs or command_id not in sent:
-            detail = "acknowledged, but no visible event was caused by it"
+            detail = "acknowledged, but no visible event was caused by it (I2)"
             verdict.anomalies.append(Anomaly(LOST_WRITE, f"command {command_id}", detail))
 
 
@@ -125,12 +125,12 @@ def check_replies(replies: Iterable[RawRecord], outcomes: Outcomes, inputs: list
         verdict.totals["replies"] += 1
         where = f"{raw.topic}/{raw.partition}@{raw.offset}"
         if not outcomes.known(command_id):
-            detail = f"{fields['outcome']} for command {command_id}, which no visible event answers"
+            detail = f"{fields['outcome']} for command {command_id}, which no visible event answers (I2)"
             verdict.anomalies.append(Anomaly(PREMATURE_REPLY, where, detail))
         answer = tuple(fields[name] for name in ("workflow_id", "run_id", "outcome", "code"))
         before = first.setdefault(command_id, (answer, where))
         if before[0] != answer:
-            detail = f"command {command_id} was answered {answer}, and {before[0]} at {before[1]}"
+            detail = f"command {command_id} was answered {answer}, and {before[0]} at {before[1]} (I2)"
             verdict.anomalies.append(Anomaly(DUPLICATE, where, detail))
 
 
@@ -163,7 +163,7 @@ def check_silence(facts: list[Fact], inputs: list[Input], verdict: Verdict) -> N
         if due and 0 < report.raw.timestamp_ms < due - SLACK_MS:
             detail = (
                 f"{failure['type']} of step {place[1]} attempt {place[2]}, due at {due}, won over its report at offset"
-                f" {report.raw.offset}, on the topic since {report.raw.timestamp_ms}"
+                f" {report.raw.offset}, on the topic since {report.raw.timestamp_ms} (I6)"
             )
             verdict.anomalies.append(Anomaly(EARLY_TIMER, fact.where, detail))
 

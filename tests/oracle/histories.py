@@ -40,6 +40,7 @@ class Step:
         self.result: Fact | None = None
         self.failed: Fact | None = None
         self.begun: dict[int, Fact] = {}
+        self.begins = 0
         self.alive_ms = 0
         self.lease_ms = 0
         self.cancelled = False
@@ -104,7 +105,7 @@ class Histories:
         run.seq, run.head = max(seq, run.seq), fact.hash
         if fact.name == "RunStarted":
             if run.started is not None:
-                self._note(DUPLICATE, fact, f"the run began at {run.started.where} already")
+                self._note(DUPLICATE, fact, f"the run began at {run.started.where} already (I2)")
             run.started = fact
         elif fact.name in ENDINGS:
             run.ended = run.ended or fact
@@ -135,7 +136,7 @@ class Histories:
         child = fact.fields["child"]
         before = run.children.get(child)
         if child not in run.children:
-            self._note(PHANTOM, fact, f"{fact.name} of child {child}, which was never scheduled")
+            self._note(PHANTOM, fact, f"{fact.name} of child {child}, which was never scheduled (I1)")
         elif before is not None:
             self._note(DUPLICATE, fact, f"child {child} has its outcome at {before.where} (I1)")
         run.children[child] = before or fact
@@ -146,19 +147,19 @@ class Histories:
         if fact.name == "StepScheduled":
             name = f"{fact.fields['path']}:{fact.fields['n']}"
             if name in run.steps:
-                self._note(DUPLICATE, fact, f"step {name} was scheduled at {run.steps[name].scheduled.where}")
+                self._note(DUPLICATE, fact, f"step {name} was scheduled at {run.steps[name].scheduled.where} (I1)")
             else:
                 run.steps[name] = Step(fact)
             return
         step = run.steps.get(fact.fields["step"])
         if step is None:
-            self._note(PHANTOM, fact, f"{fact.name} of step {fact.fields['step']}, which was never scheduled")
+            self._note(PHANTOM, fact, f"{fact.name} of step {fact.fields['step']}, which was never scheduled (I1)")
         elif fact.name in RESULTS:
             self._result(step, fact)
         else:
             self._attempt(step, fact)
 
-    def _by_person(self, fact: Fact) -> bool:
+    def by_person(self, fact: Fact) -> bool:
         command_id = fact.fields["cause"]["command_id"]
         return bool(command_id) if self._by_hand is None else command_id in self._by_hand
 
@@ -171,10 +172,12 @@ class Histories:
         step.result = fact
         if attempt != step.attempt:
             self._note(
-                ABORTED_READ, fact, f"result of attempt {attempt} of step {name}, attempt {step.attempt} is current"
+                ABORTED_READ,
+                fact,
+                f"result of attempt {attempt} of step {name}, attempt {step.attempt} is current (I1)",
             )
-        elif fact.name == "StepCompleted" and step.failed is not None and not self._by_person(fact):
-            detail = f"result of attempt {attempt} of step {name}, which had failed at {step.failed.where}"
+        elif fact.name == "StepCompleted" and step.failed is not None and not self.by_person(fact):
+            detail = f"result of attempt {attempt} of step {name}, which had failed at {step.failed.where} (I1)"
             self._note(ABORTED_READ, fact, detail)
 
     def _attempt(self, step: Step, fact: Fact) -> None:
@@ -182,7 +185,9 @@ class Histories:
         if step.result is not None:
             if fact.name != "StepCancelRequested":
                 self._note(
-                    DUPLICATE, fact, f"{fact.name} of step {fields['step']} after its result at {step.result.where}"
+                    DUPLICATE,
+                    fact,
+                    f"{fact.name} of step {fields['step']} after its result at {step.result.where} (I1)",
                 )
         elif fact.name == "StepRetried":
             self._retried(step, fact)
@@ -193,7 +198,7 @@ class Histories:
                 )
                 self._note(ABORTED_READ, fact, detail)
             elif fact.name == "StepAttemptFailed" and step.failed is not None:
-                detail = f"attempt {fields['attempt']} of step {fields['step']} had failed at {step.failed.where}"
+                detail = f"attempt {fields['attempt']} of step {fields['step']} had failed at {step.failed.where} (I1)"
                 self._note(DUPLICATE, fact, detail)
             self._alive(step, fact)
             if fact.name in ("StepAttemptFailed", "StepInterrupted", "StepParked"):
@@ -202,15 +207,18 @@ class Histories:
     def _alive(self, step: Step, fact: Fact) -> None:
         if fact.name in ("StepLeased", "StepStarted"):
             if step.attempt in step.begun and fact.name == "StepLeased":
-                self._note(DUPLICATE, fact, f"attempt {step.attempt} was granted at {step.begun[step.attempt].where}")
+                self._note(
+                    DUPLICATE, fact, f"attempt {step.attempt} was granted at {step.begun[step.attempt].where} (I1)"
+                )
             step.begun.setdefault(step.attempt, fact)
+            step.begins += 1
             step.lease_ms = fact.fields.get("lease_ms", 0)
         step.alive_ms = fact.fields["recorded_at_ms"]
 
     def _retried(self, step: Step, fact: Fact) -> None:
         fields = fact.fields
         if fields["attempt"] != step.attempt + 1:
-            detail = f"attempt {fields['attempt']} of step {fields['step']} follows attempt {step.attempt}"
+            detail = f"attempt {fields['attempt']} of step {fields['step']} follows attempt {step.attempt} (I1)"
             self._note(DUPLICATE if fields["attempt"] <= step.attempt else LOST_WRITE, fact, detail)
         due = step.failed.fields.get("retry_at_ms", 0) if step.failed else 0
         if fields["recorded_at_ms"] < due and not fields["cause"]["command_id"]:
@@ -228,7 +236,7 @@ class Histories:
         if name in run.spent:
             self._note(DUPLICATE, fact, f"timer {name} ended at {run.spent[name].where} by {run.spent[name].name} (I6)")
         elif name not in run.timers:
-            self._note(PHANTOM, fact, f"timer {name} was never set")
+            self._note(PHANTOM, fact, f"timer {name} was never set (I6)")
         elif fact.name == "TimerFired":
             self._verdict.totals["timers_fired"] += 1
             due = run.timers[name].fields["due_at_ms"]

@@ -6,24 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 from .avro import Undecodable, decode
 from .batches import BatchReader, PartitionView
 from .commands import Outcomes, check_acknowledged, check_inputs, check_replies, check_silence, read_inputs
-from .histories import Histories, Run, Step
-from .raw import ByPartition, RawRecord
-from .verdict import (
-    DUPLICATE,
-    LOST_WRITE,
-    NONMONOTONIC,
-    PREMATURE_EFFECT,
-    STATE_AHEAD,
-    UNSEEN,
-    WRONG_RESULT,
-    Anomaly,
-    Verdict,
-)
+from .effects import Receipt, check_receipts
+from .histories import Histories, Run
+from .raw import ByPartition, End, RawRecord
+from .state import Dumps, StatePosition, check_ends, check_state
+from .timing import ATTEMPTS, Bounds, check_time
+from .verdict import DUPLICATE, LOST_WRITE, NONMONOTONIC, UNSEEN, WRONG_RESULT, Anomaly, Verdict
+
+__all__ = [
+    "ANY", "Bounds", "Dumps", "End", "Evidence", "Expected", "LoadModel", "Receipt", "SentSignal", "StatePosition",
+    "check", "replies_of",
+]  # fmt: skip
 
 ANY = object()
 """An expected result that the model does not fix."""
@@ -56,26 +53,12 @@ class LoadModel:
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What an outside receiver wrote down before it answered, by the step's idempotency key. `at_ms` 0: unknown."""
-
-    idempotency_key: str
-    at_ms: int = 0
-
-
-@dataclass(frozen=True)
-class StatePosition:
-    """What a state directory claims: the offset after its last footer, and that footer's hash."""
-
-    next_offset: int
-    footer_hash: bytes
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What else there is to judge by. `quiescent`: the load has ended, engines are idle or gone.
 
-    `log_start` names partitions whose first offsets were deleted."""
+    `log_start` names partitions whose first offsets were deleted, `effects` steps that are never done without a
+    receipt. `bounds` only where nothing else kept the machine from its work. `attempts` of a turn are recorded
+    in careful mode before its run is parked."""
 
     commands: ByPartition | None = None
     replies: Iterable[RawRecord] = ()
@@ -83,6 +66,11 @@ class Evidence:
     state: Mapping[int, StatePosition] = field(default_factory=dict)
     quiescent: bool = True
     log_start: Mapping[int, int] = field(default_factory=dict)
+    ends: Mapping[int, End] = field(default_factory=dict)
+    dumps: Mapping[int, Dumps] = field(default_factory=dict)
+    effects: Collection[str] = ()
+    bounds: Bounds | None = None
+    attempts: int = ATTEMPTS
 
 
 def check(
@@ -111,8 +99,11 @@ def check(
     check_acknowledged(acked, outcomes, inputs, verdict)
     check_replies(evidence.replies, outcomes, inputs, verdict)
     _check_readers(events, uncommitted, verdict)
-    _check_receipts(evidence.receipts, histories, verdict)
-    _check_state(evidence.state, views, verdict)
+    check_receipts(evidence.receipts, evidence.effects, histories, views, verdict)
+    check_state(evidence.state, evidence.dumps, views, verdict)
+    if evidence.quiescent:
+        check_ends(evidence.ends, verdict)
+    check_time(views, inputs, evidence.bounds, evidence.attempts, verdict)
     _check_model(model, histories, verdict)
     verdict.totals["runs"] = len(histories.runs)
     return verdict
@@ -132,41 +123,6 @@ def _check_readers(events: ByPartition, uncommitted: ByPartition | None, verdict
                 verdict.anomalies.append(Anomaly(UNSEEN, where, f"{what} at read_uncommitted (I4)"))
 
 
-def _check_receipts(receipts: Iterable[Receipt], histories: Histories, verdict: Verdict) -> None:
-    """An effect before its attempt was on the log; counts repeats for the caller to judge (I12)."""
-    for receipt in receipts:
-        verdict.totals["receipts"] += 1
-        parts = [unquote(part) for part in receipt.idempotency_key.split("/")]
-        run = histories.runs.get((parts[0], parts[1])) if len(parts) == 3 else None
-        step = run.steps.get(parts[2]) if run else None
-        problem = _premature(step, receipt.at_ms)
-        if problem:
-            verdict.anomalies.append(Anomaly(PREMATURE_EFFECT, f"receipt {receipt.idempotency_key}", problem))
-
-
-def _premature(step: Step | None, at_ms: int) -> str:
-    if step is None:
-        return "no visible event schedules this step"
-    record = step.scheduled
-    if step.scheduled.fields["options"]["on_crash"] != "retry":
-        if not step.begun:
-            return "its step may begin only after StepStarted or StepLeased, and there is none"
-        record = min(step.begun.values(), key=lambda fact: fact.raw.offset)
-    # The broker stamps a record when it is appended, which is before its commit.
-    if 0 < at_ms < record.raw.timestamp_ms:
-        return f"it happened at {at_ms}, {record.name} was appended at {record.raw.timestamp_ms} ({record.where})"
-    return ""
-
-
-def _check_state(state: Mapping[int, StatePosition], views: Mapping[int, PartitionView], verdict: Verdict) -> None:
-    for number, position in state.items():
-        view = views.get(number)
-        known = {footer.next_offset: footer.hash for footer in view.footers} if view else {}
-        if position.next_offset and known.get(position.next_offset) != position.footer_hash:
-            detail = f"RocksDB stands behind offset {position.next_offset}; the log has no such footer there"
-            verdict.anomalies.append(Anomaly(STATE_AHEAD, f"partition {number}", detail))
-
-
 def _check_model(model: LoadModel, histories: Histories, verdict: Verdict) -> None:
     """The model's totals against the log's (I10), acknowledged signals exactly once and in order (I5)."""
     runs: dict[str, list[Run]] = defaultdict(list)
@@ -175,7 +131,7 @@ def _check_model(model: LoadModel, histories: Histories, verdict: Verdict) -> No
     for workflow, expected in model.expected.items():
         found = runs.get(workflow, [])
         if not found:
-            verdict.anomalies.append(Anomaly(UNSEEN, workflow, "the model started it, the log has no run of it"))
+            verdict.anomalies.append(Anomaly(UNSEEN, workflow, "the model started it, the log has no run of it (I10)"))
             continue
         _check_run(workflow, expected, found, verdict)
         _check_signals(workflow, expected.signals, found, verdict)

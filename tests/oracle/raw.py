@@ -46,10 +46,22 @@ def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, tuple[int, int
     return {number: (first[number], last[number]) for number in first}
 
 
+class End(NamedTuple):
+    """Where a partition ends: what read_committed reaches, and what lies on the log."""
+
+    stable: int
+    end: int
+
+
+def log_ends(bootstrap: str, topic: str) -> dict[int, End]:
+    """The ends of every partition. The last one is asked first: the log may grow meanwhile."""
+    last = ends(bootstrap, topic, READ_UNCOMMITTED)
+    return {n: End(stable, last[n][1]) for n, (_, stable) in ends(bootstrap, topic, READ_COMMITTED).items()}
+
+
 def open_transactions(bootstrap: str, topic: str) -> list[int]:
     """Partitions whose last stable offset is below their end (I7): a transaction is still open there."""
-    stable = ends(bootstrap, topic, READ_COMMITTED)
-    return sorted(n for n, (_, end) in ends(bootstrap, topic, READ_UNCOMMITTED).items() if stable[n][1] < end)
+    return sorted(n for n, (stable, end) in log_ends(bootstrap, topic).items() if stable < end)
 
 
 def read_raw(

@@ -322,7 +322,7 @@ class Course:
 def judge(course: Course) -> Tally:
     """Every check on what a course left. Raises Wrong."""
     events = course.records("events")
-    evidence = Evidence(course.records("commands"), course.records("replies")[0])
+    evidence = Evidence(course.records("commands"), course.records("replies")[0], attempts=PATIENCE)
     verdict = check(events, course.records("events", committed=False), evidence=evidence)
     if verdict.anomalies:
         raise checks.Wrong(verdict.text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -11,15 +12,18 @@ from datetime import timedelta
 
 from orchestrator import Orchestrator, RetryPolicy, step_info
 from orchestrator.core import commands as c
+from orchestrator.core.apply.fold import Settings
 from orchestrator.core.events import BatchFooter
 from orchestrator.core.values import Payload
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.partition import Partition, State
 from orchestrator.engine.run import Engine
+from orchestrator.errors import LogGap
 from orchestrator.testing.memory_cluster import ABORTED, OPEN
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLanes, MemoryLog
+from tests.engine.dumps import dumps
 from tests.engine.rig import MemorySite, Rig
-from tests.oracle.oracle import Evidence, Expected, LoadModel, Receipt, check, replies_of
+from tests.oracle.oracle import Dumps, Evidence, Expected, LoadModel, Receipt, check, replies_of
 from tests.oracle.verdict import Verdict
 
 NAME = "sabotaged"
@@ -233,8 +237,18 @@ class Stage:
                 replies_of(self.rig.records("replies")[0]),
                 list(received),
                 quiescent=quiescent,
+                ends=self.rig.site.ends(f"{NAME}.events"),
+                dumps=self._dumps() if quiescent and model else {},
+                effects=("add",) if model else (),
             ),
         )
+
+    def _dumps(self) -> dict[int, Dumps]:
+        """The first engine's state, beside what the log says up to there. What a gap cuts off means no state."""
+        events = self.rig.records("events")
+        with contextlib.suppress(LogGap):
+            return {n: dumps(one, self.rig.codec, Settings(NAME), events[n]) for n, one in self.rig.stores.items()}
+        return {}
 
     def close(self) -> None:
         """End every engine."""

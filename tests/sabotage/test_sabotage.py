@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.engine import sabotage
+from tests.oracle import verdict as v
 
 from .scenarios import SCENARIOS
 from .stage import Stage
@@ -42,3 +43,8 @@ def test_the_same_acts_are_clean_with_the_safeguard(switch: str, stage: Stage) -
     verdict = scenario(stage)
     assert not verdict.anomalies, verdict.text()
     assert verdict.totals["batches"], "nothing happened: the scenario shows nothing"
+
+
+def test_state_that_ran_ahead_is_told_by_its_rows_too(stage: Stage) -> None:
+    sabotage.install("store_before_commit")
+    assert v.DIVERGED in SCENARIOS["store_before_commit"][0](stage).names

@@ -10,7 +10,16 @@ from orchestrator.core import events as e
 from orchestrator.core.apply.fold import Settings
 from orchestrator.core.events import Event
 from orchestrator.core.rows import META, POSITION_KEY, PositionRow
-from tests.oracle.oracle import Evidence, Expected, LoadModel, Receipt, SentSignal, StatePosition, check, replies_of
+from tests.oracle.oracle import (
+    Evidence,
+    Expected,
+    LoadModel,
+    Receipt,
+    SentSignal,
+    StatePosition,
+    check,
+    replies_of,
+)
 from tests.oracle.raw import RawRecord
 from tests.property.folding import fold
 from tests.simulation import load
@@ -42,6 +51,7 @@ def judge(course: Course) -> int:
         replies_of(records(course, "replies")[0]),
         _receipts(course),
         _positions(course),
+        attempts=course.options.careful_attempts,
     )
     verdict = check(visible, records(course, "events", committed=False), _model(course, events), evidence)
     if verdict.anomalies:
