@@ -53,7 +53,7 @@ def time_text(milliseconds: Any) -> str:
 
 def cell(name: str, value: Any) -> str:
     """A value in a table, on one line."""
-    if name.endswith("_at_ms") or name in {"at_ms", "since_ms"}:
+    if name.endswith("_at_ms") or name in {"at_ms", "since_ms", "nominal_ms"}:
         return time_text(value)
     if value is None:
         return ""
