@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.contract.modes import MODES
+from tests.contract.modes import MODES, SKIPS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = Path(__file__).parent / "lines.toml"
@@ -82,6 +82,12 @@ def page() -> str:
         "Tests of `tests/contract` also run in every engine mode (`make modes`):",
         "",
         *(f"- `{name}`: {mode.what}{' (in CI)' if mode.in_ci else ''}" for name, mode in MODES.items()),
+        "",
+        "A mode leaves out nothing but what stands here; any other skip fails `make modes`.",
+        "",
+        "| mode | leaves out | because |",
+        "|---|---|---|",
+        *(f"| `{skip.mode}` | {skip.what} | {skip.reason} |" for skip in SKIPS),
         "",
     ]
     for section in sections():
