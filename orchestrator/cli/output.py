@@ -16,6 +16,8 @@ Row = Mapping[str, Any]
 
 FORMATS = ("table", "json", "jsonl")
 MAX_CELL = 80
+PAGE = 500
+"""Lines of a table that are printed together."""
 
 
 def output_option(command: F) -> F:
@@ -51,7 +53,7 @@ def time_text(milliseconds: Any) -> str:
 
 def cell(name: str, value: Any) -> str:
     """A value in a table, on one line."""
-    if name.endswith("_at_ms") or name in {"at_ms", "since_ms"}:
+    if name.endswith("_at_ms") or name in {"at_ms", "since_ms", "nominal_ms"}:
         return time_text(value)
     if value is None:
         return ""
@@ -83,6 +85,45 @@ def print_rows(rows: Iterable[Row], columns: Sequence[str], output: str) -> int:
     for line in [headings, *lines]:
         click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     return len(gathered)
+
+
+class RowStream:
+    """Prints rows as they come: lines of a table and JSON lines at once, JSON as one array. Holds a page at most."""
+
+    def __init__(self, columns: Sequence[str], output: str) -> None:
+        self.count = 0
+        self._columns = columns
+        self._output = output
+        self._widths = [len(heading(name)) for name in columns]
+        self._held: list[list[str]] = [[heading(name) for name in columns]]
+
+    def row(self, row: Row) -> None:
+        """Print one more."""
+        self.count += 1
+        if self._output == "table":
+            self._held.append([cell(name, row.get(name)) for name in self._columns])
+            if len(self._held) > PAGE:
+                self._flush()
+        elif self._output == "jsonl":
+            click.echo(dumps(row))
+        else:
+            text = dumps(row, indent=2).replace("\n", "\n  ")
+            click.echo(("[" if self.count == 1 else ",") + f"\n  {text}", nl=False)
+
+    def end(self) -> None:
+        """There are no more."""
+        if self._output == "table":
+            self._flush()
+        elif self._output == "json":
+            click.echo("\n]" if self.count else "[]")
+
+    def _flush(self) -> None:
+        """A page of the table; its columns are as wide as those of the pages before it, or wider."""
+        for column, texts in enumerate(zip(*self._held, strict=True)):
+            self._widths[column] = max(self._widths[column], *map(len, texts))
+        for line in self._held:
+            click.echo("  ".join(text.ljust(width) for text, width in zip(line, self._widths, strict=True)).rstrip())
+        self._held.clear()
 
 
 def print_one(row: Row, output: str) -> None:

@@ -13,7 +13,7 @@ from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, 
 from orchestrator.sdk.attributes import Where
 
 from .arguments import where_option
-from .output import cell, dumps, output_option, print_one, print_rows, time_text
+from .output import RowStream, cell, dumps, output_option, print_one, print_rows, say, time_text
 from .session import call, settings_of
 
 T = TypeVar("T")
@@ -67,12 +67,31 @@ def print_description(run: RunDescription) -> None:
         "memo": "" if run.memo is None else dumps(run.memo),
         "patches": ", ".join(run.raw.get("patches") or ()),
         "failure": failure_text(run.raw.get("failure")),
+        **relatives_of(run),
     }
     print_one(lines, "table")
-    if run.pending_steps:
-        click.echo("")
-        rows = [{**step._asdict(), "next_at_ms": step.next_at_ms} for step in run.pending_steps]
-        print_rows(rows, ["step", "name", "state", "attempt", "since_ms", "next_at_ms", "failure"], "table")
+    for rows, columns in (
+        (run.pending_steps, ["step", "name", "state", "attempt", "since_ms", "next_at_ms", "failure"]),
+        (run.children, ["step", "workflow_type", "workflow_id", "status", "run_id"]),
+        (run.untaken_signals or (), ["seq", "name", "at_ms", "id"]),
+    ):
+        if rows:
+            click.echo("")
+            print_rows([row._asdict() for row in rows], columns, "table")
+
+
+def relatives_of(run: RunDescription) -> dict[str, Any]:
+    """The runs that it comes from and that come from it, one line each."""
+    before = (
+        f"{run.previous_run_id}, forked behind its event {run.forked_upto}" if run.forked_upto else run.previous_run_id
+    )
+    return {
+        "parent": "{} run {}, its step {}".format(*run.parent) if run.parent else "",
+        "previous run": before,
+        "next run": run.next_run_id,
+        "forks": ", ".join(f"{fork.run_id} behind event {fork.upto}" for fork in run.forks),
+        "untaken": f"{len(run.untaken_signals)} signals that its code has not taken" if run.untaken_signals else "",
+    }
 
 
 def code_text(code: dict[str, str]) -> str:
@@ -112,19 +131,35 @@ def why(run: RunDescription) -> str:
 @click.argument("workflow_id", metavar="ID")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
+@click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many events; all if not given.")
 @output_option
 @click.pass_context
-def history_command(context: click.Context, /, workflow_id: str, run_id: str, from_seq: int, output: str) -> None:
-    """Print a run's history, event by event."""
+def history_command(
+    context: click.Context, /, workflow_id: str, run_id: str, from_seq: int, limit: int | None, output: str
+) -> None:
+    """Print a run's history as it comes, page by page: however long it is, a page is held.
 
-    async def work(calls: Calls) -> list[HistoryEvent]:
-        return await gathered(calls.history(workflow_id, run_id, from_seq))
+    With --limit the last line on stderr says from which event to go on.
+    """
 
-    events = call(settings_of(context), work)
-    if output == "table":
-        print_rows([event_row(event) for event in events], ["seq", "at_ms", "type", "what"], "table")
-    else:
-        print_rows([event.raw for event in events], [], output)
+    async def work(calls: Calls) -> int | None:
+        return await _print_history(calls.history(workflow_id, run_id, from_seq), limit, output)
+
+    following = call(settings_of(context), work)
+    if following is not None:
+        say(f"there is more: --from {following}")
+
+
+async def _print_history(events: AsyncIterator[HistoryEvent], limit: int | None, output: str) -> int | None:
+    """Print at most so many; the first that is left out, if there is one."""
+    printer = RowStream(["seq", "at_ms", "type", "what"], output)
+    async for event in events:
+        if printer.count == limit:
+            printer.end()
+            return event.seq
+        printer.row(event_row(event) if output == "table" else event.raw)
+    printer.end()
+    return None
 
 
 def event_row(event: HistoryEvent) -> dict[str, Any]:

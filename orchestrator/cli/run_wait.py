@@ -45,7 +45,7 @@ async def _narrate(calls: Calls, workflow_id: str, progress: Progress) -> None:
     while True:
         await asyncio.sleep(NARRATE_S)
         try:
-            run = await calls.describe(workflow_id)
+            run = await calls.describe(workflow_id, brief=True)
         except errors.ReplyTimeout:
             progress.show(f"{workflow_id}: no engine answers at the moment")
         except errors.OrchestratorError as error:
@@ -119,19 +119,19 @@ def watch_command(context: click.Context, /, workflow_id: str, from_seq: int, ou
 async def _watch(calls: Calls, workflow_id: str, following: int, output: str) -> None:
     progress = Progress()
     events: list[HistoryEvent] = []
-    run = await calls.describe(workflow_id)
+    run = await calls.describe(workflow_id, brief=True)
     while True:
         async for event in calls.history(workflow_id, run.run_id, following):
             progress.clear()
             _print_event(event, output)
             events += [event] if output == "json" else []
             following = event.seq + 1
-        run = await calls.describe(workflow_id, run.run_id)
+        run = await calls.describe(workflow_id, run.run_id, brief=True)
         if run.is_open:
             progress.show(now_of(run))
             await asyncio.sleep(WATCH_S)
         elif following > run.seq and run.raw.get("next_run_id"):
-            run, following = await calls.describe(workflow_id, str(run.raw["next_run_id"])), 1
+            run, following = await calls.describe(workflow_id, str(run.raw["next_run_id"]), brief=True), 1
         elif following > run.seq:
             break
     progress.clear()

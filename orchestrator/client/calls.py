@@ -133,9 +133,9 @@ class Calls:
         """Any question about one workflow, with JSON arguments."""
         return await self.caller.query(workflow_id, c.QueryWorkflow(kind, run_id, name, json_payload(arguments)))
 
-    async def describe(self, workflow_id: str, run_id: str = "") -> RunDescription:
-        """A run's state, and why it waits."""
-        reply = await self.ask(workflow_id, "describe", run_id=run_id)
+    async def describe(self, workflow_id: str, run_id: str = "", brief: bool = False) -> RunDescription:
+        """A run's state, and why it waits. `brief`: without what the engine must look up in its history."""
+        reply = await self.ask(workflow_id, "describe", {"brief": True} if brief else None, run_id)
         return description(json_object(reply, f"the description of {workflow_id}"))
 
     async def code_query(self, workflow_id: str, name: str, arguments: Payload, run_id: str = "") -> Payload:

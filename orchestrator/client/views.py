@@ -39,8 +39,40 @@ class MapProgress(NamedTuple):
     total: int
 
 
+class Child(NamedTuple):
+    """A child of a run. `status`: open, completed, failed, cancelled, terminated or rejected."""
+
+    step: str
+    workflow_type: str
+    workflow_id: str
+    run_id: str
+    status: str
+
+
+class UntakenSignal(NamedTuple):
+    """A signal that the run's code has not taken. `id` is its command's."""
+
+    seq: int
+    name: str
+    at_ms: int
+    id: str
+
+
+class Fork(NamedTuple):
+    """A run that began with a copy of this one's history, up to an event."""
+
+    run_id: str
+    upto: int
+
+
 class RunDescription(NamedTuple):
-    """A run as its partition's proven state has it. `why` says in a sentence what an open run waits for."""
+    """A run as its partition's proven state has it. `why` says in a sentence what an open run waits for.
+
+    `parent` is (workflow id, run id, step) of a child's parent. `previous_run_id` is the run that it continues, or was
+    forked from (`forked_upto`: the last event that it was given of that one); `next_run_id` the one that continues it.
+    `children` are at most the 100 newest, of a history of more than 2,000 events those that are open.
+    `untaken_signals` is None where finding out takes a replay of such a history, or code that is not there.
+    """
 
     workflow_id: str
     run_id: str
@@ -59,6 +91,13 @@ class RunDescription(NamedTuple):
     summary: str = ""
     current_summary: str = ""
     maps: tuple[MapProgress, ...] = ()
+    parent: tuple[str, str, str] | None = None
+    previous_run_id: str = ""
+    next_run_id: str = ""
+    forked_upto: int = 0
+    forks: tuple[Fork, ...] = ()
+    children: tuple[Child, ...] = ()
+    untaken_signals: tuple[UntakenSignal, ...] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -145,7 +184,21 @@ def description(raw: JsonObject) -> RunDescription:
         summary=str(raw.get("summary") or ""),
         current_summary=str(raw.get("current_summary") or ""),
         maps=tuple(_map_progress(one) for one in raw.get("maps") or ()),
+        **_relatives(raw),
     )
+
+
+def _relatives(raw: JsonObject) -> dict[str, Any]:
+    parent, untaken = raw.get("parent"), raw.get("untaken_signals")
+    return {
+        "parent": (str(parent["workflow_id"]), str(parent["run_id"]), str(parent["step"])) if parent else None,
+        "previous_run_id": str(raw.get("previous_run_id") or ""),
+        "next_run_id": str(raw.get("next_run_id") or ""),
+        "forked_upto": int(raw.get("forked_upto") or 0),
+        "forks": tuple(Fork(**one) for one in raw.get("forks") or ()),
+        "children": tuple(Child(**one) for one in raw.get("children") or ()),
+        "untaken_signals": None if untaken is None else tuple(UntakenSignal(**one) for one in untaken),
+    }
 
 
 def _map_progress(raw: JsonObject) -> MapProgress:

@@ -39,7 +39,7 @@ from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
 from ..errors import OrchestratorError
 from ..sdk.identity import release
-from . import approval_views, entities, limits, views, waits
+from . import approval_views, entities, limits, relatives, views, waits
 from .deadlines import Deadlines
 from .search import conditions, fits
 from .topic_views import topic_view
@@ -125,7 +125,8 @@ class Queries:
         if run is None:
             self._refuse(command, "not_found", f"{command.workflow_id}: no such workflow")
         elif body.kind == "describe":
-            self._reply(command, run_id, self._describe(command.workflow_id, run_id, run))
+            brief = bool(_arguments(body).get("brief"))
+            self._reply(command, run_id, self._describe((command.workflow_id, run_id), run, brief))
         elif body.kind == "history":
             self._reply(command, run_id, self._history((command.workflow_id, run_id), run, _arguments(body)))
         elif body.kind in ("result", "update"):
@@ -240,21 +241,24 @@ class Queries:
 
     # -- the others --------------------------------------------------------------------------------------------------
 
-    def _describe(self, workflow_id: str, run_id: str, run: RunRow) -> Any:
+    def _describe(self, key: RunKey, run: RunRow, brief: bool) -> Any:
+        """`brief`: without what takes a look at the history, for those who ask again and again."""
         steps, children = [], []
-        for key, row in self._view.scan(STEPS, run_key(workflow_id, run_id)):
+        for at, row in self._view.scan(STEPS, run_key(*key)):
             if isinstance(row, StepRow):
-                steps.append(views.step_view(str(key[2]), row))
+                steps.append(views.step_view(str(at[2]), row))
             elif isinstance(row, ChildRow):
-                children.append({"step": str(key[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
+                children.append({"step": str(at[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
+        told = {} if brief else relatives.told(self._view, self._turns, key, run)
         return {
-            **views.run_view(workflow_id, run_id, run),
+            **views.run_view(*key, run),
+            **told,
             "pending_steps": steps[:100],
             "pending_children": children[:100],
             "pending_timers": run.pending_timers,
             "pending_updates": run.pending_updates,
-            "maps": waits.maps(self._view, self._turns, (workflow_id, run_id), run),
-            "why": waits.why(self._view, self._turns, (workflow_id, run_id), run),
+            "maps": waits.maps(self._view, self._turns, key, run),
+            "why": waits.why(self._view, self._turns, key, run),
         }
 
     def _history(self, key: RunKey, run: RunRow, arguments: dict[str, Any]) -> Any:

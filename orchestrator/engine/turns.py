@@ -245,11 +245,14 @@ class Turns:
         loaded = self._runs.get(key)
         return 0 if loaded is None else loaded.fresh
 
-    def ask(self, view: View, key: RunKey, run: RunRow, question: Callable[[LiveRun], Payload]) -> Payload | None:
+    def ask(
+        self, view: View, key: RunKey, run: RunRow, question: Callable[[LiveRun], Payload], owed: bool = True
+    ) -> Payload | None:
         """Put a question to the run's code as its history left it; None without code, or when it diverges.
 
         A run in memory that has seen everything is asked as it stands, else a copy is replayed: a delivery whose turn
-        issued nothing left no trace but in the code's own variables.
+        issued nothing left no trace but in the code's own variables. Not `owed`: without what a run that stands still
+        has not been told.
         """
         if not self.has_code(key, run):
             return None
@@ -260,7 +263,7 @@ class Turns:
             while (turn := copy.replay()) is not None:
                 if self._replayed(copy, *turn).verdict is not None:
                     return None
-            for delivery in copy.deliveries:
+            for delivery in copy.deliveries if owed else ():
                 if self._replayed(copy, delivery, []).verdict is not None:
                     return None
             return question(copy.live)

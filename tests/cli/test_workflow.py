@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import click
 import pytest
 
+from orchestrator.cli.output import PAGE
 from orchestrator.core import commands as c
 from orchestrator.core.values import Failure
 from tests.cli.conftest import Ran
@@ -144,6 +146,67 @@ def test_history_in_all_formats(engine: FakeEngine, run: Run) -> None:
     assert [event["seq"] for event in run("workflow", "history", "order-7", "-o", "json").json] == [1, 2, 3]
     lines = run("workflow", "history", "order-7", "--from", "2", "-o", "jsonl").out.splitlines()
     assert [json.loads(line)["seq"] for line in lines] == [2, 3]
+
+
+def test_history_is_printed_as_it_comes(engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next page is asked for when the one before it was printed, and no more is held."""
+    start(engine, run).events = [{"seq": n, "type": "Ticked", "at_ms": 0, "body": {}} for n in range(1, 1_202)]
+    printed: list[str] = []
+    monkeypatch.setattr(click, "echo", lambda text="", nl=True, err=False: printed.append(f"{text}\n" if nl else text))
+    behind: list[int] = []
+
+    def asked(fake: FakeEngine, command: c.Command) -> None:
+        body = command.body
+        if isinstance(body, c.QueryWorkflow) and body.kind == "history":
+            behind.append(json.loads(body.arguments.data)["from_seq"] - 1 - len(printed))
+
+    engine.script = asked
+    for output, most in (("jsonl", 0), ("json", 0), ("table", PAGE)):
+        assert run("workflow", "history", "order-7", "-o", output).code == 0
+        assert max(behind) <= most, output
+        text = "".join(printed)
+        found = json.loads(text) if output == "json" else text.splitlines()
+        assert len(found) == 1_201 + (output == "table")
+        printed.clear()
+        behind.clear()
+
+
+def test_a_page_of_a_history_says_where_the_next_one_begins(engine: FakeEngine, run: Run) -> None:
+    start(engine, run).events = EVENTS
+    ran = run("workflow", "history", "order-7", "--limit", "2", "-o", "json")
+    assert [event["seq"] for event in ran.json] == [1, 2]
+    assert ran.err == "there is more: --from 3\n"
+    rest = run("workflow", "history", "order-7", "--from", "3", "--limit", "2", "-o", "jsonl")
+    assert (rest.json["seq"], rest.err) == (3, "")
+    assert run("workflow", "history", "order-7", "--from", "4", "-o", "json").json == []
+
+
+def test_show_names_the_relatives_of_a_run(engine: FakeEngine, run: Run) -> None:
+    start(engine, run).relatives = {
+        "parent": {"workflow_id": "trip-1", "run_id": "run-t", "step": "0:2"},
+        "previous_run_id": "run-before",
+        "next_run_id": "run-after",
+        "forked_upto": 9,
+        "forks": [{"run_id": "run-fork", "upto": 4}],
+        "children": [
+            {"step": "0:3", "workflow_type": "pack", "workflow_id": "pack-1", "run_id": "run-p", "status": "failed"}
+        ],
+        "untaken_signals": [{"seq": 5, "name": "hurry", "at_ms": 1_700_000_000_000, "id": "c-1"}],
+    }
+    said = [" ".join(line.split()) for line in run("workflow", "show", "order-7").out.splitlines()]
+    for line in (
+        "parent trip-1 run run-t, its step 0:2",
+        "previous run run-before, forked behind its event 9",
+        "next run run-after",
+        "forks run-fork behind event 4",
+        "untaken 1 signals that its code has not taken",
+        "0:3 pack pack-1 failed run-p",
+        "5 hurry 2023-11-14 22:13:20Z c-1",
+    ):
+        assert line in said
+    shown = run("workflow", "show", "order-7", "-o", "json").json
+    assert shown["parent"]["workflow_id"] == "trip-1"
+    assert [one["name"] for one in shown["untaken_signals"]] == ["hurry"]
 
 
 def test_watch_prints_events_until_the_end_and_follows_continue_as_new(engine: FakeEngine, run: Run) -> None:

@@ -29,6 +29,7 @@ class FakeRun:
     message: str = ""
     signals: list[tuple[str, Payload]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    relatives: dict[str, Any] = field(default_factory=dict)
 
 
 def payload(value: Any) -> Payload:
@@ -154,6 +155,7 @@ class FakeEngine:
             "why": "waits for step charge (parked, attempt 1)" if run.status == "running" else "",
             "pending_steps": [step] if run.status == "running" else [],
             "failure": None,
+            **run.relatives,
         }
 
     def _accepted(self, command: c.Command, run: FakeRun, code: str) -> Reply:

@@ -6,30 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.modes import MODES
+from tests.contract.modes import MODES, SKIPS
 from tests.contract.world import World
 
 HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`make check` leaves the contract to `make test` and `make modes`.
-
-    Processes share no memory: in a mode that has some there is no log in memory to run on.
-    """
+    """`make check` leaves the contract to `make test` and `make modes`; a mode leaves out what its table names."""
+    left_out = [skip for skip in SKIPS if skip.mode == config.getoption("--mode")]
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.slow)
-    if not MODES[config.getoption("--mode")].processes:
-        return
-    dropped = [one for one in items if _in_memory(one)]
-    config.hook.pytest_deselected(items=dropped)
-    items[:] = [one for one in items if one not in dropped]
+            for skip in left_out:
+                if _is_of(item, skip.of):
+                    item.add_marker(pytest.mark.skip(reason=skip.reason))
 
 
-def _in_memory(item: pytest.Item) -> bool:
+def _is_of(item: pytest.Item, name: str) -> bool:
     spec = getattr(item, "callspec", None)
-    return "memory" in getattr(item, "fixturenames", ()) or (spec is not None and spec.params.get("world") == "memory")
+    return name in getattr(item, "fixturenames", ()) or (spec is not None and spec.params.get("world") == name)
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.broker)])

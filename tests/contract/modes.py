@@ -39,9 +39,36 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             processes=True,
             in_ci=True,
         ),
-        "timers1": Mode("one due timer a batch", options={"timers_per_batch": 1}),
+        "timers1": Mode(
+            "one timer in memory: the next is read when that one has fired", options={"timers_per_batch": 1}
+        ),
         "single": Mode("a single partition", partitions=1),
         "remote": Mode("every step through a task queue", remote=True),
         "moving": Mode("the partitions are dealt out anew every two seconds", engines=2, partitions=4, deal_s=2.0),
     }
 )
+
+
+class Skip(NamedTuple):
+    """Tests that a mode leaves out. `of`: those with this parameter or fixture."""
+
+    mode: str
+    of: str
+    what: str
+    reason: str
+
+
+SKIPS: tuple[Skip, ...] = (
+    Skip(
+        "processes3",
+        "memory",
+        "every test on the log in memory",
+        "processes share no memory, so there is no such log; the broker has the same tests, but those marked *memory*",
+    ),
+)
+"""The only tests that may be left out, and why: docs/semantics.md shows it, and any other skip fails `make modes`."""
+
+
+def reasons(mode: str) -> set[str]:
+    """What a test that is left out in this mode may give as its reason."""
+    return {skip.reason for skip in SKIPS if skip.mode == mode}

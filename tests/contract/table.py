@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.contract.modes import MODES
+from tests.contract.modes import MODES, SKIPS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = Path(__file__).parent / "lines.toml"
@@ -83,6 +83,12 @@ def page() -> str:
         "",
         *(f"- `{name}`: {mode.what}{' (in CI)' if mode.in_ci else ''}" for name, mode in MODES.items()),
         "",
+        "A mode leaves out nothing but what stands here; any other skip fails `make modes`.",
+        "",
+        "| mode | leaves out | because |",
+        "|---|---|---|",
+        *(f"| `{skip.mode}` | {skip.what} | {skip.reason} |" for skip in SKIPS),
+        "",
     ]
     for section in sections():
         out += [f"## {section['title']}", "", "| line | proved by | manual |", "|---|---|---|"]
@@ -103,8 +109,24 @@ def _cell(line: dict[str, Any], found: list[Proof]) -> str:
 
 
 def _manual(line: dict[str, Any]) -> str:
-    target = line.get("manual", "")
-    return f"[{target.partition('#')[0]}]({target})" if target else ""
+    targets = [line[kind] for kind in ("manual", "example") if kind in line]
+    return ", ".join(f"[{target.partition('#')[0]}]({target})" for target in targets)
+
+
+def code_of(target: str) -> str:
+    """The code that a section of the manual shows, with those below it; without an anchor, the page's."""
+    page, _, anchor = target.partition("#")
+    found, inside, fenced, above = [], not anchor, False, 0
+    for line in (ROOT / "docs" / page).read_text("utf-8").splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif not fenced and line.startswith("#") and anchor:
+            level, title = len(line) - len(line.lstrip("#")), line.lstrip("# ").lower().replace(" ", "-")
+            inside = title == anchor or (inside and level > above)
+            above = level if title == anchor else above if inside else 0
+        elif fenced and inside:
+            found.append(line)
+    return "\n".join(found)
 
 
 if __name__ == "__main__":

@@ -90,15 +90,17 @@ def test_one_answer_counts_and_only_to_what_was_asked(world: World) -> None:
         handle = await client.start(deploys, 7)
         (one,) = await inbox(client, 1)
         assert (await client.approvals.describe(one.id)).request == {"version": 7}
-        with pytest.raises(CommandRejected, match="look again"):
+        with pytest.raises(CommandRejected, match="look again") as other:
             await client.approvals.approve(one.id, "0" * 64)
+        assert other.value.code == "other_request"
         with pytest.raises(ConfigurationError, match="approval list"):
             await client.approvals.approve("deploy", one.digest)
         eva = client.using(command_id="hers")
         first, again = [await eva.approvals.approve(one.id, one.digest, by="eva") for _ in range(2)]
         assert first.outcome == again.outcome
-        with pytest.raises(CommandRejected, match="waits for no approval"):
+        with pytest.raises(CommandRejected, match="waits for no approval") as late:
             await client.approvals.reject(one.id, one.digest, by="max")
+        assert late.value.code == "not_waiting"
         assert await handle.result() == "approved by eva: "
         with pytest.raises(CommandRejected, match="waits for no answer"):
             await client.approvals.describe(one.id)

@@ -254,8 +254,9 @@ def test_a_run_sends_an_event(world: World) -> None:
 @pytest.mark.contract("event-wait")
 def test_an_event_that_is_too_large_is_refused(world: World) -> None:
     async def scenario(client: Client) -> None:
-        with pytest.raises(CommandRejected, match="an event has at most 262144"):
+        with pytest.raises(CommandRejected, match="an event has at most 262144") as refused:
             await client.send_event("large", "x" * 300_000)
+        assert refused.value.code == "too_large"
         assert "the limit is 262144" in await client.execute(sends_too_much)
         assert (await client.events(large)).events == ()
 

@@ -97,8 +97,9 @@ def test_signals_and_due_timers_wait_in_their_order(world: World) -> None:
 def test_only_a_run_that_runs_is_paused_and_a_paused_one_can_be_ended(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(takes_what_comes, 60.0)
-        with pytest.raises(CommandRejected, match="is running"):
+        with pytest.raises(CommandRejected, match="is running") as refused:
             await handle.resume()
+        assert refused.value.code == "not_paused"
         await handle.pause()
         await handle.terminate()
         with pytest.raises(RunTerminated):

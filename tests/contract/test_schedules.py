@@ -164,8 +164,9 @@ def test_what_cannot_be_is_refused(world: World) -> None:
         with pytest.raises(ConfigurationError, match="five fields"):
             await client.schedules.create("bad", Schedule(cron="every day"), quick, "a")
         await client.schedules.create("twice", Schedule(cron="@daily"), quick, "a")
-        with pytest.raises(CommandRejected, match="delete it first"):
+        with pytest.raises(CommandRejected, match="delete it first") as twice:
             await client.schedules.create("twice", Schedule(cron="@daily"), quick, "a")
+        assert twice.value.code == "already_exists"
         with pytest.raises(CommandRejected, match="no such schedule"):
             await client.schedules.handle("nobody").trigger()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.contract.table import PAGE, ROOT, page, proofs, sections
+from typing import Any
+
+import pytest
+
+from tests.contract.table import PAGE, ROOT, code_of, page, proofs, sections
 
 LINES = {line["id"]: line for section in sections() for line in section["lines"]}
 
@@ -22,8 +26,18 @@ def test_a_line_has_a_test_or_says_what_is_missing() -> None:
 
 def test_every_manual_section_exists() -> None:
     for line in LINES.values():
-        path, _, anchor = line.get("manual", "").partition("#")
-        if path:
+        for kind in ("manual", "example"):
+            path, _, anchor = line.get(kind, "").partition("#")
+            if not path:
+                continue
             text = (ROOT / "docs" / path).read_text("utf-8")
             headings = {row.lstrip("# ").lower().replace(" ", "-") for row in text.splitlines() if row.startswith("#")}
             assert not anchor or anchor in headings, f"{line['id']}: {path} has no heading {anchor}"
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_every_line_is_shown_in_code(line: dict[str, Any]) -> None:
+    """In the manual's section, or in that of the example; what is Python there is run by `tests/docs`."""
+    code = "\n".join(code_of(line[kind]) for kind in ("manual", "example") if kind in line)
+    assert line["shows"], "what of it is to be seen"
+    assert [words for words in line["shows"] if words not in code] == []

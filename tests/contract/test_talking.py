@@ -120,8 +120,10 @@ def test_queries_of_running_idle_and_closed_runs(world: World) -> None:
 def test_a_query_that_would_change_state_raises(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(collects, 1)
-        with pytest.raises(CommandRejected, match="quer"):
+        with pytest.raises(CommandRejected, match="quer") as refused:
             await handle.query(grow)
+        assert refused.value.code == "query_failed"
+        assert type(refused.value) is CommandRejected
         await handle.signal(item, 1)
         assert await handle.result() == [1]
         assert "SignalSent" not in [event.type async for event in handle.history()]

@@ -144,11 +144,12 @@ def test_what_the_validator_refuses_is_not_written(world: World) -> None:
         handle = await client.start(sums, 100)
         assert await handle.update(add, 1) == 1
         before = await kinds(handle)
-        with pytest.raises(TooMuch, match="101 > 100") as refused:
+        with pytest.raises(TooMuch, match="101 > 100") as declared:
             await handle.update(add, 101)
-        assert isinstance(refused.value.__cause__, UpdateRejected)
-        with pytest.raises(UpdateRejected, match="ValueError: nothing to add"):
+        assert isinstance(declared.value.__cause__, UpdateRejected)
+        with pytest.raises(UpdateRejected, match="ValueError: nothing to add") as refused:
             await handle.using(command_id="none").update(add, 0)
+        assert refused.value.code == "update_rejected"
         with pytest.raises(CommandRejected, match="no update 'nothing'; this run takes add, hold") as unknown:
             await client.calls.update(handle.workflow_id, "nothing", c.Payload())
         assert unknown.value.code == "unknown_update"

@@ -49,10 +49,13 @@ def spans(page: Path) -> Iterator[str]:
     return (match[1] for match in _SPAN.finditer(prose(page)))
 
 
-def rows(page: Path, columns: int) -> list[list[str]]:
-    """The rows of the page's tables that have so many columns, without heads and rules."""
-    found = []
-    for line in prose(page).splitlines():
+def rows(page: Path, columns: int, section: str = "") -> list[list[str]]:
+    """The rows of the page's tables that have so many columns, without heads and rules; of one section, or of all."""
+    text, found = prose(page), []
+    if section:
+        _, _, behind = text.partition(f"\n## {section}\n")
+        text, _, _ = behind.partition("\n## ")
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         if line.startswith("|") and len(cells) == columns and not set(line) <= set("|-: "):
             found.append(cells)

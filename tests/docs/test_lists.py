@@ -1,13 +1,11 @@
-"""Lists of the documentation are complete: errors, invariants, words, decisions."""
+"""Lists of the documentation are complete: invariants, words, decisions."""
 
 from __future__ import annotations
 
-import inspect
 import re
 
 import pytest
 
-from orchestrator import errors
 from tests.architecture.source import ROOT
 from tests.docs.pages import rows
 
@@ -15,17 +13,6 @@ WORDS = (
     "workflow run step turn command event rejection effect history log task queue signal query timer row changes",
     "partition lane claim footer void strike fence restore replay materialise",
 )
-
-
-def test_every_error_has_its_row_and_every_row_its_error() -> None:
-    classes = {
-        found
-        for found, cls in vars(errors).items()
-        if inspect.isclass(cls) and issubclass(cls, errors.OrchestratorError)
-    }
-    table = {row[0].strip("`"): row[1:] for row in rows(ROOT / "docs/errors.md", 3) if row[0] != "error"}
-    assert table.keys() == classes
-    assert all(cell for cells in table.values() for cell in cells), "when it is raised, and what to do"
 
 
 @pytest.mark.parametrize("number", range(1, 13))

@@ -239,6 +239,7 @@ def test_a_missing_task_topic_ends_its_step_alone(rig: Make) -> None:
     assert one.result("v") == b"6"
     failed = one.bodies(e.SendFailed, "w")
     assert [body.topic for body in failed] == ["tasks.nowhere"]
+    assert [body.failure.type for body in one.bodies(e.StepFailed, "w")] == ["SendFailed"]
     assert "SendFailed" not in one.kinds("v")
 
 

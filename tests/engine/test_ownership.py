@@ -102,6 +102,7 @@ class TestAfterADeath:
         assert (started.instance, started.start_within_ms) == (engine.options.instance, 300)
         one.engine()
         assert b"StepFailed" in one.result("w")
+        assert [body.failure.type for body in one.bodies(e.StepFailed, "w")] == ["StepInterrupted"]
         events = one.events("w")
         interrupted = next(event for event in events if isinstance(event.body, e.StepInterrupted))
         claims = [batch.footer for batch in one.batches() if batch.is_claim]

@@ -142,7 +142,7 @@ def test_a_lease_that_runs_out_is_tried_again(bench: Bench) -> None:
     one.start("w", plain)
     first = worker.take(lease_ms=60_000)
     bench.skip(61)
-    assert failures(one) == ["StepLeaseExpired"]
+    assert [body.failure.type for body in one.bodies(e.StepAttemptFailed, "w")] == ["StepLeaseExpired"]
     assert [(stop.token, stop.over) for stop in one.wait_stops()] == [(first.token, True)]
     assert worker.beat(first).code == "stale_attempt"
     assert worker.report(first, 1).code == "stale_attempt"

@@ -1,0 +1,122 @@
+"""What is seen of a run: where it comes from, what it has begun, and the signals that its code has not taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from orchestrator import Client, Handle, Orchestrator, continue_as_new, run_info
+from orchestrator.client.views import RunDescription
+from tests.contract.world import World
+
+pytestmark = pytest.mark.contract("relatives")
+
+app = Orchestrator("relatives")
+go = app.signal("go", int)
+other = app.signal("other", int)
+
+
+@app.error
+class Wrong(Exception):
+    pass
+
+
+@app.step
+async def nothing() -> None:
+    pass
+
+
+@app.workflow
+async def child(how: str) -> str:
+    if how == "fails":
+        raise Wrong(how)
+    if how == "waits":
+        await go.wait()
+    return how
+
+
+@app.workflow
+async def parent(rounds: int) -> str:
+    here = f"{run_info().workflow_id}-{rounds}"
+    await child.options(id=f"{here}-fine")("fine")
+    with contextlib.suppress(Wrong):
+        await child.options(id=f"{here}-fails")("fails")
+    if rounds:
+        continue_as_new(rounds - 1)
+    return await child.options(id=f"{here}-waits")("waits")
+
+
+@app.workflow
+async def listens() -> int:
+    await nothing()
+    return await go.wait()
+
+
+async def seen(handle: Handle[Any], holds: Any) -> RunDescription:
+    """Look at it until it is as wanted."""
+    while not holds(found := await handle.describe()):
+        await asyncio.sleep(0.02)
+    return found
+
+
+def test_parent_children_and_the_runs_before_and_after(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(parent.options(id="p"), 1)
+        newest = client.handle(parent, "p")
+        found = await seen(newest, lambda run: len(run.children) == 3 and run.children[-1].run_id)
+        assert [(one.workflow_id, one.workflow_type, one.status) for one in found.children] == [
+            ("p-0-fine", "child", "completed"),
+            ("p-0-fails", "child", "failed"),
+            ("p-0-waits", "child", "open"),
+        ]
+        assert (found.parent, found.previous_run_id, found.next_run_id) == (None, handle.run_id, "")
+        first = await client.handle(parent, "p", run_id=handle.run_id).describe()
+        assert (first.previous_run_id, first.next_run_id, first.status) == ("", found.run_id, "continued_as_new")
+        below = await client.handle(child, "p-0-waits").describe()
+        assert below.parent == ("p", found.run_id, found.children[-1].step)
+        assert below.run_id == found.children[-1].run_id
+        await client.handle(child, "p-0-waits").signal(go, 1)
+        assert await newest.result() == "waits"
+        assert (await newest.describe()).children[-1].status == "completed"
+
+    world.run(app, scenario)
+
+
+def test_a_fork_and_what_it_was_forked_from(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(listens.options(id="f"))
+        await seen(handle, lambda run: run.steps_done == 1)
+        await handle.fork(step="nothing")
+        made = await client.handle(listens, "f").describe()
+        assert (made.previous_run_id, made.forked_upto > 0) == (handle.run_id, True)
+        old = await client.handle(listens, "f", run_id=handle.run_id).describe()
+        assert [(fork.run_id, fork.upto) for fork in old.forks] == [(made.run_id, made.forked_upto)]
+        started, *_ = [event async for event in client.handle(listens, "f").history()]
+        assert (started.body["previous_run_id"], started.body["forked_upto"]) == (handle.run_id, made.forked_upto)
+
+    world.run(app, scenario)
+
+
+def test_signals_that_nobody_took(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(listens.options(id="s"))
+        await handle.signal(other, 1)
+        await handle.using(command_id="second").signal(other, 2)
+        found = await seen(handle, lambda run: run.steps_done == 1)
+        assert found.untaken_signals is not None
+        assert [(one.name, one.id == "second") for one in found.untaken_signals] == [("other", False), ("other", True)]
+        await world.restart()
+        again = await handle.describe()
+        assert again.untaken_signals == found.untaken_signals
+        await handle.pause()
+        await handle.signal(go, 7)
+        paused = await handle.describe()
+        assert [one.name for one in paused.untaken_signals or ()] == ["other", "other", "go"]
+        await handle.resume()
+        assert await handle.result() == 7
+        assert (await handle.describe()).untaken_signals == ()
+
+    world.run(app, scenario)
