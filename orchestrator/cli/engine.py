@@ -24,12 +24,11 @@ def run_command(context: click.Context, /, owned: bool) -> None:
     if owned:
         end_with_owner()
     from orchestrator.engine.process import run_engine
-    from orchestrator.sdk.execution import ExecutorOptions
-    from orchestrator.worker.build import executor_of
+    from orchestrator.worker.build import executor_of, options_of
     from orchestrator.worker.loading import load_app
 
     app = load_app(settings.app)
-    options = ExecutorOptions(slots=settings.step_slots or ExecutorOptions.slots)
+    options = options_of(settings.step_slots)
     code = run_engine(settings, app, executor_of(settings.app, app, settings.isolation, options))
     if code:
         raise exits.Exit(code)
