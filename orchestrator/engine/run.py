@@ -93,7 +93,14 @@ class Engine:
     def _standbys(self, open_store: Callable[[int, Codec], Store]) -> Standby:
         if self.options.standby is None:
             return NoStandby()
-        return Standbys(self.log, self._codec, lambda one: open_store(one, self._codec), self.options, self._clock)
+
+        def opened(number: int) -> Store:
+            return open_store(number, self._codec)
+
+        return Standbys(self.log, self._codec, opened, self.options, self._clock, self._restoring)
+
+    def _restoring(self) -> bool:
+        return any(partition.state is State.RESTORING for partition in list(self.partitions.values()))
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -183,12 +183,15 @@ class Standbys:
         open_store: Callable[[int], Store],
         options: EngineOptions,
         clock: Clock,
+        restoring: Callable[[], bool],
     ) -> None:
+        """`restoring`: a partition of this process's own is being restored, which comes first."""
         self._log = log_
         self._codec = codec
         self._open_store = open_store
         self._options = options
         self._clock = clock
+        self._restoring = restoring
         self._changed = threading.Condition()
         self._places: dict[int, _Place] = {}
         self._busy: _Place | None = None
@@ -244,7 +247,7 @@ class Standbys:
     def _serve(self) -> None:
         while not self._stopping:
             more = False
-            for number in list(self._places):
+            for number in () if self._restoring() else tuple(self._places):
                 place = self._seize(number)
                 if place is not None:
                     try:
