@@ -45,7 +45,7 @@ ROWS = 1_000
 PACE_S = 0.1
 LOOK_S = 1.0
 RETRY_S = 30.0
-TOPIC_WAIT_S = 0.5
+WAIT_S = 0.5
 EXPECTED = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable, LogGap, LogReplaced)
 """What an owner parks or waits for, a standby only tells."""
 
@@ -152,8 +152,8 @@ class Follower(Restored):
 
     def _next(self) -> Wire:
         waited = 0.0
-        while not self.inbox.wait_tail(TOPIC_WAIT_S):
-            waited += TOPIC_WAIT_S
+        while not self.inbox.wait_tail(WAIT_S):
+            waited += WAIT_S
             if self.inbox.request.release:
                 raise Wanted
             if waited >= self.options.hang_s:
@@ -321,9 +321,9 @@ class Standbys:
 
     def _close(self, place: _Place) -> None:
         store, place.store = place.store, None
-        self._log.standby().unfollow(place.number)
         place.follower = None
         if store is not None:
+            self._log.standby().unfollow(place.number)
             with suppress(StoreError):
                 store.close()
 
