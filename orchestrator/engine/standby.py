@@ -22,7 +22,6 @@ from ..errors import (
     KafkaUnavailable,
     LogGap,
     LogReplaced,
-    OrchestratorError,
     StoreDamaged,
     StoreError,
 )
@@ -343,7 +342,8 @@ class Standbys:
             if place is not None and place.follower is not None:
                 place.warm = Warm(place.follower.behind(), place.follower.problem)
                 self._options.observer.standby(place.number, place.warm.behind)
-        except OrchestratorError as error:
+        except Exception as error:
+            # Only a number to be told: folding goes on without it.
             log.debug("partition %d: its end is not known: %s", self._looked, error)
         finally:
             self._leave()
