@@ -52,6 +52,7 @@ class Settings:
     group_protocol: str = "consumer"
     assignment: tuple[int, ...] = ()
     generation: int = 0
+    standby: tuple[int, ...] | None = None
     session_timeout_s: float = 6.0
     lanes: int = 2
     isolation: str = "process"
@@ -249,6 +250,11 @@ def parse_assignment(name: str, text: str) -> tuple[int, ...]:
     return shares[here]
 
 
+def parse_standby(name: str, text: str) -> tuple[int, ...]:
+    """The partitions that this process follows while others own them: as an assignment; none named (`all`) is all."""
+    return () if text.lower() == "all" else parse_assignment(name, text)
+
+
 READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
     {
         "ORCHESTRATOR_APP": ("app", _application),
@@ -259,6 +265,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_MEMBERSHIP": ("membership", _one_of("group", "static")),
         "ORCHESTRATOR_GROUP_PROTOCOL": ("group_protocol", _one_of("consumer", "classic")),
         "ORCHESTRATOR_ASSIGNMENT": ("assignment", parse_assignment),
+        "ORCHESTRATOR_STANDBY": ("standby", parse_standby),
         "ORCHESTRATOR_GENERATION": ("generation", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_SESSION_TIMEOUT_S": ("session_timeout_s", _seconds(1, 1800)),
         "ORCHESTRATOR_LANES": ("lanes", _whole(1, 16)),

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
 from ..errors import ConfigurationError
@@ -19,8 +19,9 @@ class Health(NamedTuple):
     """What the probes say.
 
     Of an engine: started (every assigned partition has been owned once or parked), ready (all owned), live; the states
-    of its partitions; `anchors`: "ok", "off", or why heads are not witnessed, and `checkpoints` likewise; no probe
-    fails for these. A worker has none of the three last ones.
+    of its partitions; `anchors`: "ok", "off", or why heads are not witnessed, and `checkpoints` likewise; of each
+    partition that it follows (`standby`) how far behind it is, and what is wrong. No probe fails for these. A worker
+    has none of the four last ones.
     """
 
     started: bool
@@ -29,6 +30,7 @@ class Health(NamedTuple):
     partitions: Mapping[int, str] | None = None
     anchors: str = ""
     checkpoints: str = ""
+    standby: Mapping[int, Mapping[str, object]] = MappingProxyType({})
 
 
 class Probes:
@@ -99,6 +101,7 @@ def _answer(request: BaseHTTPRequestHandler, health: Health) -> None:
     said: dict[str, object] = {"ok": verdict}
     if health.partitions is not None:
         said |= {"partitions": health.partitions, "anchors": health.anchors, "checkpoints": health.checkpoints}
+        said |= {"standby": dict(health.standby)}
     body = json.dumps(said).encode()
     request.send_response(200 if verdict else 503)
     request.send_header("Content-Type", "application/json")

@@ -51,6 +51,17 @@ class CheckpointOptions:
 
 
 @dataclass(frozen=True)
+class StandbyOptions:
+    """Which partitions of others are followed: `partitions`, or every one."""
+
+    partitions: tuple[int, ...] = ()
+
+    def wants(self, number: int) -> bool:
+        """Whether a partition is followed while another process owns it."""
+        return not self.partitions or number in self.partitions
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """Seconds end in `_s`, milliseconds in `_ms`.
 
@@ -101,6 +112,8 @@ class EngineOptions:
     """Directory of the small files that name the run whose turn is on, for the successor's messages. None: no files."""
     checkpoints: CheckpointOptions | None = None
     """None: none are taken, and none is restored."""
+    standby: StandbyOptions | None = None
+    """None: what others own is not followed."""
     blobs: Blobs | None = field(default=None, repr=False)
     """Where results of steps and runs lie that do not fit into an event. None: they end in LimitExceeded."""
     observer: Observer = field(default=NOBODY, repr=False)

@@ -141,7 +141,12 @@ class Partition:
                 self._end(self._loop, State.PARKED, problem)
 
     def _open_store(self) -> Store | None:
-        """Open the directory; one that cannot be used now is tried again, for a lock or a full disk passes."""
+        """Open the directory; one that cannot be used now is tried again, for a lock or a full disk passes.
+
+        One that was kept warm is open already.
+        """
+        if (warm := self._shared.standby.take(self.number)) is not None:
+            return warm
         while not self.inbox.request.release:
             try:
                 return self._shared.open_store(self.number)

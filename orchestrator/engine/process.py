@@ -25,7 +25,7 @@ from ..store.partition_store import PartitionStore, open_or_rebuild
 from ..store.places import place_of
 from ..telemetry import export
 from .health import Probes
-from .options import AnchorOptions, CheckpointOptions, EngineOptions
+from .options import AnchorOptions, CheckpointOptions, EngineOptions, StandbyOptions
 from .run import Engine, MakeExecutor
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ def _options(settings: Settings, app: str) -> EngineOptions:
         suggest_at=settings.continue_as_new_at,
         anchors=_anchors(settings),
         checkpoints=_checkpoints(settings, app),
+        standby=None if settings.standby is None else StandbyOptions(settings.standby),
         blobs=DirectoryBlobs(settings.blobs),
         marks=settings.state_dir / app,
         observer=export.observer(),

@@ -21,7 +21,7 @@ from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
 from ..errors import LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
-from ..log.ports import Log, TopicIds, Wire
+from ..log.ports import Log, Tail, TopicIds, Wire
 from ..store.rows import Store
 from .clock import SYSTEM_CLOCK, Clock
 from .inbox import Inbox
@@ -142,6 +142,10 @@ class Restored:
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
+    def tail(self) -> Tail:
+        """By whom events are read."""
+        return self.log.tail()
+
     def restore(self) -> TopicIds:
         """Fold what is visible now; nothing is claimed. Raises LogReplaced, LogGap, HangingTransaction."""
         if self.damaged:
@@ -153,7 +157,7 @@ class Restored:
             # Before anything is read: what was noted by now must be on the log that is read from here on.
             self.noted = read_note(self.log.noted(self.number))
         self._follow()
-        _, end = self.log.tail().bounds(self.number)
+        _, end = self.tail().bounds(self.number)
         self._restore_near(end)
         # A partition whose count is not known yet: its first claim says it, if there is one. A gap may be set aside.
         while end and (self.claim_row() is None or self.assembler.gap) and self.inbox.wait_tail(NEAR_WAIT_S):
@@ -179,7 +183,7 @@ class Restored:
     def _follow(self) -> None:
         """Read events from the last footer on; that footer is compared first."""
         self.overlay.discard()
-        start, end = self.log.tail().bounds(self.number)
+        start, end = self.tail().bounds(self.number)
         position = state_or_checkpoint(self, (start, end))
         check_level(self.where, position)
         at = position.next_offset - 1 if position else start
@@ -191,11 +195,11 @@ class Restored:
         claim = self.claim_row()
         if claim is not None:
             self.assembler.claim_no = max(self.assembler.claim_no, claim.claim_no)
-        self.log.tail().unfollow(self.number)
+        self.tail().unfollow(self.number)
         with self.inbox.changed:
             self.inbox.tail.clear()
         self._tail_paused = False
-        self.log.tail().follow(self.number, at, self._hear)
+        self.tail().follow(self.number, at, self._hear)
         if position is not None and not sabotaged("store_trusted"):
             first = self._next()
             if first.offset != at or event_hash(first.key, first.value) != position.footer_hash:
@@ -220,14 +224,14 @@ class Restored:
         self.inbox.put_tail(wires)
         if len(self.inbox.tail) > TAIL_HIGH and not self._tail_paused:
             self._tail_paused = True
-            self.log.tail().pause(self.number)
+            self.tail().pause(self.number)
 
-    def _fold_slice(self) -> Wire:
-        """Fold up to a slice of records, one write batch; returns the last record read."""
+    def _fold_slice(self, most: int = 0) -> Wire:
+        """Fold up to a slice of records (or `most`), one write batch; returns the last record read."""
         wire = self._next()
         began = time.monotonic()
         self._fold(wire)
-        for _ in range(RESTORE_SLICE):
+        for _ in range(most or RESTORE_SLICE):
             if not self.inbox.tail:
                 break
             wire = self.inbox.tail.popleft()
@@ -267,7 +271,7 @@ class Restored:
         """The next record read back. Raises HangingTransaction when none comes for `hang_s`."""
         if self._tail_paused and len(self.inbox.tail) < TAIL_LOW:
             self._tail_paused = False
-            self.log.tail().resume(self.number)
+            self.tail().resume(self.number)
         if not self.inbox.wait_tail(self.options.hang_s):
             raise HangingTransaction(
                 f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must"

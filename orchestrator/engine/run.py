@@ -25,6 +25,7 @@ from .large import reported
 from .options import EngineOptions
 from .partition import Partition, State
 from .shared import Shared
+from .standby import NoStandby, Standby, Standbys
 from .supervisor import Supervisor
 from .topic_watch import TopicWatch
 from .turns import TurnGuard
@@ -65,6 +66,7 @@ class Engine:
         self._anchors = AnchorWriter(log_, self._codec, self._clock, told) if told is not None else None
         kept = self.options.checkpoints
         self._checkpoints = CheckpointTaker(log_.app, self._clock, kept) if kept is not None else None
+        self._standby = self._standbys(open_store)
         self.executor = make_executor(self._route, self._slot_freed)
         self._shared = Shared(
             log_,
@@ -79,6 +81,7 @@ class Engine:
             {},
             self._anchors or NoAnchors(),
             self._checkpoints or NoCheckpoints(),
+            self._standby,
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s)
@@ -86,6 +89,18 @@ class Engine:
     def make_guard(self) -> TurnGuard:
         """Who ends turns that do not yield. A simulation has none: it measures time by the machine's clock."""
         return TurnGuard(self.options.turn_s)
+
+    def _standbys(self, open_store: Callable[[int, Codec], Store]) -> Standby:
+        if self.options.standby is None:
+            return NoStandby()
+
+        def opened(number: int) -> Store:
+            return open_store(number, self._codec)
+
+        return Standbys(self.log, self._codec, opened, self.options, self._clock, self._restoring)
+
+    def _restoring(self) -> bool:
+        return any(partition.state is State.RESTORING for partition in list(self.partitions.values()))
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -97,7 +112,11 @@ class Engine:
             self._anchors.start()
         if self._checkpoints is not None:
             self._checkpoints.start()
+        self._standby.start()
         self.log.membership().start(self._assigned, self._revoked)
+        with self._lock:
+            for number in range(self._count):
+                self._followed(number)
 
     def stop(self, grace_s: float = 30.0) -> None:
         """Release every partition, wait for running steps up to `grace_s`, report them, end.
@@ -119,6 +138,7 @@ class Engine:
         left = self.executor.stop(max(0.0, deadline - time.monotonic()))
         if left:
             log.warning("%d steps were cut off at the end of the grace time", len(left))
+        self._standby.stop()
         self._topics.stop()
         self._supervisor.stop()
         self._guard.stop()
@@ -139,7 +159,8 @@ class Engine:
         anchors = OFF if self._anchors is None else self._anchors.problem
         checkpoints = OFF if self._checkpoints is None else self._checkpoints.problem
         live = not self._supervisor.hung()
-        return Health(member and settled, member and ready, live, states, anchors or "ok", checkpoints or "ok")
+        told = {number: warm._asdict() for number, warm in self._standby.told().items()}
+        return Health(member and settled, member and ready, live, states, anchors or "ok", checkpoints or "ok", told)
 
     # -- membership --------------------------------------------------------------------------------------------------
 
@@ -167,7 +188,9 @@ class Engine:
         for number in numbers:
             partition = self.partitions.get(number)
             if partition is None or partition.join(0.0):
-                self.partitions.pop(number, None)
+                with self._lock:
+                    self.partitions.pop(number, None)
+                    self._followed(number)
                 self.log.membership().released(number)
             else:
                 partition.inbox.ask(Requests(release=True, grace_ms=grace_ms))
@@ -184,7 +207,13 @@ class Engine:
                 del self.partitions[number]
             if asked and number in self._assigned_now:
                 self._begin(number)
+            self._followed(number)
         self.log.membership().released(number)
+
+    def _followed(self, number: int) -> None:
+        """Whoever owns it now, we do not."""
+        if number not in self.partitions and number not in self._assigned_now:
+            self._standby.follow([number])
 
     # -- outcomes of steps -------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from .anchors import Anchors, NoAnchors
 from .checkpoints import NoCheckpoints, Takes
 from .clock import Clock
 from .options import EngineOptions
+from .standby import NoStandby, Standby
 from .turns import TurnGuard
 
 
@@ -33,3 +34,4 @@ class Shared(NamedTuple):
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
     anchors: Anchors = NoAnchors()
     checkpoints: Takes = NoCheckpoints()
+    standby: Standby = NoStandby()

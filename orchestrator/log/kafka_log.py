@@ -15,7 +15,7 @@ from .lanes import KafkaLanes
 from .membership import GroupMembership, StaticMembership
 from .outbox import KafkaOutgoing
 from .ports import TopicIds, Wire
-from .tail import KafkaTail
+from .tail import KafkaStandby, KafkaTail
 from .topics import ASK_S, admin, topic_ids
 
 
@@ -30,6 +30,7 @@ class KafkaLog:
         self._admin = admin(config)
         self._ids = topic_ids(config, self._admin)
         self._tail = KafkaTail(config)
+        self._standby: KafkaStandby | None = None
         self._inputs = KafkaInputs(config)
         self._outgoing = KafkaOutgoing(config)
         self._membership = StaticMembership(config) if config.assignment else GroupMembership(config)
@@ -45,6 +46,13 @@ class KafkaLog:
     def tail(self) -> KafkaTail:
         """The reader of owned events."""
         return self._tail
+
+    def standby(self) -> KafkaStandby:
+        """The reader of events that others own, opened when it is first asked for."""
+        with self._looking:
+            if self._standby is None:
+                self._standby = KafkaStandby(self._config)
+            return self._standby
 
     def inputs(self) -> KafkaInputs:
         """The reader of commands."""
@@ -88,3 +96,5 @@ class KafkaLog:
         self._outgoing.close()
         self._inputs.close()
         self._tail.close()
+        if self._standby is not None:
+            self._standby.close()

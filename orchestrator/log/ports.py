@@ -83,6 +83,9 @@ class Tail(Protocol):
     def bounds(self, partition: int) -> tuple[int, int]:
         """(log start offset, last stable offset) of events[partition]."""
 
+    def reached(self, partition: int) -> int:
+        """Every record of the followed partition below this offset is in its sink; 0 if it is not followed."""
+
 
 class Inputs(Protocol):
     """The process's reader of commands partitions (manual assignment, auto.offset.reset=error)."""
@@ -155,6 +158,12 @@ class Log(Protocol):
     def topic_ids(self) -> TopicIds: ...
     def lanes(self, partition: int) -> Lanes: ...
     def tail(self) -> Tail: ...
+    def standby(self) -> Tail:
+        """The reader of partitions that others own: apart from the tail, which nothing may hold up.
+
+        It passes offsets that hold nothing to deliver, so that `reached` comes to `bounds`' end.
+        """
+
     def inputs(self) -> Inputs: ...
     def outgoing(self) -> Outgoing: ...
     def membership(self) -> Membership: ...

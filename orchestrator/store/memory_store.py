@@ -94,6 +94,9 @@ class MemoryStore:
                 self._data[family], self._order[family] = rows, list(rows)
         shutil.rmtree(source)
 
+    def keep(self, rows: int) -> None:
+        """None are decoded."""
+
     def close(self) -> None:
         """Nothing is held."""
 

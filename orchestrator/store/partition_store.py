@@ -36,7 +36,7 @@ from ..core.rows import FAMILIES, HISTORY, Key
 from ..errors import StoreDamaged, StoreError, UndecodableRecord
 from ..failpoints import failpoint
 from . import keys
-from .rows import Changes, RowCodec
+from .rows import ROW_CACHE_ROWS, Changes, RowCodec
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ FIRST = b"\x01"
 """At or before the first row's key."""
 BLOCK_CACHE_BYTES = 128 * 1024 * 1024
 WRITE_BUFFER_BYTES = 128 * 1024 * 1024
-ROW_CACHE_ROWS = 20_000
 MISSING = object()
 SETTLE_S = 2.0
 LOOK_S = 0.002
@@ -97,6 +96,7 @@ class PartitionStore:
         self.directory = directory
         self._rows = RowCodec(codec)
         self._cache: OrderedDict[tuple[str, Key], Any] = OrderedDict()
+        self._kept = ROW_CACHE_ROWS
         self._write_options = WriteOptions()
         self._db: Rdict | None = None
         self._families: dict[str, Rdict] = {}
@@ -275,6 +275,11 @@ class PartitionStore:
         finally:
             self._open()
 
+    def keep(self, rows: int) -> None:
+        self._kept = rows
+        while len(self._cache) > rows:
+            self._cache.popitem(last=False)
+
     def close(self) -> None:
         failpoint("K14")
         self._cache.clear()
@@ -293,7 +298,7 @@ class PartitionStore:
     def _remember(self, place: tuple[str, Key], row: Any) -> None:
         self._cache[place] = row
         self._cache.move_to_end(place)
-        if len(self._cache) > ROW_CACHE_ROWS:
+        if len(self._cache) > self._kept:
             self._cache.popitem(last=False)
 
 

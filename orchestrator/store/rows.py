@@ -13,6 +13,8 @@ from ..core.rows import FAMILIES, HISTORY, Key
 from . import keys
 
 Changes = Mapping[tuple[str, Key], Any]
+ROW_CACHE_ROWS = 20_000
+"""Decoded rows that a store keeps in memory, unless it is told otherwise."""
 
 
 class Store(Protocol):
@@ -54,6 +56,9 @@ class Store(Protocol):
 
     def replace(self, source: Path) -> None:
         """What `snapshot` made takes the place of these rows and hints; it is used up. Raises StoreError."""
+
+    def keep(self, rows: int) -> None:
+        """How many decoded rows may stay in memory."""
 
     def close(self) -> None:
         """Release the directory."""

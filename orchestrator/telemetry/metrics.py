@@ -37,6 +37,10 @@ class MetricsObserver(Observer):
         meter.create_observable_gauge(
             "orchestrator.partitions", [self._partitions], description="Partitions of this process, by state."
         )
+        self._behind: dict[int, int] = {}
+        meter.create_observable_gauge(
+            "orchestrator.standby.behind", [self._standbys], description="Offsets that followed partitions lack."
+        )
 
     def proven(self, partition: int, records: Sequence[Record], commit_s: float) -> None:
         where = {"partition": partition}
@@ -56,6 +60,15 @@ class MetricsObserver(Observer):
 
     def state(self, partition: int, state: str) -> None:
         self._states[partition] = state
+
+    def standby(self, partition: int, behind: int | None) -> None:
+        if behind is None:
+            self._behind.pop(partition, None)
+        else:
+            self._behind[partition] = behind
+
+    def _standbys(self, options: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(behind, {"partition": number}) for number, behind in dict(self._behind).items()]
 
     def _partitions(self, options: CallbackOptions) -> Iterable[Observation]:
         counted = Counter(dict(self._states).values())

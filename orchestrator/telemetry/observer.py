@@ -22,5 +22,8 @@ class Observer:
     def state(self, partition: int, state: str) -> None:
         """What a partition does now: restoring, owned, parked, stopped."""
 
+    def standby(self, partition: int, behind: int | None) -> None:
+        """A partition of another process is followed, so many offsets behind; None: no longer. From its own thread."""
+
 
 NOBODY = Observer()

@@ -277,6 +277,7 @@ class MemoryLog:
         self._cluster = cluster
         self._lanes = lanes
         self._tail = MemoryTail(cluster, f"{app}.events", "tail")
+        self._standby: MemoryTail | None = None
         self._inputs = MemoryInputs(cluster, f"{app}.commands", "inputs")
         self._outgoing = MemoryOutgoing(cluster)
         self._group = group
@@ -291,6 +292,11 @@ class MemoryLog:
 
     def tail(self) -> MemoryTail:
         return self._tail
+
+    def standby(self) -> MemoryTail:
+        if self._standby is None:
+            self._standby = MemoryTail(self._cluster, f"{self.app}.events", "standby-tail")
+        return self._standby
 
     def inputs(self) -> MemoryInputs:
         return self._inputs
@@ -314,6 +320,8 @@ class MemoryLog:
     def close(self) -> None:
         self._tail.close()
         self._inputs.close()
+        if self._standby is not None:
+            self._standby.close()
 
 
 def create_topics(cluster: MemoryCluster, app: str, partitions: int, queues: Sequence[str] = ()) -> None:

@@ -15,6 +15,11 @@ from .threads import ThreadExecutor
 _READY_S = 60.0
 
 
+def options_of(slots: int, otherwise: int = ExecutorOptions.slots) -> ExecutorOptions:
+    """Bounds with so many slots for blocking steps, and as many for `fail` and `park` ones; 0: `otherwise`."""
+    return ExecutorOptions(slots=slots or otherwise, guarded_slots=slots or otherwise)
+
+
 def executor_of(
     app_ref: str, app: Any, isolation: str, options: ExecutorOptions
 ) -> Callable[[Report, Callable[[], None]], StepExecutor]:

@@ -19,11 +19,10 @@ from orchestrator.core.values import Actor
 from orchestrator.engine.health import Health, Probes
 from orchestrator.errors import ConfigurationError
 from orchestrator.open_files import raise_open_files
-from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.blobs import DirectoryBlobs
 from orchestrator.telemetry import export
 
-from .build import executor_of
+from .build import executor_of, options_of
 from .loading import load_app
 from .remote import RemoteWorker, TaskSource, WorkerOptions
 
@@ -71,12 +70,11 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
         ClientOptions(actor=Actor(kind="worker", id=name, via="worker"), timeout_s=settings.reply_timeout_s),
         codec,
     )
-    slots = settings.step_slots or _SLOTS
-    executor_options = ExecutorOptions(slots=slots, guarded_slots=slots)
+    executor_options = options_of(settings.step_slots, _SLOTS)
     worker = RemoteWorker(
         WorkerOptions(
             name,
-            slots=slots,
+            slots=executor_options.slots,
             lease_s=settings.lease_s,
             renew_s=settings.lease_s / 3,
             grace_s=settings.grace_s,

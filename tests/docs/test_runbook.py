@@ -28,6 +28,7 @@ ELSEWHERE = {
     "worker run": "tests/worker/test_run.py",
     "checkpoint list": "tests/cli/test_checkpoint.py",
     "checkpoint verify": "tests/cli/test_checkpoint.py",
+    "engine status": "tests/cli/test_engine.py",
 }
 """Commands of the runbook that other tests try."""
 

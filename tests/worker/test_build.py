@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.sdk.execution import ExecutorOptions
-from orchestrator.worker.build import executor_of
+from orchestrator.worker.build import executor_of, options_of
 from orchestrator.worker.executor import StepProcessFailed
 from orchestrator.worker.loading import load_app
 
@@ -29,3 +29,9 @@ def test_steps_run_where_the_settings_and_the_step_say(isolation: str) -> None:
 def test_an_application_that_no_process_can_load_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StepProcessFailed):
         executor_of(f"{tmp_path}/nowhere.py:app", load_app(APP), "process", ExecutorOptions())(Rig(), lambda: None)
+
+
+def test_a_number_of_slots_is_that_of_fail_and_park_steps_too() -> None:
+    assert (options_of(64).slots, options_of(64).guarded_slots) == (64, 64)
+    assert (options_of(0).slots, options_of(0).guarded_slots) == (8, 8)
+    assert (options_of(0, 16).slots, options_of(0, 16).guarded_slots) == (16, 16)
