@@ -116,7 +116,7 @@ class ReplyTimeout(OrchestratorError):
 
 
 class KafkaUnavailable(OrchestratorError):
-    """The cluster cannot be reached, or refused a record; the message says which and what to check."""
+    """The cluster cannot be reached, does not let us in, or refused a record; the message says what to check."""
 
 
 class RegistryUnavailable(OrchestratorError):

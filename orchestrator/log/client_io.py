@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
-from .connecting import connected
+from .connecting import connected, made
 from .outbox import KafkaOutgoing
 from .ports import Out
 from .topics import admin, unequal
@@ -93,13 +93,14 @@ class ClientIo:
 class TaskConsumer:
     """A member of the groups of task queues.
 
-    An offer is acknowledged as it is handed over (the engine offers it again).
+    An offer is acknowledged as it is handed over (the engine offers it again). Raises ConfigurationError for options.
     """
 
     def __init__(self, app: str, settings: Settings) -> None:
         config = LogConfig.of(settings, app)
         self._topics = [config.topic(f"tasks.{queue}") for queue in settings.queues]
-        self._consumer = Consumer(
+        self._consumer = made(
+            Consumer,
             config.consumer(
                 group_id=f"{app}.worker.{'+'.join(sorted(settings.queues))}",
                 session_timeout_ms=int(config.session_timeout_s * 1000),
@@ -112,7 +113,7 @@ class TaskConsumer:
                 topic_metadata_refresh_interval_ms=10_000,
                 queued_min_messages=1,
                 queued_max_messages_kbytes=1_024,
-            )
+            ),
         )
         self._consumer.subscribe(self._topics, on_assign=self._on_assign)
         self._paused = False

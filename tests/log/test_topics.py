@@ -153,6 +153,6 @@ def test_missing_topics_name_the_command_that_makes_them(kafka_world: KafkaWorld
 
 
 def test_no_broker_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.log.topics.ATTEMPT_S", 0.2)
+    monkeypatch.setattr("orchestrator.log.topics.ATTEMPTS_S", (0.2, 0.2))
     with pytest.raises(KafkaUnavailable, match="orchestrator kafka start"):
         check_topics(LogConfig("a", "127.0.0.1:1"))
