@@ -96,6 +96,10 @@ class Overloaded(CommandRejected):
     """The application has as many open runs or pending steps as it may: nothing was started, or recorded."""
 
 
+class NotVerified(CommandRejected):
+    """The application takes only signed commands, and nobody knows who sent this one. It changed nothing."""
+
+
 class UpdateRejected(CommandRejected):
     """The run's validator refused an update, and nothing was written. `failure`: what it raised, as a record."""
 

@@ -13,11 +13,13 @@ import click
 from orchestrator.client.transport import Transport
 from orchestrator.codec.records import Codec
 from orchestrator.codec.registry import codec_of
+from orchestrator.codec.signatures import CommandSigner
 from orchestrator.config import Settings
 from orchestrator.core.tasks import DeadLetter
 from orchestrator.errors import KafkaUnavailable, UndecodableRecord, WorkflowNotFound
 from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
+from orchestrator.log.ports import Headers
 from orchestrator.log.reader import read_partition
 from orchestrator.log.topics import partition_count
 from orchestrator.store.blobs import DirectoryBlobs
@@ -125,18 +127,20 @@ def _base64(data: bytes) -> str:
 def resubmit(context: click.Context, /, number: str, yes: bool, output: str) -> None:
     """Send the original bytes of dead letter NUMBER to the commands topic again, after a fix.
 
-    Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing.
+    Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing. With a signing
+    key the bytes are signed anew: you vouch for what they say of their sender.
     """
     settings = settings_of(context)
     letter = _whole(settings, _one(settings, number))
     if not yes and not click.confirm(f"send {len(letter.value.data)} bytes to the commands topic again?", err=True):
         raise exits.Exit(exits.FAILED)
     transport = session.open_transport(app_name(settings), settings)
-    partition = asyncio.run(_send(transport, letter, settings.reply_timeout_s))
+    headers = CommandSigner.of(settings, app_name(settings)).headers(letter.value.data)
+    partition = asyncio.run(_send(transport, letter, headers, settings.reply_timeout_s))
     print_one({"number": number, "sent_to_partition": partition}, output)
 
 
-async def _send(transport: Transport, letter: DeadLetter, timeout_s: float) -> int:
+async def _send(transport: Transport, letter: DeadLetter, headers: Headers, timeout_s: float) -> int:
     loop = asyncio.get_running_loop()
     sent: asyncio.Future[str] = loop.create_future()
 
@@ -146,7 +150,7 @@ async def _send(transport: Transport, letter: DeadLetter, timeout_s: float) -> i
     await asyncio.to_thread(transport.open, lambda value: None)
     try:
         partition = partition_of(letter.key, transport.partitions)
-        transport.send(partition, letter.key, letter.value.data, done)
+        transport.send(partition, letter.key, letter.value.data, done, headers)
         problem = await asyncio.wait_for(sent, timeout_s)
     except TimeoutError:
         raise KafkaUnavailable(f"the commands topic took nothing within {timeout_s:g} s") from None

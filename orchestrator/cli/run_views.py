@@ -10,6 +10,8 @@ import click
 from orchestrator.client.calls import Calls
 from orchestrator.client.limits import with_places
 from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, failure_text
+from orchestrator.core.signatures import named
+from orchestrator.core.values import Actor
 from orchestrator.sdk.attributes import Where
 
 from .arguments import where_option
@@ -55,6 +57,7 @@ def print_description(run: RunDescription) -> None:
     lines: dict[str, Any] = {
         "run": run.run_id,
         "type": f"{run.workflow_type} version {run.version}" if run.version else run.workflow_type,
+        "started by": actor_text(run.raw.get("started_by")),
         "code": code_text(run.raw.get("code") or {}),
         "started_at_ms": run.started_at_ms,
         "closed_at_ms": run.closed_at_ms,
@@ -73,6 +76,11 @@ def print_description(run: RunDescription) -> None:
         click.echo("")
         rows = [{**step._asdict(), "next_at_ms": step.next_at_ms} for step in run.pending_steps]
         print_rows(rows, ["step", "name", "state", "attempt", "since_ms", "next_at_ms", "failure"], "table")
+
+
+def actor_text(actor: Any) -> str:
+    """Who asked, and whether that is verified or claimed."""
+    return named(Actor(**actor)) if isinstance(actor, dict) else ""
 
 
 def code_text(code: dict[str, str]) -> str:
@@ -147,6 +155,8 @@ def event_summary(event: HistoryEvent) -> str:
         else:
             text = value if name == "name" else f"{name}={value if isinstance(value, str) else dumps(value)}"
         parts.append(text)
+    if who := actor_text(event.body.get("actor")):
+        parts.append(f"by {who}")
     return cell("what", " ".join(parts))
 
 

@@ -249,6 +249,7 @@ class Queries:
                 children.append({"step": str(key[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
         return {
             **views.run_view(workflow_id, run_id, run),
+            "started_by": views.starter_view(self._view.get(HISTORY, history_key(workflow_id, run_id, 1))),
             "pending_steps": steps[:100],
             "pending_children": children[:100],
             "pending_timers": run.pending_timers,

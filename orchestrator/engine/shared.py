@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..codec.records import Codec
+from ..codec.signatures import CommandSigner
 from ..log.ports import Log
 from ..sdk.execution import StepExecutor
 from ..sdk.registry import Registry
@@ -33,3 +34,4 @@ class Shared(NamedTuple):
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
     anchors: Anchors = NoAnchors()
     checkpoints: Takes = NoCheckpoints()
+    sign: CommandSigner = CommandSigner("", None)

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
 from .connecting import connected, made
 from .outbox import KafkaOutgoing
-from .ports import Out
+from .ports import Headers, Out
 from .topics import admin, unequal
 
 ASK_S = 15.0
@@ -72,9 +72,11 @@ class ClientIo:
             raise KafkaUnavailable(f"{self.reply_topic}: the broker did not answer within {ASK_S:.0f} s")
         self._consumer.assign([TopicPartition(self.reply_topic, self.reply_partition, bounds[1])])
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """Queue a command for one partition of the commands topic."""
-        self._outgoing.send(Out(self._config.topic("commands"), partition, key, value), done)
+        self._outgoing.send(Out(self._config.topic("commands"), partition, key, value, headers), done)
 
     def close(self) -> None:
         """Let what was queued go; end every thread."""

@@ -13,6 +13,7 @@ from orchestrator.codec.records import Codec
 from orchestrator.core import commands as c
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING, Failure, Payload, ReplyTo
+from orchestrator.log.ports import Headers
 
 PARTITIONS = 4
 
@@ -193,7 +194,9 @@ class FakeTransport:
         self._thread.start()
         self.is_open = True
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """Queue a command, or refuse it."""
         if self.refuse:
             done(self.refuse)
