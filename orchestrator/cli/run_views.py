@@ -145,6 +145,8 @@ def event_summary(event: HistoryEvent) -> str:
     parts = []
     if "path" in event.body and "n" in event.body:
         parts.append(f"{event.body['path']}:{event.body['n']}")
+    if who := actor_text(event.body.get("actor")):
+        parts.append(f"by {who}")
     for name, value in event.body.items():
         if name in QUIET or value in (None, "", 0, [], {}):
             continue
@@ -155,8 +157,6 @@ def event_summary(event: HistoryEvent) -> str:
         else:
             text = value if name == "name" else f"{name}={value if isinstance(value, str) else dumps(value)}"
         parts.append(text)
-    if who := actor_text(event.body.get("actor")):
-        parts.append(f"by {who}")
     return cell("what", " ".join(parts))
 
 

@@ -30,9 +30,9 @@ class KeyRing:
 
     def doubt(self, wire: Wire) -> str:
         """Why nobody knows who sent a command; "" when a key of the ring signed it."""
-        text = signed_of(wire)
         if self._keys is None:
             return "this application has no key ring"
+        text = signed_of(wire)
         if not text:
             return "it is not signed"
         doubt = self._doubt(wire, text)

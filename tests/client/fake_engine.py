@@ -38,13 +38,17 @@ def payload(value: Any) -> Payload:
 
 
 class FakeEngine:
-    """`handled` are the commands decided, `received` all that came; `lose_replies` drops so many answers."""
+    """`handled` are the commands decided, `received` all that came; `lose_replies` drops so many answers.
+
+    `headers` are those of every command, in order.
+    """
 
     def __init__(self) -> None:
         self.codec = Codec()
         self.runs: dict[str, list[FakeRun]] = {}
         self.received: list[tuple[int, bytes, c.Command]] = []
         self.handled: list[c.Command] = []
+        self.headers: list[Headers] = []
         self.lose_replies = 0
         self.deaf = False
         self.script: Callable[[FakeEngine, c.Command], None] | None = None
@@ -201,6 +205,7 @@ class FakeTransport:
         if self.refuse:
             done(self.refuse)
             return
+        self.engine.headers.append(headers)
         self._sent.put((partition, key, value))
         done("")
 

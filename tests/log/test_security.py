@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.errors import ConfigurationError, KafkaUnavailable
 from orchestrator.log.config import LogConfig
 from orchestrator.log.topics import admin
-from tests.worker.processes import Process
+from tests.worker.processes import Process, ended
 
 from .secured import PASSWORD, Secured, variables
 from .secured_app import app, both
@@ -69,10 +68,10 @@ def test_topics_engine_worker_and_client_work_by_login_and_tls(
             assert client.execute(both.options(id="two"), "ink") == "far near ink"
         assert main(["doctor", "-o", "json"]) == 0
     finally:
-        ends = [(process.signal(signal.SIGTERM), process.wait()) for process in (worker, engine)]
+        codes = ended(worker, engine)
     shown = capfd.readouterr()
     assert '"far near pen"' in shown.out
-    assert [code for _, code in ends] == [0, 0]
+    assert codes == [0, 0]
     logs = [(tmp_path / name).read_text(encoding="utf-8") for name in ("engine.log", "worker.log")]
     assert all("sasl" in log.lower() for log in logs), "librdkafka's own log of its options is there"
     for text in (*logs, shown.out, shown.err, repr(given), repr(LogConfig.of(given, given.app_name))):
@@ -140,15 +139,20 @@ def test_a_wrong_password_ends_every_command_with_6_and_is_not_shown(
         name: Process(name, tmp_path / f"{name}.log", {**ours, "ORCHESTRATOR_QUEUES": "far"})
         for name in ("engine", "worker")
     }
-    assert main(["--debug", "topics", "check", "-o", "json"]) == 6
-    assert main(["workflow", "list", "-o", "json"]) == 6
-    assert main(["doctor", "-o", "json"]) == 1
+    try:
+        assert main(["--debug", "topics", "check", "-o", "json"]) == 6
+        assert main(["workflow", "list", "-o", "json"]) == 6
+        assert main(["doctor", "-o", "json"]) == 1
+        codes = [process.wait() for process in processes.values()]
+    finally:
+        for process in processes.values():
+            process.kill()
+    assert codes == [6, 6]
     shown = capfd.readouterr()
     found = {row["what"]: row["says"] for row in json.loads(shown.out)}
     assert "does not let us in" in found["kafka"]
     assert shown.err.count("error: Kafka at") == 2
-    for name, process in processes.items():
-        assert process.wait() == 6, process.said
+    for name in processes:
         said = (tmp_path / f"{name}.log").read_text(encoding="utf-8")
         assert "error: Kafka at" in said
         assert WRONG not in said
