@@ -15,6 +15,7 @@ from orchestrator.codec.records import Codec
 from orchestrator.codec.registry import codec_of
 from orchestrator.codec.signatures import CommandSigner
 from orchestrator.config import Settings
+from orchestrator.core.signatures import attested, named
 from orchestrator.core.tasks import DeadLetter
 from orchestrator.errors import KafkaUnavailable, UndecodableRecord, WorkflowNotFound
 from orchestrator.log.config import LogConfig
@@ -93,17 +94,28 @@ def list_command(context: click.Context, /, output: str) -> None:
 @output_option
 @click.pass_context
 def show(context: click.Context, /, number: str, output: str) -> None:
-    """Show dead letter NUMBER with its original bytes."""
+    """Show dead letter NUMBER with its original bytes, and what it says of itself if it is a command."""
     settings = settings_of(context)
     letter = _one(settings, number)
     blob = letter.value.blob
     row = {**_row(Letter(number, 0, letter)), "blob": blob.name if blob else None}
     row.pop("at_ms")
     value = _whole(settings, letter).value
+    row |= _command(codec_of(settings), value.data)
     if output == "table":
         print_one({**row, "text": value.data.decode(errors="replace")}, output)
     else:
         print_one({**row, "key_base64": _base64(letter.key), "value_base64": _base64(value.data)}, output)
+
+
+def _command(codec: Codec, value: bytes) -> dict[str, Any]:
+    """A command in a few words, for whoever has to decide about it; nothing of bytes that are none."""
+    try:
+        command = attested(codec.decode_command(value), verified=False)
+    except UndecodableRecord:
+        return {}
+    said_by = named(command.actor)
+    return {"command": type(command.body).__name__, "workflow_id": command.workflow_id, "said_by": said_by}
 
 
 def _whole(settings: Settings, letter: DeadLetter) -> DeadLetter:

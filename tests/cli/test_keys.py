@@ -79,6 +79,21 @@ def test_a_command_line_signs_if_a_key_is_set(
     assert (ran.code, "make one with `orchestrator keys create`" in ran.err) == (2, True)
 
 
+def test_the_doctor_looks_at_keys(
+    engine: FakeEngine, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_id = generate(tmp_path / "web.pem", signers=False)
+    monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setattr("orchestrator.log.topics.ATTEMPTS_S", (0.05,))
+    monkeypatch.setenv("ORCHESTRATOR_SIGNING_KEY", str(tmp_path / "web.pem"))
+    monkeypatch.setenv("ORCHESTRATOR_KEY_RING", str(tmp_path))
+    found = {row["what"]: row["says"] for row in run("doctor", "-o", "json").json}
+    assert (found["signing key"], found["key ring"]) == (key_id, f"{key_id}; signatures are optional")
+    (tmp_path / "web.pem").chmod(0o644)
+    (bad,) = [row for row in run("doctor", "-o", "json").json if row["what"] == "keys"]
+    assert (bad["verdict"], "chmod 600" in bad["says"]) == ("bad", True)
+
+
 def test_an_engine_that_could_not_do_its_part_does_not_start(tmp_path: Path) -> None:
     app = Orchestrator("shop")
     for name in ("ours", "other"):
@@ -154,6 +169,10 @@ def test_everything_works_where_only_signed_commands_are_taken(
         monkeypatch.setenv("ORCHESTRATOR_SIGNING_KEY", str(tmp_path / "person.pem"))
         # One for each time that it was sent before an engine was there to answer.
         letter = run("dead-letters", "list", "-o", "json").json[0]
+        found = run("dead-letters", "show", letter["number"], "-o", "json").json
+        assert (found["command"], found["workflow_id"]) == ("StartWorkflow", "one")
+        assert found["said_by"].startswith("person ")
+        assert found["said_by"].endswith("via cli (claimed)")
         assert run("dead-letters", "resubmit", letter["number"], "--yes").code == 0
         waited = run("workflow", "wait", "one", "-o", "json")
         assert (waited.code, "far near pen" in waited.out) == (0, True), waited.err
