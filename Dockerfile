@@ -1,5 +1,5 @@
 # One image for every file of consumers/. An application's own image starts FROM it, adds its package and sets
-# ORCHESTRATOR_APP. LOCK chooses the locked requirements: base for applications, audit for engines that sign heads too,
+# ORCHESTRATOR_APP. LOCK chooses the locked requirements: base for applications, audit for engines that sign heads or know who asked,
 # s3 for those that keep checkpoints in a bucket as well, demo for the bundled example.
 FROM python:3.13-slim AS build
 ARG LOCK=base

@@ -74,6 +74,9 @@ class Settings:
     checkpoint_every_s: float = 600.0
     checkpoint_keep: int = 3
     s3_endpoint: str = ""
+    signing_key: Path | None = None
+    key_ring: Path | None = None
+    signatures: str = "optional"
     anchor_key: Path | None = None
     anchor_dir: Path | None = None
     anchor_public: Path | None = None
@@ -119,6 +122,11 @@ class Settings:
         if self.wire == "confluent" and not self.registry_url:
             raise ConfigurationError(
                 "ORCHESTRATOR_WIRE=confluent needs ORCHESTRATOR_REGISTRY_URL, the schema registry's address"
+            )
+        if self.signatures == "required" and self.key_ring is None:
+            raise ConfigurationError(
+                "ORCHESTRATOR_SIGNATURES=required needs ORCHESTRATOR_KEY_RING, the directory of public keys (*.pub)"
+                " whose commands are taken"
             )
         return self
 
@@ -288,6 +296,9 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_CHECKPOINT_EVERY_S": ("checkpoint_every_s", _seconds(1, 30 * 86_400)),
         "ORCHESTRATOR_CHECKPOINT_KEEP": ("checkpoint_keep", _whole(1, 1_000)),
         "ORCHESTRATOR_S3_ENDPOINT": ("s3_endpoint", _text),
+        "ORCHESTRATOR_SIGNING_KEY": ("signing_key", _path),
+        "ORCHESTRATOR_KEY_RING": ("key_ring", _path),
+        "ORCHESTRATOR_SIGNATURES": ("signatures", _one_of("optional", "required")),
         "ORCHESTRATOR_ANCHOR_KEY": ("anchor_key", _path),
         "ORCHESTRATOR_ANCHOR_DIR": ("anchor_dir", _path),
         "ORCHESTRATOR_ANCHOR_PUBLIC": ("anchor_public", _path),

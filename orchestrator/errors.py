@@ -96,6 +96,10 @@ class Overloaded(CommandRejected):
     """The application has as many open runs or pending steps as it may: nothing was started, or recorded."""
 
 
+class NotVerified(CommandRejected):
+    """The application takes only signed commands, and nobody knows who sent this one. It changed nothing."""
+
+
 class UpdateRejected(CommandRejected):
     """The run's validator refused an update, and nothing was written. `failure`: what it raised, as a record."""
 
@@ -116,7 +120,7 @@ class ReplyTimeout(OrchestratorError):
 
 
 class KafkaUnavailable(OrchestratorError):
-    """The cluster cannot be reached, or refused a record; the message says which and what to check."""
+    """The cluster cannot be reached, does not let us in, or refused a record; the message says what to check."""
 
 
 class RegistryUnavailable(OrchestratorError):

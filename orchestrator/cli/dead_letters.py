@@ -13,11 +13,14 @@ import click
 from orchestrator.client.transport import Transport
 from orchestrator.codec.records import Codec
 from orchestrator.codec.registry import codec_of
+from orchestrator.codec.signatures import CommandSigner
 from orchestrator.config import Settings
+from orchestrator.core.signatures import attested, named
 from orchestrator.core.tasks import DeadLetter
 from orchestrator.errors import KafkaUnavailable, UndecodableRecord, WorkflowNotFound
 from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
+from orchestrator.log.ports import Headers
 from orchestrator.log.reader import read_partition
 from orchestrator.log.topics import partition_count
 from orchestrator.store.blobs import DirectoryBlobs
@@ -91,17 +94,28 @@ def list_command(context: click.Context, /, output: str) -> None:
 @output_option
 @click.pass_context
 def show(context: click.Context, /, number: str, output: str) -> None:
-    """Show dead letter NUMBER with its original bytes."""
+    """Show dead letter NUMBER with its original bytes, and what it says of itself if it is a command."""
     settings = settings_of(context)
     letter = _one(settings, number)
     blob = letter.value.blob
     row = {**_row(Letter(number, 0, letter)), "blob": blob.name if blob else None}
     row.pop("at_ms")
     value = _whole(settings, letter).value
+    row |= _command(codec_of(settings), value.data)
     if output == "table":
         print_one({**row, "text": value.data.decode(errors="replace")}, output)
     else:
         print_one({**row, "key_base64": _base64(letter.key), "value_base64": _base64(value.data)}, output)
+
+
+def _command(codec: Codec, value: bytes) -> dict[str, Any]:
+    """A command in a few words, for whoever has to decide about it; nothing of bytes that are none."""
+    try:
+        command = attested(codec.decode_command(value), verified=False)
+    except UndecodableRecord:
+        return {}
+    said_by = named(command.actor)
+    return {"command": type(command.body).__name__, "workflow_id": command.workflow_id, "said_by": said_by}
 
 
 def _whole(settings: Settings, letter: DeadLetter) -> DeadLetter:
@@ -125,18 +139,20 @@ def _base64(data: bytes) -> str:
 def resubmit(context: click.Context, /, number: str, yes: bool, output: str) -> None:
     """Send the original bytes of dead letter NUMBER to the commands topic again, after a fix.
 
-    Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing.
+    Without one it becomes a dead letter again. A command that was carried out meanwhile changes nothing. With a signing
+    key the bytes are signed anew: you vouch for what they say of their sender.
     """
     settings = settings_of(context)
     letter = _whole(settings, _one(settings, number))
     if not yes and not click.confirm(f"send {len(letter.value.data)} bytes to the commands topic again?", err=True):
         raise exits.Exit(exits.FAILED)
     transport = session.open_transport(app_name(settings), settings)
-    partition = asyncio.run(_send(transport, letter, settings.reply_timeout_s))
+    headers = CommandSigner.of(settings, app_name(settings)).headers(letter.value.data)
+    partition = asyncio.run(_send(transport, letter, headers, settings.reply_timeout_s))
     print_one({"number": number, "sent_to_partition": partition}, output)
 
 
-async def _send(transport: Transport, letter: DeadLetter, timeout_s: float) -> int:
+async def _send(transport: Transport, letter: DeadLetter, headers: Headers, timeout_s: float) -> int:
     loop = asyncio.get_running_loop()
     sent: asyncio.Future[str] = loop.create_future()
 
@@ -146,7 +162,7 @@ async def _send(transport: Transport, letter: DeadLetter, timeout_s: float) -> i
     await asyncio.to_thread(transport.open, lambda value: None)
     try:
         partition = partition_of(letter.key, transport.partitions)
-        transport.send(partition, letter.key, letter.value.data, done)
+        transport.send(partition, letter.key, letter.value.data, done, headers)
         problem = await asyncio.wait_for(sent, timeout_s)
     except TimeoutError:
         raise KafkaUnavailable(f"the commands topic took nothing within {timeout_s:g} s") from None

@@ -14,6 +14,8 @@ import click
 
 from orchestrator import errors
 from orchestrator.client.calls import Calls
+from orchestrator.codec.signatures import signing_key
+from orchestrator.codec.signing import listed
 from orchestrator.config import Settings
 from orchestrator.core.commands import QueryWorkflow
 
@@ -41,7 +43,7 @@ class Finding(NamedTuple):
 def doctor(context: click.Context, /, output: str) -> None:
     """Look at settings, machine, cluster, topics and engines; exit code 1 if something is bad."""
     settings = settings_of(context)
-    findings = [*_machine(settings), *_application(settings)]
+    findings = [*_machine(settings), *_keys(settings), *_application(settings)]
     print_rows([finding._asdict() for finding in findings], ["what", "verdict", "says"], output)
     if any(finding.verdict == "bad" for finding in findings):
         raise exits.Exit(exits.FAILED)
@@ -66,6 +68,20 @@ def _state_dir(directory: Path) -> Finding:
     if free < FREE_BYTES:
         return Finding("state directory", "bad", f"{existing} has {free >> 20} MiB free: make room, at least 1 GiB")
     return Finding("state directory", "ok", f"{directory}, {free >> 30} GiB free")
+
+
+def _keys(settings: Settings) -> list[Finding]:
+    """What this process signs with, and whom an engine here would know; nothing where neither is set."""
+    found: list[Finding] = []
+    try:
+        if (signer := signing_key(settings)) is not None:
+            found.append(Finding("signing key", "ok", signer.key_id))
+        if settings.key_ring is not None:
+            ring = ", ".join(key_id for key_id, _ in listed([settings.key_ring]))
+            found.append(Finding("key ring", "ok", f"{ring}; signatures are {settings.signatures}"))
+    except errors.ConfigurationError as error:
+        found.append(Finding("keys", "bad", str(error)))
+    return found
 
 
 def _application(settings: Settings) -> list[Finding]:

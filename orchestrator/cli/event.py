@@ -12,6 +12,7 @@ from orchestrator.client.events import list_events, send_event
 from orchestrator.client.views import json_payload
 
 from .output import output_option, print_one, print_rows
+from .run_views import actor_text
 from .session import call, request_of, request_options, settings_of
 
 COLUMNS = ("id", "sent_at_ms", "payload", "actor")
@@ -49,7 +50,14 @@ def send(context: click.Context, /, name: str, payload: str, event_id: str, outp
 def list_(context: click.Context, /, name: str, output: str) -> None:
     """List the events of the topic NAME that are kept (an hour), oldest first."""
     found = call(settings_of(context), lambda calls: list_events(calls, name))
-    rows = ({**one._asdict(), "payload": _shown(one.payload, output), "actor": one.actor["id"]} for one in found.events)
+    rows = (
+        {
+            **one._asdict(),
+            "payload": _shown(one.payload, output),
+            "actor": actor_text(one.actor) if output == "table" else one.actor,
+        }
+        for one in found.events
+    )
     print_rows(rows, COLUMNS, output)
 
 

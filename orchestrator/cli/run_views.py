@@ -10,6 +10,8 @@ import click
 from orchestrator.client.calls import Calls
 from orchestrator.client.limits import with_places
 from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, failure_text
+from orchestrator.core.signatures import named
+from orchestrator.core.values import Actor
 from orchestrator.sdk.attributes import Where
 
 from .arguments import where_option
@@ -55,6 +57,7 @@ def print_description(run: RunDescription) -> None:
     lines: dict[str, Any] = {
         "run": run.run_id,
         "type": f"{run.workflow_type} version {run.version}" if run.version else run.workflow_type,
+        "started by": actor_text(run.raw.get("started_by")),
         "code": code_text(run.raw.get("code") or {}),
         "started_at_ms": run.started_at_ms,
         "closed_at_ms": run.closed_at_ms,
@@ -92,6 +95,11 @@ def relatives_of(run: RunDescription) -> dict[str, Any]:
         "forks": ", ".join(f"{fork.run_id} behind event {fork.upto}" for fork in run.forks),
         "untaken": f"{len(run.untaken_signals)} signals that its code has not taken" if run.untaken_signals else "",
     }
+
+
+def actor_text(actor: Any) -> str:
+    """Who asked, and whether that is verified or claimed."""
+    return named(Actor(**actor)) if isinstance(actor, dict) else ""
 
 
 def code_text(code: dict[str, str]) -> str:
@@ -172,6 +180,8 @@ def event_summary(event: HistoryEvent) -> str:
     parts = []
     if "path" in event.body and "n" in event.body:
         parts.append(f"{event.body['path']}:{event.body['n']}")
+    if who := actor_text(event.body.get("actor")):
+        parts.append(f"by {who}")
     for name, value in event.body.items():
         if name in QUIET or value in (None, "", 0, [], {}):
             continue

@@ -16,6 +16,7 @@ from orchestrator.client.calls import Calls
 from orchestrator.client.requests import ClientOptions, Request
 from orchestrator.client.transport import Transport
 from orchestrator.codec.registry import codec_of
+from orchestrator.codec.signatures import CommandSigner
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.store.blobs import DirectoryBlobs
@@ -55,7 +56,7 @@ async def connected(settings: Settings, timeout_s: float | None = None) -> Async
     actor = Actor(kind="person", id=person(), via="cli")
     options = ClientOptions(actor=actor, timeout_s=timeout_s or settings.reply_timeout_s)
     codec = await asyncio.to_thread(codec_of, settings)
-    caller = Caller(name, open_transport(name, settings), options, codec)
+    caller = Caller(name, open_transport(name, settings), options, codec, CommandSigner.of(settings, name))
     await caller.open()
     try:
         yield Calls(caller, DirectoryBlobs(settings.blobs))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from orchestrator.codec.records import Codec
+from orchestrator.codec.signatures import CommandSigner
 from orchestrator.core.commands import Command, QueryWorkflow, TopicCommand
 from orchestrator.core.tasks import Reply, StopStep
 from orchestrator.errors import KafkaUnavailable, LimitExceeded, ReplyTimeout, UndecodableRecord
@@ -43,7 +44,12 @@ class Caller:
     """Sends commands and queries of one application and pairs replies with them. Belongs to one event loop."""
 
     def __init__(
-        self, app: str, transport: Transport, options: ClientOptions = DEFAULT_OPTIONS, codec: Codec | None = None
+        self,
+        app: str,
+        transport: Transport,
+        options: ClientOptions = DEFAULT_OPTIONS,
+        codec: Codec | None = None,
+        sign: CommandSigner | None = None,
     ):
         self.app = app
         self.options = options
@@ -51,6 +57,7 @@ class Caller:
         """Told, on the caller's loop, which attempts are to end: a worker's."""
         self._transport = transport
         self._codec = codec or Codec()
+        self._sign = sign or CommandSigner(app, None)
         self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -136,7 +143,8 @@ class Caller:
         quiet, over = timeout_s is None, False
         try:
             while True:
-                self._transport.send(call.partition, call.key, call.value, self._sent(call, waiter))
+                headers = self._sign.headers(call.value)
+                self._transport.send(call.partition, call.key, call.value, self._sent(call, waiter), headers)
                 waited = loop.time() - started
                 left = resend_s if timeout_s is None or over else min(resend_s, timeout_s - waited)
                 done, _ = await asyncio.wait([waiter], timeout=max(left, 0.0))

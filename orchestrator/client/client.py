@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from orchestrator.codec.payloads import adapter
 from orchestrator.codec.registry import codec_of
+from orchestrator.codec.signatures import CommandSigner
 from orchestrator.config import Settings
 from orchestrator.core.tasks import Reply
 from orchestrator.sdk.app import Orchestrator
@@ -65,14 +66,16 @@ class Client:
         Raises KafkaUnavailable when no broker answers, ConfigurationError when the application's topics are missing,
         RegistryUnavailable when records are framed for a schema registry that does not answer.
         """
-        codec = None
+        codec, sign = None, None
         if transport is None:
             from .kafka import KafkaTransport
 
             settings = settings or Settings.from_env()
             transport = KafkaTransport(app.name, settings)
             codec = await asyncio.to_thread(codec_of, settings)
-        caller = Caller(app.name, transport, options, codec)
+        if settings is not None:
+            sign = CommandSigner.of(settings, app.name)
+        caller = Caller(app.name, transport, options, codec, sign)
         await caller.open()
         try:
             yield cls(app, Calls(caller, DirectoryBlobs(settings.blobs) if settings is not None else None))

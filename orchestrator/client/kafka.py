@@ -9,6 +9,7 @@ from orchestrator.core.values import ReplyTo
 from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.client_io import ClientIo
 from orchestrator.log.config import LogConfig
+from orchestrator.log.ports import Headers
 
 
 class KafkaTransport:
@@ -33,9 +34,11 @@ class KafkaTransport:
         """See `Transport.open`."""
         self._io = ClientIo(self._config, on_reply)
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """See `Transport.send`."""
-        self._opened().send(partition, key, value, done)
+        self._opened().send(partition, key, value, done, headers)
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from orchestrator.core.tasks import Reply
 from orchestrator.errors import (
     CommandRejected,
+    NotVerified,
     Overloaded,
     RunClosed,
     UpdateRejected,
@@ -24,6 +25,7 @@ BY_CODE: Mapping[str, type[CommandRejected]] = MappingProxyType(
         "no_such_run": WorkflowNotFound,
         "run_closed": RunClosed,
         "overloaded": Overloaded,
+        "not_verified": NotVerified,
         "update_rejected": UpdateRejected,
     }
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from orchestrator.core.values import ReplyTo
+from orchestrator.log.ports import Headers
 
 
 class Transport(Protocol):
@@ -26,7 +27,9 @@ class Transport(Protocol):
         Raises KafkaUnavailable, ConfigurationError.
         """
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """Queue a command. `done("")` once the log has it, `done(reason)` when it never will; from any thread."""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Ed25519 keys and signatures of anchors and bundles; the only module that uses `cryptography` (the extra `audit`).
+"""Ed25519 keys and signatures of anchors, bundles and commands; alone uses `cryptography` (the extra `audit`).
 
 Private keys are PEM files (PKCS 8, unencrypted) that nobody else on the machine may read; public keys are PEM files
 ending in `.pub`. No key is ever printed: messages name files and key ids.
@@ -39,23 +39,26 @@ class Signer:
         self.key_id = _key_id(key.public_key())
 
     @classmethod
-    def load(cls, path: Path) -> Signer:
-        """Read a key file. Raises ConfigurationError: missing, readable by everybody, not an Ed25519 key."""
+    def load(cls, path: Path, what: str = "anchor key", maker: str = "orchestrator audit keygen") -> Signer:
+        """Read a key file; `what` it is and its `maker` are for messages.
+
+        Raises ConfigurationError: missing, readable by everybody, not an Ed25519 key.
+        """
         serialization, ed25519 = _library()
         try:
             if path.stat().st_mode & OTHERS:
-                raise ConfigurationError(f"anchor key {path}: others may read or write it; chmod 600 it")
+                raise ConfigurationError(f"{what} {path}: others may read or write it; chmod 600 it")
             data = path.read_bytes()
         except OSError as error:
             raise ConfigurationError(
-                f"anchor key {path} cannot be read ({error.strerror}): make one with `orchestrator audit keygen`"
+                f"{what} {path} cannot be read ({error.strerror}): make one with `{maker}`"
             ) from error
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError):
             key = None
         if not isinstance(key, ed25519.Ed25519PrivateKey):
-            raise ConfigurationError(f"anchor key {path} is not an unencrypted Ed25519 private key in PEM form")
+            raise ConfigurationError(f"{what} {path} is not an unencrypted Ed25519 private key in PEM form")
         return cls(key)
 
     def sign(self, anchor: Anchor) -> Anchor:
@@ -87,13 +90,7 @@ class PublicKeys:
     @classmethod
     def load(cls, places: Iterable[Path]) -> PublicKeys:
         """Read files, and the `*.pub` of directories. Raises ConfigurationError naming what is no public key."""
-        files: list[Path] = []
-        for place in places:
-            found = sorted(place.glob("*.pub")) if place.is_dir() else [place]
-            if not found:
-                raise ConfigurationError(f"{place} holds no public key (*.pub)")
-            files += found
-        return cls([_public(path) for path in files])
+        return cls([_public(path) for path in _files(places)])
 
     def has(self, key_id: str) -> bool:
         """Whether the key is one of those given."""
@@ -154,9 +151,9 @@ def _parts(data: bytes) -> list[bytes]:
     return found
 
 
-def generate(path: Path) -> str:
+def generate(path: Path, signers: bool = True) -> str:
     """Make a key: the private one at `path` (mode 0600), the public one beside it (`.pub`), and that again as OpenSSH
-    lists who may sign (`.signers`). Returns the key id.
+    lists who may sign (`.signers`), if wanted. Returns the key id.
 
     Raises ConfigurationError when one of the files exists or cannot be written.
     """
@@ -169,7 +166,7 @@ def generate(path: Path) -> str:
     raw = base64.b64encode(_sized(_SSH_KEY, key.public_key().public_bytes_raw())).decode()
     listed = f'{SIGNER} namespaces="{NAMESPACE.decode()}" {_SSH_KEY.decode()} {raw}\n'.encode()
     files = ((path, private, 0o600), (public_path(path), public, 0o644), (signers_path(path), listed, 0o644))
-    for place, data, mode in files:
+    for place, data, mode in files if signers else files[:2]:
         try:
             handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except OSError as error:
@@ -189,6 +186,21 @@ def public_path(path: Path) -> Path:
 def signers_path(path: Path) -> Path:
     """Where `generate` puts the public key for `ssh-keygen -Y verify`."""
     return path.with_name(path.name + ".signers")
+
+
+def listed(places: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Ids and files of the public keys that `PublicKeys.load` reads. Raises as it does."""
+    return [(_key_id(_public(path)), path) for path in _files(places)]
+
+
+def _files(places: Iterable[Path]) -> list[Path]:
+    files: list[Path] = []
+    for place in places:
+        found = sorted(place.glob("*.pub")) if place.is_dir() else [place]
+        if not found:
+            raise ConfigurationError(f"{place} holds no public key (*.pub)")
+        files += found
+    return files
 
 
 def _public(path: Path) -> Ed25519PublicKey:
@@ -215,6 +227,6 @@ def _library() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
         raise ConfigurationError(
-            "signing and verifying anchors needs the extra `audit`: pip install 'durable-orchestrator[audit]'"
+            "signing and verifying needs the extra `audit`: pip install 'durable-orchestrator[audit]'"
         ) from error
     return serialization, ed25519

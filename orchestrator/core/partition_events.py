@@ -93,7 +93,8 @@ class CommandAccepted(NamedTuple):
 class CommandForwarded(NamedTuple):
     """A command that belongs elsewhere was sent on, byte for byte, with its id.
 
-    `hop` is the header it carries. `asked` is its offset here when an older place is asked for it, else -1.
+    `hop` is the header it carries. `asked` is its offset here when an older place is asked for it, else -1. `signed` is
+    its sender's signature, as its header has it.
     """
 
     command_id: str
@@ -102,6 +103,7 @@ class CommandForwarded(NamedTuple):
     value: bytes
     hop: str = ""
     asked: int = -1
+    signed: str = ""
 
 
 class CommandReturned(NamedTuple):

@@ -65,10 +65,11 @@ class DeadLetter(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A record sent on byte for byte; `hop` is its header, if any."""
+    """A record sent on byte for byte; `hop` and `signed` are its headers, if any."""
 
     value: bytes
     hop: str = ""
+    signed: str = ""
 
 
 class Anchor(NamedTuple):

@@ -40,7 +40,10 @@ def _silent(_text: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to start. See `DevKafka.start`; `flags` None: with the AOT cache if there is one, trained if not."""
+    """What to start. See `DevKafka.start`; `flags` None: with the AOT cache if there is one, trained if not.
+
+    `secured` adds a listener a security protocol (SASL_PLAINTEXT, SASL_SSL, SSL) to each node; `extra` configures it.
+    """
 
     nodes: int = 1
     directory: Path | None = None
@@ -50,6 +53,7 @@ class Plan:
     progress: Callable[[str], None] = _silent
     flags: tuple[str, ...] | None = None
     inherit: tuple[int, ...] = ()
+    secured: tuple[str, ...] = ()
 
 
 class _PortLost(Exception):
@@ -114,6 +118,10 @@ class DevKafka:
     def proxied_bootstrap(self) -> str:
         """The bootstrap servers for clients that go through the proxy; empty without `proxy_port`."""
         return ",".join(f"{HOST}:{node.ports.advertised}" for node in self.nodes if node.ports.advertised)
+
+    def secured_bootstrap(self, protocol: str) -> str:
+        """The bootstrap servers for clients that speak one of the plan's `secured` protocols."""
+        return ",".join(f"{HOST}:{node.ports.secured[protocol]}" for node in self.nodes)
 
     def stop(self) -> None:
         """End all brokers, wait until they are gone, remove temporary data. May be called twice."""
@@ -265,6 +273,7 @@ class DevKafka:
                 controller=next(free),
                 proxied=next(free) if proxies else 0,
                 advertised=proxies.get(key, 0),
+                secured={protocol: next(free) for protocol in plan.secured},
             )
             for key in keys
         }

@@ -14,7 +14,8 @@ COMMON: Mapping[str, str] = MappingProxyType(
         "process.roles": "broker,controller",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,"
+        "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
         "auto.create.topics.enable": "false",
         "delete.topic.enable": "true",
         # Few partitions of the internal topics: they are created while the first client waits.
@@ -45,12 +46,13 @@ COMMON: Mapping[str, str] = MappingProxyType(
 
 
 class Ports(NamedTuple):
-    """The ports of one node on 127.0.0.1. `proxied` 0: no second listener."""
+    """The ports of one node on 127.0.0.1. `proxied` 0: no second listener. `secured`: others, by their protocol."""
 
     broker: int
     controller: int
     proxied: int = 0
     advertised: int = 0
+    secured: Mapping[str, int] = MappingProxyType({})
 
 
 def server_properties(
@@ -58,7 +60,7 @@ def server_properties(
 ) -> str:
     """The file's text for node `node_id` of the cluster whose nodes have `ports`; `extra` wins over everything."""
     mine = ports[node_id]
-    listeners = {"PLAINTEXT": mine.broker}
+    listeners = {"PLAINTEXT": mine.broker, **mine.secured}
     advertised = dict(listeners)
     if mine.proxied:
         listeners["PROXIED"] = mine.proxied

@@ -12,17 +12,14 @@ from ..core.commands import Command, FireTimer, HeartbeatStep, QueryWorkflow, Re
 from ..core.decide.decision import Context, Draft, rejected
 from ..core.decide.step import UNDER_WAY, Ended, attempt_failed, interrupted
 from ..core.events import (
-    ChildFailed,
     CommandRejected,
-    DeadLettered,
-    SendFailed,
     StepCancelled,
-    StepFailed,
     StepStarted,
 )
-from ..core.rows import DEDUP, STEPS, TIMERS, ChildRow, StepRow, TimerRow, dedup_key, step_key
+from ..core.rows import DEDUP, STEPS, TIMERS, StepRow, TimerRow, dedup_key, step_key
+from ..core.signatures import attested
 from ..core.tasks import Reply
-from ..core.values import NO_CAUSE, NOTHING, Cause, Failure
+from ..core.values import NO_CAUSE, NOTHING, Failure
 from ..errors import LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Wire
@@ -30,7 +27,9 @@ from ..sdk.execution import StepReport
 from .admission import OVERLOADED, refusal as overload
 from .batch import Batch
 from .builder import Builder
-from .large import KEPT_BYTES, KEPT_LETTERS, original, reported, too_large
+from .keyring import KeyRing, turned_away
+from .large import reported, too_large
+from .letters import dead_letter, undeliverable
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
@@ -45,6 +44,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_TRACE = 128
 """Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
+LONGEST_ID = ids.MAX_WORKFLOW_ID * 4
 LOOK_AGAIN_MS = 5
 """How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
 
@@ -64,6 +64,7 @@ class Intake:
         self._options = options
         self._codec: Codec = ground.codec
         self._routing = Routing(ground, builder)
+        self._ring = KeyRing(ground.log.app, options)
         self._barriers: dict[str, int] = {}
         self._spent: set[tuple[int, str, str, str]] = set()
         self._next_timer_ms = 0
@@ -305,6 +306,11 @@ class Intake:
         if problem := astray(self._ground.log.app, command.reply_to):
             self._dead_letter(batch, wire, problem)
             return
+        doubt = self._ring.doubt(wire)
+        if doubt and self._ring.required:
+            self._turn_away(batch, command, wire, doubt)
+            return
+        command = attested(command, not doubt)
         try:
             if not self._routing.is_here(batch, command, wire):
                 return
@@ -328,7 +334,7 @@ class Intake:
             any_attempt=sabotaged("lease_ignored"),
             partitions=self._routing.partitions_now(command),
         )
-        if not command.id or len(command.id) > ids.MAX_WORKFLOW_ID * 4:
+        if not command.id or len(command.id) > LONGEST_ID:
             self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
             return
         if isinstance(command.body, UpdateWorkflow):
@@ -366,34 +372,19 @@ class Intake:
         else:
             log.info("%s: update %s was refused: %s", command.workflow_id, command.id, refused.message)
 
+    def _turn_away(self, batch: Batch, command: Command, wire: Wire, doubt: str) -> None:
+        """Nobody knows who sent it. Its id is not used up: else whoever guesses one could keep its owner out."""
+        reply = turned_away(command.id, command.workflow_id, doubt)
+        if command.reply_to is not None and len(command.id) <= LONGEST_ID:
+            batch.answers.append((command.reply_to, reply))
+        if not isinstance(command.body, QueryWorkflow):
+            self._dead_letter(batch, wire, reply.message)
+
     def _dead_letter(self, batch: Batch, wire: Wire, reason: str) -> None:
-        """Input that no run can take: its bytes and the reason are an event before the position moves on."""
-        where = (wire.topic, wire.partition, wire.offset)
-        value, cut = original(wire.value, self._options.blobs, self._options.payload_bytes - KEPT_BYTES)
-        reason = f"{reason[:KEPT_LETTERS]}{cut}"
-        log.warning("%s/%d offset %d goes to the dead letters: %s", *where, reason)
-        letter = DeadLettered(*where, reason, wire.key[:KEPT_BYTES], value)
-        self._builder.take(batch, [Draft("", "", letter, _cause("", wire))])
+        self._builder.take(batch, [dead_letter(wire, reason, self._options)])
 
     # -- what could not be sent --------------------------------------------------------------------------------------
 
     def unsent(self, batch: Batch, unsent: Unsent) -> None:
         """A record that can never be sent ends its step or child alone."""
-        row = unsent.row
-        where = f"{self._ground.log.app}.{row.topic}"
-        log.error("%s: a record for %s cannot be sent: %s", row.workflow_id or "?", where, unsent.reason)
-        name = "/".join(map(str, unsent.key))
-        drafts = [Draft(row.workflow_id, row.run_id, SendFailed(name, row.topic, unsent.reason, row.step))]
-        pending = (
-            self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.step)) if row.step else None
-        )
-        failure = Failure("SendFailed", f"{where}: {unsent.reason}", retryable=False)
-        if isinstance(pending, StepRow):
-            drafts.append(Draft(row.workflow_id, row.run_id, StepFailed(row.step, pending.attempt, failure)))
-        elif isinstance(pending, ChildRow):
-            drafts.append(Draft(row.workflow_id, row.run_id, ChildFailed(row.step, "rejected", failure)))
-        self._builder.take(batch, drafts)
-
-
-def _cause(command_id: str, wire: Wire) -> Cause:
-    return Cause(command_id, wire.topic, wire.partition, wire.offset)
+        self._builder.take(batch, undeliverable(self._builder.overlay, self._ground.log.app, unsent))

@@ -90,7 +90,7 @@ class PartitionLoop:
         self._seen = 0
         at: InputPosition = ground.input_position(ids)
         self._input = at
-        self.outbox = Outbox(shared.log.app, shared.codec, shared.log.outgoing(), self.inbox)
+        self.outbox = Outbox(shared.log.app, shared.codec, shared.log.outgoing(), self.inbox, shared.sign)
         self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
         self.intake.begin(at.offset)
         _, end = shared.log.inputs().bounds(ground.number)

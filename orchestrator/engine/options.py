@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..codec.signing import Signer
+from ..codec.signing import PublicKeys, Signer
 from ..core.events import SUGGEST_AT
 from ..store.blobs import Blobs
 from ..store.checkpoint import Checkpoints
@@ -34,6 +34,21 @@ class AnchorOptions:
     directory: Path | None = None
     every_s: float = 60.0
     every_batches: int = 1_000
+
+
+@dataclass(frozen=True)
+class SignatureOptions:
+    """Whose commands count as verified, and the key that signs what this engine sends to other workflows.
+
+    `required`: commands that are not verified are turned away. Without `keys` every command counts as claimed.
+    """
+
+    keys: PublicKeys | None = field(default=None, repr=False)
+    signer: Signer | None = field(default=None, repr=False)
+    required: bool = False
+
+
+UNSIGNED = SignatureOptions()
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,7 @@ class EngineOptions:
     """
     generation: int = 0
     """Of the static map that assigned the partitions, for the claim's record."""
+    signatures: SignatureOptions = UNSIGNED
     anchors: AnchorOptions | None = None
     """None: no heads are signed."""
     marks: Path | None = None

@@ -11,9 +11,11 @@ from functools import partial
 from typing import NamedTuple
 
 from ..codec.records import Codec
+from ..codec.signatures import CommandSigner, Headers
 from ..core.commands import Command
 from ..core.routing import HOP_HEADER
 from ..core.rows import Key, OutboxRow
+from ..core.signatures import SIGNATURE_HEADER
 from ..core.tasks import Forward
 from ..core.values import BatchId
 from ..log.ports import Out, Outgoing
@@ -31,12 +33,13 @@ class Unsent(NamedTuple):
 class Outbox:
     """Sends rows; acknowledgements come back through the inbox and are settled by the partition's thread."""
 
-    def __init__(self, app: str, codec: Codec, outgoing: Outgoing, inbox: Inbox) -> None:
+    def __init__(self, app: str, codec: Codec, outgoing: Outgoing, inbox: Inbox, sign: CommandSigner) -> None:
         self.upto = BatchId(0, 0)
         self._app = app
         self._codec = codec
         self._outgoing = outgoing
         self._inbox = inbox
+        self._sign = sign
         self._numbers = 0
         self._waiting: dict[int, tuple[Key, OutboxRow]] = {}
         self._order: deque[tuple[int, BatchId]] = deque()
@@ -75,8 +78,13 @@ class Outbox:
 
     def _out(self, row: OutboxRow) -> Out:
         body = row.body
-        value = body.value if isinstance(body, Forward) else self._codec.encode(body)
-        key = body.workflow_id if isinstance(body, Command) else row.key
-        hop = body.hop if isinstance(body, Forward) else ""
-        headers = ((HOP_HEADER, hop.encode()),) if hop else ()
+        key, headers = row.key, Headers()
+        if isinstance(body, Forward):
+            value = body.value
+            found = ((HOP_HEADER, body.hop), (SIGNATURE_HEADER, body.signed))
+            headers = tuple((name, text.encode()) for name, text in found if text)
+        else:
+            value = self._codec.encode(body)
+        if isinstance(body, Command):
+            key, headers = body.workflow_id, self._sign.headers(value)
         return Out(f"{self._app}.{row.topic}", row.partition, key.encode(), value, headers)

@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 from ..codec.records import Codec
 from ..codec.registry import codec_of
-from ..codec.signing import Signer
+from ..codec.signatures import signing_key
+from ..codec.signing import PublicKeys, Signer
 from ..config import Settings
 from ..ending import Ending
+from ..errors import ConfigurationError
 from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
 from ..open_files import raise_open_files
@@ -25,7 +27,7 @@ from ..store.partition_store import PartitionStore, open_or_rebuild
 from ..store.places import place_of
 from ..telemetry import export
 from .health import Probes
-from .options import AnchorOptions, CheckpointOptions, EngineOptions, StandbyOptions
+from .options import AnchorOptions, CheckpointOptions, EngineOptions, SignatureOptions, StandbyOptions
 from .run import Engine, MakeExecutor
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,7 @@ def _options(settings: Settings, app: str) -> EngineOptions:
         max_open_runs=settings.max_open_runs,
         max_pending_steps=settings.max_pending_steps,
         suggest_at=settings.continue_as_new_at,
+        signatures=_signatures(settings),
         anchors=_anchors(settings),
         checkpoints=_checkpoints(settings, app),
         standby=None if settings.standby is None else StandbyOptions(settings.standby),
@@ -99,6 +102,21 @@ def _options(settings: Settings, app: str) -> EngineOptions:
         marks=settings.state_dir / app,
         observer=export.observer(),
     )
+
+
+def _signatures(settings: Settings) -> SignatureOptions:
+    """Whose commands are verified, and how the engine's own are signed. Raises ConfigurationError for unusable keys."""
+    required = settings.signatures == "required"
+    if settings.key_ring is None:
+        return SignatureOptions(None, signing_key(settings), required)
+    keys, signer = PublicKeys.load([settings.key_ring]), signing_key(settings)
+    if required and (signer is None or not keys.has(signer.key_id)):
+        which = "it has none" if signer is None else f"its key {signer.key_id} is not in {settings.key_ring}"
+        raise ConfigurationError(
+            f"ORCHESTRATOR_SIGNATURES=required: an engine signs what it sends to other workflows, and {which}: set"
+            " ORCHESTRATOR_SIGNING_KEY to a key whose public half is in ORCHESTRATOR_KEY_RING"
+        )
+    return SignatureOptions(keys, signer, required)
 
 
 def _anchors(settings: Settings) -> AnchorOptions | None:

@@ -250,6 +250,8 @@ class Queries:
             elif isinstance(row, ChildRow):
                 children.append({"step": str(at[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
         told = {} if brief else relatives.told(self._view, self._turns, key, run)
+        if not brief:
+            told["started_by"] = views.starter_view(self._view.get(HISTORY, history_key(*key, 1)))
         return {
             **views.run_view(*key, run),
             **told,

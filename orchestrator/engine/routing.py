@@ -26,12 +26,14 @@ from ..core.rows import (
     entity_key,
     schedule_key,
 )
+from ..core.signatures import SIGNATURE_HEADER
 from ..core.values import Actor, Cause
 from ..core.waits import topic_key
 from ..log.partitioner import partition_of
 from ..log.ports import Out, Wire
 from .batch import Batch
 from .builder import Builder
+from .keyring import signed_of
 from .ownership import Ground
 
 log = logging.getLogger(__name__)
@@ -113,12 +115,15 @@ class Routing:
     def _forward(self, batch: Batch, command: Command, wire: Wire, to: int, hop: Hop) -> None:
         if isinstance(command.body, QueryWorkflow):
             # A question leaves no event; its asker asks again if it is lost.
-            headers = ((HOP_HEADER, hop.encode().encode()),)
+            headers = (
+                (HOP_HEADER, hop.encode().encode()),
+                *(one for one in wire.headers if one[0] == SIGNATURE_HEADER),
+            )
             out = Out(wire.topic, to, wire.key, wire.value, headers)
             self._ground.log.outgoing().send(out, lambda problem: None)
             return
         asked = hop.asked if hop.asker == self._ground.number and hop.asked == wire.offset else -1
-        forwarded = CommandForwarded(command.id, to, wire.key, wire.value, hop.encode(), asked)
+        forwarded = CommandForwarded(command.id, to, wire.key, wire.value, hop.encode(), asked, signed_of(wire))
         self._builder.take(batch, [Draft(command.workflow_id, "", forwarded, _cause(command, wire))])
 
     # -- epochs ------------------------------------------------------------------------------------------------------

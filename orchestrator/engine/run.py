@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..codec.records import Codec
+from ..codec.signatures import CommandSigner
 from ..core.commands import Command, HeartbeatStep, ReportStep
 from ..core.values import Actor
 from ..failpoints import failpoint
@@ -58,6 +59,7 @@ class Engine:
         self._assigned_now: set[int] = set()
         self._codec = codec or Codec()
         self._clock = clock or SystemClock()
+        self._sign = CommandSigner(log_.app, self.options.signatures.signer, self._clock.wall_ms)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._count = log_.topic_ids().partitions
@@ -82,6 +84,7 @@ class Engine:
             self._anchors or NoAnchors(),
             self._checkpoints or NoCheckpoints(),
             self._standby,
+            self._sign,
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s)
@@ -238,7 +241,8 @@ class Engine:
             time_ms=self._clock.wall_ms(),
         )
         value = self._codec.encode_command(command)
-        out = Out(f"{self.log.app}.commands", number, report.workflow_id.encode(), value)
+        topic, headers = f"{self.log.app}.commands", self._sign.headers(value)
+        out = Out(topic, number, report.workflow_id.encode(), value, headers)
         self.log.outgoing().send(out, lambda problem: _lost(report, problem))
 
     def _slot_freed(self) -> None:

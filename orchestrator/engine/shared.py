@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..codec.records import Codec
+from ..codec.signatures import CommandSigner
 from ..log.ports import Log
 from ..sdk.execution import StepExecutor
 from ..sdk.registry import Registry
@@ -35,3 +36,4 @@ class Shared(NamedTuple):
     anchors: Anchors = NoAnchors()
     checkpoints: Takes = NoCheckpoints()
     standby: Standby = NoStandby()
+    sign: CommandSigner = CommandSigner("", None)

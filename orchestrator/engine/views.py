@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from ..core.events import DELIVERABLE, Event
+from ..core.events import DELIVERABLE, Event, Record
 from ..core.rows import RunRow, ScheduleRow, StepRow
 from ..core.schedules import PREFIX, run_workflow_id
 from ..core.values import Failure, LimitNeed, Payload
@@ -136,6 +136,12 @@ def schedule_view(name: str, row: ScheduleRow) -> Json:
         "skipped": row.skipped,
         "recent": [firing._asdict() for firing in row.recent],
     }
+
+
+def starter_view(first: Record | None) -> Json | None:
+    """Who asked for a run, and whether that is known or only said; None where its first event does not say."""
+    actor = getattr(first.event.body, "actor", None) if first is not None else None
+    return actor._asdict() if actor is not None else None
 
 
 def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:

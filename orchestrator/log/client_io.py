@@ -16,9 +16,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
-from .connecting import connected
+from .connecting import connected, made
 from .outbox import KafkaOutgoing
-from .ports import Out
+from .ports import Headers, Out
 from .topics import admin, unequal
 
 ASK_S = 15.0
@@ -72,9 +72,11 @@ class ClientIo:
             raise KafkaUnavailable(f"{self.reply_topic}: the broker did not answer within {ASK_S:.0f} s")
         self._consumer.assign([TopicPartition(self.reply_topic, self.reply_partition, bounds[1])])
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """Queue a command for one partition of the commands topic."""
-        self._outgoing.send(Out(self._config.topic("commands"), partition, key, value), done)
+        self._outgoing.send(Out(self._config.topic("commands"), partition, key, value, headers), done)
 
     def close(self) -> None:
         """Let what was queued go; end every thread."""
@@ -93,13 +95,14 @@ class ClientIo:
 class TaskConsumer:
     """A member of the groups of task queues.
 
-    An offer is acknowledged as it is handed over (the engine offers it again).
+    An offer is acknowledged as it is handed over (the engine offers it again). Raises ConfigurationError for options.
     """
 
     def __init__(self, app: str, settings: Settings) -> None:
         config = LogConfig.of(settings, app)
         self._topics = [config.topic(f"tasks.{queue}") for queue in settings.queues]
-        self._consumer = Consumer(
+        self._consumer = made(
+            Consumer,
             config.consumer(
                 group_id=f"{app}.worker.{'+'.join(sorted(settings.queues))}",
                 session_timeout_ms=int(config.session_timeout_s * 1000),
@@ -112,7 +115,7 @@ class TaskConsumer:
                 topic_metadata_refresh_interval_ms=10_000,
                 queued_min_messages=1,
                 queued_max_messages_kbytes=1_024,
-            )
+            ),
         )
         self._consumer.subscribe(self._topics, on_assign=self._on_assign)
         self._paused = False

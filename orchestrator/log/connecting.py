@@ -1,13 +1,22 @@
-"""A client meets its broker before it is used."""
+"""A client meets its broker before it is used, and what is said if it cannot."""
 
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
+
+from ..errors import ConfigurationError, KafkaUnavailable
 
 CONNECT_S = 5.0
+LOGIN = "ORCHESTRATOR_KAFKA_SASL_USERNAME, _SASL_PASSWORD and _SASL_MECHANISM"
+CERTIFICATES = "ORCHESTRATOR_KAFKA_SSL_CA_LOCATION (or _SSL_CA_PEM) and ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL"
+_PLACE = re.compile(r"^\S+://\S+: |^\S+/bootstrap: ")
+_SINCE = re.compile(r" \(after \d+ms in state [A-Z_]+[^()]*\)$")
+_VALUE = re.compile(r'value ".*" for', re.DOTALL)
 
 Client = TypeVar("Client", bound=Any)
 
@@ -24,3 +33,45 @@ def connected(client: Client, topic: str) -> Client:
         client.list_topics(topic, timeout=CONNECT_S)
         client.list_topics(topic, timeout=CONNECT_S)
     return client
+
+
+def made(kind: Callable[[dict[str, Any]], Client], options: Mapping[str, Any]) -> Client:
+    """A client of these options. Raises ConfigurationError when librdkafka does not take one of them."""
+    try:
+        return kind(dict(options))
+    except KafkaException as error:
+        # Never the value: what stands in the wrong variable may be a password, and a traceback shows causes.
+        says = _VALUE.sub("value for", error.args[0].str())
+    raise ConfigurationError(f"librdkafka does not take its options, ORCHESTRATOR_KAFKA_*: {says}")
+
+
+class Troubles:
+    """What a client was told by its connections: its calls say only that nobody answered."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, str] = {}
+
+    def note(self, error: KafkaError) -> None:
+        """librdkafka's `error_cb`."""
+        self._said[error.code()] = _SINCE.sub("", _PLACE.sub("", error.str()))
+
+    @property
+    def refused(self) -> bool:
+        """Whether a broker was there, and did not let us in."""
+        return KafkaError._AUTHENTICATION in self._said or self._tls() != ""
+
+    def unavailable(self, bootstrap: str, why: str) -> KafkaUnavailable:
+        """The error to raise: whose fault it is, as far as it can be told, and what to look at."""
+        if login := self._said.get(KafkaError._AUTHENTICATION):
+            return KafkaUnavailable(f"Kafka at {bootstrap} does not let us in ({login}): check {LOGIN}")
+        if tls := self._tls():
+            return KafkaUnavailable(f"no TLS with Kafka at {bootstrap} ({tls}): check {CERTIFICATES}")
+        remedy = "start one (`orchestrator kafka start`) or set ORCHESTRATOR_BOOTSTRAP"
+        if self._said.keys() <= {KafkaError._ALL_BROKERS_DOWN} and self._said:
+            # Somebody was there, and hung up.
+            remedy += "; if it wants TLS or a login, set ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL"
+        return KafkaUnavailable(f"no Kafka answers at {bootstrap} ({why}): {remedy}")
+
+    def _tls(self) -> str:
+        handshake = self._said.get(KafkaError._TRANSPORT, "")
+        return self._said.get(KafkaError._SSL, handshake if handshake.startswith("SSL handshake failed") else "")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+Headers = tuple[tuple[str, bytes], ...]
+
 
 class Wire(NamedTuple):
     """A raw record as read from a partition."""
@@ -18,7 +20,7 @@ class Wire(NamedTuple):
     timestamp_ms: int
     key: bytes
     value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
 
 class Out(NamedTuple):
@@ -28,7 +30,7 @@ class Out(NamedTuple):
     partition: int
     key: bytes
     value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Headers = ()
 
 
 class Fenced(Exception):

@@ -13,14 +13,15 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from ..errors import ConfigurationError, KafkaUnavailable
+from ..errors import ConfigurationError
 from .config import MAX_MESSAGE_BYTES, LogConfig
+from .connecting import Troubles, made
 from .ports import TopicIds
 
 DAY_MS = 86_400_000
 ASK_S = 15.0
-ATTEMPT_S, ATTEMPTS = 2.5, 2
-"""How long, and how often, a broker is asked for a first answer."""
+ATTEMPTS_S = (0.7, 1.8, 2.5)
+"""How long a broker is asked for a first answer, and how often: one that does not let us in says so at once."""
 
 
 class TopicPlan(NamedTuple):
@@ -53,19 +54,18 @@ def plan(partitions: int, queues: Iterable[str] = ()) -> dict[str, TopicPlan]:
 
 
 def admin(config: LogConfig) -> AdminClient:
-    """An admin client. Raises KafkaUnavailable when no broker answers."""
-    client = AdminClient(config.client())
-    for attempt in range(ATTEMPTS):
+    """An admin client. Raises KafkaUnavailable when no broker answers or lets us in, ConfigurationError for options."""
+    troubles = Troubles()
+    client = made(AdminClient, {**config.client(), "error_cb": troubles.note})
+    for attempt, timeout_s in enumerate(ATTEMPTS_S, start=1):
         try:
-            client.list_topics(timeout=ATTEMPT_S)
+            client.list_topics(timeout=timeout_s)
             break
         except KafkaException as error:
+            client.poll(0)
             # Ctrl-C is heard between two attempts, and not while the client waits.
-            if attempt + 1 == ATTEMPTS:
-                raise KafkaUnavailable(
-                    f"no Kafka answers at {config.bootstrap} ({error.args[0].str()}): start one (`orchestrator kafka"
-                    " start`) or set ORCHESTRATOR_BOOTSTRAP"
-                ) from error
+            if attempt == len(ATTEMPTS_S) or troubles.refused:
+                raise troubles.unavailable(config.bootstrap, error.args[0].str()) from error
     return client
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..core.values import ReplyTo
-from ..log.ports import Out, Wire
+from ..log.ports import Headers, Out, Wire
 from .memory_cluster import MemoryCluster
 from .memory_log import Reader
 
@@ -30,9 +30,11 @@ class MemoryTransport:
         self._reader = Reader(self._cluster, self.reply_to.topic, "replies")
         self._reader.follow(0, self._cluster.partition(self.reply_to.topic, 0).end, hear)
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """Append a command."""
-        done(self._cluster.send(Out(f"{self._app}.commands", partition, key, value)))
+        done(self._cluster.send(Out(f"{self._app}.commands", partition, key, value, headers)))
 
     def close(self) -> None:
         """End the reader."""

@@ -14,6 +14,7 @@ from orchestrator.client.caller import Caller
 from orchestrator.client.requests import ClientOptions
 from orchestrator.client.transport import Transport
 from orchestrator.codec.registry import codec_of
+from orchestrator.codec.signatures import CommandSigner, signing_key
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.engine.health import Health, Probes
@@ -48,8 +49,9 @@ def run_worker(settings: Settings) -> int:
         )
     raise_open_files()
     app = load_app(app_ref)
-    # A registry that does not answer ends the process before anything is opened.
+    # A registry that does not answer, a key that cannot be read: the process ends before anything is opened.
     codec_of(settings)
+    signing_key(settings)
     from orchestrator.client.kafka import KafkaTransport
     from orchestrator.log.client_io import TaskConsumer
 
@@ -69,6 +71,7 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
         transport,
         ClientOptions(actor=Actor(kind="worker", id=name, via="worker"), timeout_s=settings.reply_timeout_s),
         codec,
+        CommandSigner.of(settings, app.name),
     )
     executor_options = options_of(settings.step_slots, _SLOTS)
     worker = RemoteWorker(

@@ -13,6 +13,7 @@ from orchestrator.codec.records import Codec
 from orchestrator.core import commands as c
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING, Failure, Payload, ReplyTo
+from orchestrator.log.ports import Headers
 
 PARTITIONS = 4
 
@@ -38,13 +39,17 @@ def payload(value: Any) -> Payload:
 
 
 class FakeEngine:
-    """`handled` are the commands decided, `received` all that came; `lose_replies` drops so many answers."""
+    """`handled` are the commands decided, `received` all that came; `lose_replies` drops so many answers.
+
+    `headers` are those of every command, in order.
+    """
 
     def __init__(self) -> None:
         self.codec = Codec()
         self.runs: dict[str, list[FakeRun]] = {}
         self.received: list[tuple[int, bytes, c.Command]] = []
         self.handled: list[c.Command] = []
+        self.headers: list[Headers] = []
         self.lose_replies = 0
         self.deaf = False
         self.script: Callable[[FakeEngine, c.Command], None] | None = None
@@ -195,11 +200,14 @@ class FakeTransport:
         self._thread.start()
         self.is_open = True
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         """Queue a command, or refuse it."""
         if self.refuse:
             done(self.refuse)
             return
+        self.engine.headers.append(headers)
         self._sent.put((partition, key, value))
         done("")
 

@@ -39,6 +39,12 @@ def test_a_proxied_listener_advertises_the_proxy() -> None:
     assert "PROXIED://127.0.0.1:4" in found["advertised.listeners"]
 
 
+def test_a_secured_listener_speaks_the_protocol_that_it_is_named_for() -> None:
+    found = parsed(server_properties(1, {1: Ports(1, 2, secured={"SASL_SSL": 3})}, Path("/d")))
+    assert found["advertised.listeners"] == "PLAINTEXT://127.0.0.1:1,SASL_SSL://127.0.0.1:3"
+    assert "SASL_SSL:SASL_SSL" in found["listener.security.protocol.map"].split(",")
+
+
 def test_extra_settings_win_and_odd_directories_survive() -> None:
     text = server_properties(1, {1: Ports(1, 2)}, Path("/tmp/ü \\x"), {"num.io.threads": "9"})
     assert "num.io.threads=9\n" in text

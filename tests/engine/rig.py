@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from orchestrator import Orchestrator
 from orchestrator.client.kafka import KafkaTransport
 from orchestrator.codec.records import Codec
+from orchestrator.codec.signatures import CommandSigner
 from orchestrator.config import Settings
 from orchestrator.core import commands as c
 from orchestrator.core.events import Event
@@ -25,7 +26,7 @@ from orchestrator.engine.run import Engine
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.partitioner import partition_of
-from orchestrator.log.ports import Log, Out
+from orchestrator.log.ports import Headers, Log, Out
 from orchestrator.log.topics import init_topics
 from orchestrator.sdk.execution import ExecutorOptions, StepExecutor
 from orchestrator.store.memory_store import MemoryStore
@@ -54,7 +55,7 @@ class Site(Protocol):
     reply_to: ReplyTo
 
     def log(self, app: str) -> Log: ...
-    def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None: ...
+    def send(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None: ...
     def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None: ...
     def replies(self) -> Iterable[bytes]: ...
     def wait(self, timeout_s: float) -> None: ...
@@ -79,8 +80,8 @@ class MemorySite:
     def log(self, app: str) -> Log:
         return MemoryLog(self.cluster, app, self.group)
 
-    def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
-        assert self.cluster.send(Out(topic, partition, key, value)) == ""
+    def send(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None:
+        assert self.cluster.send(Out(topic, partition, key, value, headers)) == ""
 
     def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
         """What a caller's transactional producer sends: a marker follows."""
@@ -134,10 +135,10 @@ class KafkaSite:
     def log(self, app: str) -> Log:
         return KafkaLog(self._config)
 
-    def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    def send(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None:
         assert topic.endswith(".commands"), topic
         number = partition if partition >= 0 else partition_of(key, self.partitions)
-        self._transport.send(number, key, value, lambda problem: None)
+        self._transport.send(number, key, value, lambda problem: None, headers)
 
     def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
         """What a caller's transactional producer sends: a marker follows."""
@@ -182,6 +183,7 @@ class Rig:
         self.app = app
         self.site = site
         self.codec = Codec()
+        self.sign = CommandSigner(app.name, None)
         self.stores: dict[int, MemoryStore] = {}
         self.acked: set[str] = set()
         self.engines: list[Engine] = []
@@ -241,9 +243,10 @@ class Rig:
         self.send_raw(workflow.encode(), self.codec.encode_command(command), partition)
         return command.id
 
-    def send_raw(self, key: bytes, value: bytes, partition: int = -1) -> None:
-        """Put bytes on the commands topic."""
-        self.site.send(f"{self.app.name}.commands", partition, key, value)
+    def send_raw(self, key: bytes, value: bytes, partition: int = -1, headers: Headers | None = None) -> None:
+        """Put bytes on the commands topic, signed if the rig has a key."""
+        headers = self.sign.headers(value) if headers is None else headers
+        self.site.send(f"{self.app.name}.commands", partition, key, value, headers)
 
     def answers(self, command_id: str, count: int = 1, wait_s: float = PATIENCE_S) -> list[Reply]:
         """Wait for so many answers to a command; what came."""

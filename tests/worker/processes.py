@@ -73,6 +73,17 @@ class Process:
         self._process.wait(30)
 
 
+def ended(*processes: Process) -> list[int]:
+    """Drain them; their exit codes. None stays, whatever happens."""
+    try:
+        for process in processes:
+            process.signal(signal.SIGTERM)
+        return [process.wait() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
 def notes(folder: Path, name: str) -> list[Note]:
     """What a step wrote so far."""
     return [Note(what, int(attempt), int(pid)) for what, attempt, pid in (x.split("/") for x in lines(folder / name))]

@@ -20,6 +20,7 @@ from orchestrator.core.commands import Command, ReportStep, StartStep
 from orchestrator.core.tasks import Reply, TaskOffer
 from orchestrator.core.values import ReplyTo
 from orchestrator.errors import ConfigurationError
+from orchestrator.log.ports import Headers
 from orchestrator.worker.loading import load_app
 from orchestrator.worker.run import run_worker, serve
 
@@ -42,7 +43,9 @@ class ScriptedLog:
     def open(self, on_reply: Callable[[bytes], None]) -> None:
         self._on_reply = on_reply
 
-    def send(self, partition: int, key: bytes, value: bytes, done: Callable[[str], None]) -> None:
+    def send(
+        self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
+    ) -> None:
         command = self.codec.decode_command(value)
         self.commands.append(command)
         done("")

@@ -113,7 +113,7 @@ def dead_lettered(fold: Fold, body: DeadLettered) -> None:
 
 
 def command_forwarded(fold: Fold, body: CommandForwarded) -> None:
-    forward = Forward(body.value, body.hop)
+    forward = Forward(body.value, body.hop, body.signed)
     fold.send("commands", body.key.decode(errors="replace"), forward, partition=body.to_partition)
     if body.asked < 0:
         return
