@@ -5,6 +5,7 @@ Kafka never tells a consumer who produced a record. A signature of a key of the 
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from .commands import Command, DeliverEvent
@@ -12,6 +13,7 @@ from .values import Actor
 
 COMMAND_TAG = b"orchestrator.command.v1"
 SIGNATURE_HEADER = "orchestrator-signature"
+_TEXT = re.compile(r"([0-9a-f]{16}) ([0-9]{1,19}) ([0-9a-f]{128})", re.ASCII)
 VERIFIED, CLAIMED = "verified", "claimed"
 AHEAD_MS = 3_600_000
 """How far the clock of whoever signs may be ahead of the brokers', and what a signature's life ends before dedup's."""
@@ -31,11 +33,9 @@ class Signature(NamedTuple):
 
 def parse_signature(text: str) -> Signature | None:
     """The inverse of `Signature.encode`; None for anything else."""
-    try:
-        key_id, signed_at_ms, signature = text.split(" ")
-        return Signature(key_id, int(signed_at_ms), bytes.fromhex(signature))
-    except ValueError:
-        return None
+    # Anybody may fill a header, and messages repeat the key's id.
+    found = _TEXT.fullmatch(text)
+    return Signature(found[1], int(found[2]), bytes.fromhex(found[3])) if found is not None else None
 
 
 def command_bytes(app: str, signed_at_ms: int, value: bytes) -> bytes:

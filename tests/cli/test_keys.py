@@ -157,6 +157,7 @@ def test_everything_works_where_only_signed_commands_are_taken(
         "ORCHESTRATOR_APP": CODE,
         "ORCHESTRATOR_STATE_DIR": str(tmp_path / "state"),
         "ORCHESTRATOR_SIGNING_KEY": str(tmp_path / "service.pem"),
+        "ORCHESTRATOR_ISOLATION": "thread",
         **shared,
     }
     strict = {"ORCHESTRATOR_KEY_RING": str(ring), "ORCHESTRATOR_SIGNATURES": "required"}

@@ -133,7 +133,7 @@ def test_without_a_ring_everybody_is_claimed(quick: Rig, keys: Keys) -> None:
         ("stranger", "not one of those given"),
         ("other app", "forged or was changed"),
         ("other bytes", "forged or was changed"),
-        ("short", "forged or was changed"),
+        ("short", "is not one of ours"),
         ("too old", "too far apart"),
         ("too new", "too far apart"),
         ("garbage", "is not one of ours"),
@@ -165,6 +165,16 @@ def test_a_signature_that_proves_nothing_leaves_the_command_claimed(
 def cut(headers: Headers) -> Headers:
     """The same without the signature's last byte."""
     return tuple((name, value[:-2]) for name, value in headers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b c", f"{'g' * 16} 1 {'0' * 128}", f"{'0' * 16} -1 {'0' * 128}", "0" * 500_000],
+    ids=["nothing", "words", "letters", "sign", "long"],
+)
+def test_a_header_of_another_form_is_no_signature(text: str) -> None:
+    assert parse_signature(text) is None
+    assert parse_signature(f"{'0' * 16} 1 {'0' * 128}") == (16 * "0", 1, bytes(64))
 
 
 def test_an_application_that_takes_only_signed_commands(one: Rig, keys: Keys) -> None:

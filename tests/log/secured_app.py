@@ -11,7 +11,7 @@ app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "secured")
 
 @app.step
 def near(word: str) -> str:
-    """In a step process of the engine."""
+    """In the engine."""
     return f"near {word}"
 
 

@@ -57,7 +57,8 @@ def test_topics_engine_worker_and_client_work_by_login_and_tls(
     assert main(["topics", "init", "--partitions", "2", "--queue", "far"]) == 0
     assert main(["topics", "check", "--queue", "far", "-o", "jsonl"]) == 0
     loud = {"ORCHESTRATOR_LOG_LEVEL": "DEBUG", "ORCHESTRATOR_KAFKA_DEBUG": "security,conf"}
-    ours = {"ORCHESTRATOR_APP": CODE, "ORCHESTRATOR_STATE_DIR": str(tmp_path / "state"), **environ, **loud}
+    place = {"ORCHESTRATOR_STATE_DIR": str(tmp_path / "state"), "ORCHESTRATOR_ISOLATION": "thread"}
+    ours = {"ORCHESTRATOR_APP": CODE, **place, **environ, **loud}
     engine = Process("engine", tmp_path / "engine.log", ours)
     worker = Process("worker", tmp_path / "worker.log", {**ours, "ORCHESTRATOR_QUEUES": "far"})
     try:
