@@ -87,7 +87,7 @@ class Engine:
             self._sign,
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
-        self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s)
+        self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s, self._counted)
 
     def make_guard(self) -> TurnGuard:
         """Who ends turns that do not yield. A simulation has none: it measures time by the machine's clock."""
@@ -117,9 +117,7 @@ class Engine:
             self._checkpoints.start()
         self._standby.start()
         self.log.membership().start(self._assigned, self._revoked)
-        with self._lock:
-            for number in range(self._count):
-                self._followed(number)
+        self._counted(self._count)
 
     def stop(self, grace_s: float = 30.0) -> None:
         """Release every partition, wait for running steps up to `grace_s`, report them, end.
@@ -213,8 +211,14 @@ class Engine:
             self._followed(number)
         self.log.membership().released(number)
 
+    def _counted(self, partitions: int) -> None:
+        """So many there are: what is not ours may be followed."""
+        with self._lock:
+            for number in range(partitions):
+                self._followed(number)
+
     def _followed(self, number: int) -> None:
-        """Whoever owns it now, we do not."""
+        """Under the lock: whoever owns it now, we do not."""
         if number not in self.partitions and number not in self._assigned_now:
             self._standby.follow([number])
 

@@ -45,6 +45,7 @@ PACE_S = 0.1
 LOOK_S = 1.0
 RETRY_S = 30.0
 WAIT_S = 0.5
+STOP_S = 10.0
 EXPECTED = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable, LogGap, LogReplaced)
 """What an owner parks or waits for, a standby only tells."""
 
@@ -212,7 +213,9 @@ class Standbys:
         for place in places:
             place.inbox.ask(Requests(release=True))
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
+            if self._thread.is_alive():
+                log.warning("a standby is still being restored from a checkpoint: it ends with the process")
 
     def follow(self, numbers: Sequence[int]) -> None:
         told = self._options.standby

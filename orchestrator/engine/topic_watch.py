@@ -20,10 +20,18 @@ log = logging.getLogger(__name__)
 class TopicWatch:
     """Compares the topics' identities with those that each partition was claimed under."""
 
-    def __init__(self, log_: Log, partitions: Callable[[], Iterable[Partition]], every_s: float) -> None:
+    def __init__(
+        self,
+        log_: Log,
+        partitions: Callable[[], Iterable[Partition]],
+        every_s: float,
+        counted: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """`counted` is told at each look how many partitions there are."""
         self._log = log_
         self._partitions = partitions
         self._every_s = every_s
+        self._counted = counted
         self._told = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="topics", daemon=True)
@@ -49,6 +57,7 @@ class TopicWatch:
     def look(self) -> None:
         """Once. Raises ConfigurationError, KafkaUnavailable."""
         ids = self._log.topic_ids()
+        self._counted(ids.partitions)
         problem = ""
         for partition in list(self._partitions()):
             recorded = partition.compare(ids)

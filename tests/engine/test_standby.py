@@ -17,7 +17,7 @@ from orchestrator.engine import standby
 from orchestrator.engine.options import EngineOptions, StandbyOptions
 from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
-from orchestrator.engine.standby import Standbys
+from orchestrator.engine.standby import Standbys, Warm
 from orchestrator.errors import StoreDamaged
 from orchestrator.log.partitioner import partition_of
 from orchestrator.store.memory_store import MemoryStore
@@ -177,6 +177,17 @@ def test_only_what_is_named_is_followed(rig: Make) -> None:
     second = one.engine(EngineOptions(standby=StandbyOptions((0, 1))), stores={})
     until(lambda: len(owned(second)) == 2)
     until(lambda: set(standbys(second).told()) == {0, 1} - owned(second))
+
+
+def test_partitions_that_were_added_are_followed(rig: Make) -> None:
+    one = rig(app)
+    engine = one.engine(EngineOptions(standby=ALL))
+    until(lambda: owned(engine) == {0, 1})
+    for topic in ("commands", "events"):
+        one.cluster.grow(f"{app.name}.{topic}", 3)
+    assert standbys(engine).told() == {}
+    engine._topics.look()
+    until(lambda: standbys(engine).told() == {2: Warm(0)})
 
 
 class Damaged(MemoryStore):
