@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import logging
+import queue
 import random
 import sys
 import threading
@@ -28,6 +29,7 @@ from orchestrator.core.values import Payload
 from orchestrator.engine.run import Engine
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
+from orchestrator.log.partitioner import partition_of
 from tests.faults.kafka_proxy import ACTIONS, APIS, Rule
 from tests.faults.proxied import Proxied, proxied_broker
 from tests.invariants.load import Expected, KafkaSite, Load, SentSignal, Site
@@ -110,6 +112,17 @@ class ProxiedSite(KafkaSite):
     def log(self, app: str) -> KafkaLog:
         return KafkaLog(self._proxied)
 
+    def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+        """As every caller does: what was not sent is sent again, under its id; what comes next comes behind it."""
+        number, deadline = partition_of(key, self.partitions), time.monotonic() + ENDS_S
+        while True:
+            said: queue.Queue[str] = queue.Queue()
+            self._transport.send(number, key, value, said.put)
+            problem = said.get(timeout=ENDS_S)
+            if not problem:
+                return
+            assert time.monotonic() < deadline, problem
+
 
 class Crossed(Load):
     """The load of the invariants, whose callers do not wait for an answer before they send the next command."""
@@ -143,14 +156,17 @@ class Crossed(Load):
 
     def settle(self) -> None:
         """Everything that was begun has ended, and every command was accepted."""
+        deadline = time.monotonic() + ENDS_S
+        while self._sent:
+            found = self.answers(self._sent[-1], wait_s=1.0)
+            assert found or time.monotonic() < deadline, f"no answer within {ENDS_S:.0f} s: {self._sent[-1]}"
+            if found:
+                assert found[0].outcome == "accepted", found[0]
+                self.acked.add(self._sent.pop())
         while self._open:
             workflow = self._open[-1]
             assert int(self.outcome(workflow, wait_s=ENDS_S).result.data) == self.expected[workflow].result
             self._open.pop()
-        while self._sent:
-            (answer, *_) = self.answers(self._sent[-1], wait_s=ENDS_S)
-            assert answer.outcome == "accepted", answer
-            self.acked.add(self._sent.pop())
 
     def restart(self) -> Engine:
         """Another engine in the place of the one there is."""

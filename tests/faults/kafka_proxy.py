@@ -13,12 +13,13 @@ broker connection. What is passed on is passed on unchanged; only the action `er
   black_hole    from this request on nothing passes in either direction, and nothing says so
   reorder       the request is passed on after the next one of its connection
   late          the client's connection ends, and the request is delivered after the delay on the broker connection
-                that it would have used: what a network does that still holds a packet of a connection given up
+                that it would have used: what a network does that still holds a packet of a connection given up;
+                with until=API the delay begins when the next request of that API comes by
   hold          as `late`, whenever `release()` is called (from Python)
 
 From the shell (it ends with Ctrl-C, and prints one JSON line for every fault that fired):
 
-  python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --fault EndTxn:late:nth=1,delay=0.5
+  python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --fault EndTxn:late:until=Produce,delay=0.5
   python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --chance 0.1 --apis EndTxn,Produce --seed 7
 
 The broker must advertise the proxy's address for that listener, or clients go past the proxy:
@@ -72,6 +73,8 @@ class Rule:
     times: int = 1
     delay_s: float = 0.5
     code: int = NOT_COORDINATOR
+    until: int = -1
+    """The delay of `late` begins with the next request of this API, whoever sends it."""
     seen: int = 0
     fired: int = 0
     applied: threading.Event = field(default_factory=threading.Event)
@@ -109,15 +112,6 @@ class Chaos:
         if api not in self.apis or self._random.random() >= self.chance:
             return None
         return Rule(api, self._random.choice(self.actions), delay_s=self._random.uniform(self.least_s, self.most_s))
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it went through, in order of arrival."""
-
-    api: int
-    version: int
-    correlation_id: int
 
 
 @dataclass
@@ -342,12 +336,12 @@ class _Connection:
                 await self._pass(self._behind[0])
                 self._behind = None
                 continue
-            request = Request(*struct.unpack_from(">hhi", frame, 4))
-            rule = None if self._dark or self._behind is not None else self._proxy.rule_for(request)
+            api, _, correlation = struct.unpack_from(">hhi", frame, 4)
+            rule = None if self._dark or self._behind is not None else self._proxy.rule_for(api)
             if self._dark:
                 continue
             if rule is not None:
-                await self._harm(frame, request, rule)
+                await self._harm(frame, correlation, rule)
                 continue
             await self._pass(frame)
             if self._behind is not None:
@@ -359,7 +353,7 @@ class _Connection:
         self._broker.write(frame)
         await self._broker.drain()
 
-    async def _harm(self, frame: bytes, request: Request, rule: Rule) -> None:
+    async def _harm(self, frame: bytes, correlation: int, rule: Rule) -> None:
         action = rule.action
         if action == "reorder":
             self._behind = frame, rule
@@ -368,7 +362,7 @@ class _Connection:
             answer = error_answer(frame[4:], rule.code)
             self._client.write(struct.pack(">i", len(answer)) + answer)
         elif action in ("drop_answer", "delay_answer", "cut_answer"):
-            self._fates[request.correlation_id] = rule
+            self._fates[correlation] = rule
             await self._pass(frame)
         elif action == "delay":
             await asyncio.sleep(rule.delay_s)
@@ -376,12 +370,14 @@ class _Connection:
         elif action == "black_hole":
             self._dark = True
         elif action in ("late", "hold"):
-            answered = self._held[request.correlation_id] = threading.Event()
+            answered = self._held[correlation] = threading.Event()
             self._client.transport.abort()
             if action == "hold":
                 self._proxy.keep(_Held(frame, self._broker, answered))
             self._proxy.fired(rule)
             if action == "late":
+                if rule.until >= 0:
+                    await self._proxy.next_of(rule.until)
                 await asyncio.sleep(rule.delay_s)
                 await self._pass(frame)
             self.outlives = True
@@ -425,18 +421,17 @@ async def _frame(stream: asyncio.StreamReader, patience_s: float | None) -> byte
 class KafkaProxy:
     """The proxy in a thread of its own: `with KafkaProxy(upstream, port=listen) as proxy:`.
 
-    `seen` holds every request that arrived, `counts` every fault that fired by (API, action). `port` 0 chooses a free
-    one (then read `port`). `told` is called with each rule that fired.
+    `counts` has every fault that fired by (API, action). `port` 0 chooses a free one (then read `port`). `told` is
+    called with each rule that fired.
     """
 
-    def __init__(self, broker_port: int, port: int = 0, host: str = "127.0.0.1", keep_seen: bool = True) -> None:
+    def __init__(self, broker_port: int, port: int = 0, host: str = "127.0.0.1") -> None:
         self.port = port
-        self.seen: list[Request] = []
         self.counts: Counter[tuple[int, str]] = Counter()
         self.chaos: Chaos | None = None
         self.told: Callable[[Rule], None] = lambda rule: None
         self._broker = (host, broker_port)
-        self._keep_seen = keep_seen
+        self._waiting: dict[int, list[asyncio.Event]] = {}
         self._rules: list[Rule] = []
         self._held: list[_Held] = []
         self._lock = threading.Lock()
@@ -470,15 +465,20 @@ class KafkaProxy:
             self._rules.clear()
             self.chaos = None
 
-    def rule_for(self, request: Request) -> Rule | None:
-        """Note this request; the rule that is meant for it."""
+    def rule_for(self, api: int) -> Rule | None:
+        """The rule that is meant for this request."""
+        for event in self._waiting.pop(api, ()):
+            event.set()
         with self._lock:
-            if self._keep_seen:
-                self.seen.append(request)
-            rule = next((rule for rule in self._rules if rule.takes(request.api)), None)
+            rule = next((rule for rule in self._rules if rule.takes(api)), None)
             if rule is None and self.chaos is not None:
-                rule = self.chaos.rule(request.api)
+                rule = self.chaos.rule(api)
             return rule
+
+    async def next_of(self, api: int) -> None:
+        """Wait until a request of this API comes by."""
+        self._waiting.setdefault(api, []).append(event := asyncio.Event())
+        await event.wait()
 
     def fired(self, rule: Rule) -> None:
         """Count it."""
@@ -538,7 +538,7 @@ class KafkaProxy:
             client.close()
             if broker is not None:
                 broker.close()
-            self._tasks.discard(task)  # type: ignore[arg-type]
+            self._tasks.discard(task)
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
@@ -548,13 +548,14 @@ def parse_fault(text: str) -> Rule:
     """`API:ACTION[:name=value,...]`. Raises ValueError."""
     api, action, *more = text.split(":", 2)
     if api not in APIS or action not in ACTIONS or action == "hold":
-        raise ValueError(f"{text}: API:ACTION[:nth=N,times=N,delay=SECONDS,code=N]")
+        raise ValueError(f"{text}: API:ACTION[:nth=N,times=N,delay=SECONDS,code=N,until=API]")
     given = dict(part.split("=", 1) for part in ",".join(more).split(",") if part)
     nth, times = int(given.pop("nth", 1)), int(given.pop("times", 1))
     delay_s, code = float(given.pop("delay", 0.5)), int(given.pop("code", NOT_COORDINATOR))
-    if given:
-        raise ValueError(f"{text}: unknown {', '.join(given)}")
-    return Rule(APIS[api], action, nth, times, delay_s, code)
+    until = given.pop("until", "")
+    if given or (until and until not in APIS):
+        raise ValueError(f"{text}: what is {', '.join(given) or until}?")
+    return Rule(APIS[api], action, nth, times, delay_s, code, APIS.get(until, -1))
 
 
 def _tell(rule: Rule) -> None:
@@ -566,7 +567,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", required=True, metavar="HOST:PORT", help="the listener that it stands before")
     parser.add_argument("--listen", type=int, required=True, metavar="PORT", help="where clients come, on 127.0.0.1")
-    parser.add_argument("--fault", action="append", default=[], metavar="API:ACTION[:nth=N,times=N,delay=S,code=N]")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="API:ACTION[:nth=N,times=N,delay=S,code=N,until=API]"
+    )
     parser.add_argument("--chance", type=float, default=0.0, help="harm by chance: the probability for each request")
     parser.add_argument("--apis", default="EndTxn,AddPartitionsToTxn,Produce", help="whose requests, with --chance")
     parser.add_argument("--actions", default="late,delay,delay_answer", help="which actions, with --chance")
@@ -581,7 +584,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         least, most = map(float, options.delay.split("-"))
     except (KeyError, ValueError) as error:
         parser.error(str(error))
-    with KafkaProxy(int(port), options.listen, host, keep_seen=False) as proxy:
+    with KafkaProxy(int(port), options.listen, host) as proxy:
         proxy.told = _tell
         for rule in rules:
             proxy.add(rule)

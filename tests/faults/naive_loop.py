@@ -2,7 +2,7 @@
 
 Beside `kafka_proxy.py`, which delays the loop's first EndTxn:
 
-  python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --fault EndTxn:late:delay=1
+  python kafka_proxy.py --broker 127.0.0.1:19094 --listen 19095 --fault EndTxn:late:until=Produce
   python naive_loop.py --bootstrap 127.0.0.1:19095 --direct 127.0.0.1:19092 --first abort
 
 `--first abort`: batch 1 is given up; batch 2 writes 2a, and then 2b to another topic. `--first commit`: batch 1 is

@@ -1,9 +1,15 @@
-"""A broker that is also reached through the proxy, and topics on it."""
+"""A broker that is also reached through the proxy, and topics on it.
+
+`python -m tests.faults.proxied --port 19092 --advertised 19095` starts the embedded one alone, until Ctrl-C.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -57,3 +63,24 @@ def proxied_broker() -> Iterator[Proxied]:
             yield Proxied(broker.bootstrap, f"127.0.0.1:{port}", proxy)
     finally:
         broker.stop()
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="where the broker is reached past a proxy")
+    parser.add_argument("--advertised", type=int, required=True, help="where a proxy of yours will listen")
+    options = parser.parse_args()
+    broker = DevKafka.start(nodes=1, port=options.port, proxy_port=options.advertised)
+    try:
+        behind = f"127.0.0.1:{broker.nodes[0].proxied_port}"
+        print(json.dumps({"direct": broker.bootstrap, "behind_the_proxy": behind}), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    finally:
+        broker.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

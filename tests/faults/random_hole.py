@@ -33,6 +33,9 @@ from tests.faults.proxied import Proxied, proxied_broker
 
 PARTS_S = 0.15
 """At most so long between the parts of a batch."""
+HANGS_S = 20.0
+"""librdkafka may never come back from `send_offsets_to_transaction` (2.16): such a loop is counted and left alone."""
+ACTIONS = ("late", "late", "delay", "delay_answer")
 AT_ONCE = 12
 """Runs of the engine under way."""
 
@@ -40,8 +43,8 @@ AT_ONCE = 12
 class Books:
     """One naive loop, what it was told of each batch, and what is visible in the end."""
 
-    def __init__(self, stage: Proxied, seed: str) -> None:
-        self._stage, self._rng = stage, random.Random(seed)
+    def __init__(self, stage: Proxied, seed: str, offsets: bool) -> None:
+        self._stage, self._rng, self._offsets = stage, random.Random(seed), offsets
         self._topics = make_topics(stage.direct, 2)
         self._told: dict[str, bool] = {}
         """By record: whether its batch was committed. What nobody was told of is in neither state."""
@@ -71,7 +74,7 @@ class Books:
         time.sleep(rng.uniform(0, PARTS_S))
         if late:
             loop.add(late)
-        if rng.random() < 0.3:
+        if self._offsets and rng.random() < 0.3:
             loop.offsets(consumer, [TopicPartition(first, 0, number)])
         gives_up = rng.random() < 0.4
         if gives_up:
@@ -134,13 +137,13 @@ class _SplitSite(ProxiedSite):
 def campaign(stage: Proxied, seed: int, seconds: float, chance: float = 0.2, loops: int = 6) -> dict[str, object]:
     """Delay for so long, heal, let everything end, judge."""
     before = stage.proxy.counts.copy()
-    books = [Books(stage, f"{seed}/{number}") for number in range(loops)]
+    books = [Books(stage, f"{seed}/{number}", number % 3 == 2) for number in range(loops)]
     over = threading.Event()
-    threads = [threading.Thread(target=one.run, args=(over,), name="naive") for one in books]
+    threads = [threading.Thread(target=one.run, args=(over,), name="naive", daemon=True) for one in books]
     load = Crossed(stage, "", lambda app: _SplitSite(app, stage, f"{seed}/engine"))
     try:
         load.restart()
-        stage.proxy.chaos = Chaos(seed, (END_TXN, ADD_PARTITIONS, PRODUCE), chance)
+        stage.proxy.chaos = Chaos(seed, (END_TXN, ADD_PARTITIONS, PRODUCE), chance, ACTIONS)
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + seconds
@@ -149,10 +152,10 @@ def campaign(stage: Proxied, seed: int, seconds: float, chance: float = 0.2, loo
             load.settle()
         stage.proxy.heal()
         over.set()
-        for thread in threads:
-            thread.join()
         load.more(1)
         load.settle()
+        for thread in threads:
+            thread.join(HANGS_S)
         load.engines[-1].stop(1.0)
         verdict = load.verdict()
     finally:
@@ -168,6 +171,7 @@ def campaign(stage: Proxied, seed: int, seconds: float, chance: float = 0.2, loo
         "delays": sum(fired.values()),
         "by_request": {f"{NAMES[api]} {action}": count for (api, action), count in sorted(fired.items())},
         "naive": {name: naive[name] for name in (*KINDS, "lost", "aborted_read", "duplicated")},
+        "naive_hung": sum(thread.is_alive() for thread in threads),
         "engine": {
             "runs": len(load.expected),
             "lost": verdict.lost,
