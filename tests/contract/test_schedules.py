@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator import Client, CommandRejected, ConfigurationError, Orchestrator, Schedule, run_info
+from orchestrator import Calendar, Client, CommandRejected, ConfigurationError, Orchestrator, Schedule, run_info
 from orchestrator.client.schedules import ScheduleDescription, ScheduleHandle
 from tests.contract.world import World
 
@@ -169,5 +169,51 @@ def test_what_cannot_be_is_refused(world: World) -> None:
         assert twice.value.code == "already_exists"
         with pytest.raises(CommandRejected, match="no such schedule"):
             await client.schedules.handle("nobody").trigger()
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("time-schedules")
+def test_calendars_are_due_where_all_their_parts_match(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        office = Calendar(hour="9", minute="30", weekday="mon-fri", month="3")
+        report = Calendar(hour="0", minute="0", day="1")
+        made = Schedule(calendars=(office, report), timezone="Europe/Berlin", paused=True)
+        handle = await client.schedules.create("office", made, quick, "c")
+        # Friday to Wednesday, over the change of the clocks and into April: no more mornings, the first of the month.
+        await handle.backfill(datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC))
+        found = await until(handle, started=4)
+        names = [one["workflow_id"].removeprefix("office-") for one in found.raw["recent"]]
+        assert sorted(names) == ["20260327T083000Z", "20260330T073000Z", "20260331T073000Z", "20260331T220000Z"]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("time-schedules")
+def test_jitter_is_the_same_for_the_same_firing_and_ends_before_the_next(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        daily = Schedule(cron="0 4 * * *", jitter=timedelta(hours=2))
+        due = []
+        for name in ("a", "b", "a", "c", "d"):
+            handle = await client.schedules.create(name, daily, quick, "j")
+            if due and name == "a":
+                await world.restart()
+            due.append((name, (await handle.describe()).next_at_ms))
+            await handle.delete()
+        four = 4 * 3_600_000
+        assert all(four <= at % 86_400_000 < four + 7_200_000 for _, at in due)
+        by_day: dict[int, set[tuple[str, int]]] = {}
+        for name, at in due:
+            by_day.setdefault(at // 86_400_000, set()).add((name, at))
+        # One delay for each schedule and firing, and not the same for all.
+        assert all(len(found) == len({name for name, _ in found}) for found in by_day.values())
+        assert len({at for _, at in due}) > 1
+
+        beat = Schedule(every=timedelta(milliseconds=400), jitter=timedelta(hours=1))
+        found = await until(await client.schedules.create("beat", beat, quick, "j"), started=4)
+        nominal = [one["nominal_ms"] for one in found.raw["recent"]]
+        assert nominal == sorted(set(nominal)), "each once, in their order: no delay reaches the next firing"
+        assert all(one["at_ms"] >= one["nominal_ms"] for one in found.raw["recent"])
+        assert all(at % 400 == 0 for at in nominal)
 
     world.run(app, scenario)
