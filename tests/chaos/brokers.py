@@ -1,0 +1,5 @@
+"""Faults of brokers."""
+
+from tests.chaos.plugs import Plug
+
+PLUGS: tuple[Plug, ...] = ()
