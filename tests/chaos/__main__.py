@@ -38,9 +38,9 @@ def turn(given: argparse.Namespace) -> int:
             broker = DevKafka.start()
             bootstrap = broker.bootstrap
         plug.play(Seat(given.seed, work, bootstrap, given.scale), tally)
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        tally.anomalies.append(f"{plug.name} with seed {given.seed}: {traceback.format_exc()[-4000:]}")
+        tally.anomalies.append(f"{plug.name} with seed {given.seed}: {type(error).__name__}: {str(error)[:2000]}")
     finally:
         if broker is not None:
             broker.stop()

@@ -74,7 +74,7 @@ class Mixed(Campaign):
         while not holds():
             assert engine is None or engine.poll() is None, f"the engine ended: {self.said()}"
             assert time.monotonic() < deadline, f"in vain: {what}\n{self.said()}"
-            time.sleep(0.2)
+            time.sleep(0.4)
             self.feed(1)
 
     def until_answered(self, what: str, engine: subprocess.Popen[bytes]) -> float:
@@ -90,10 +90,14 @@ class Mixed(Campaign):
         self.until(answered, what, engine)
         return time.monotonic() - began
 
-    def said(self) -> str:
-        """The end of what every engine has said."""
+    def told(self) -> dict[str, str]:
+        """All that every engine has said, by the log's name."""
         logs = sorted(self.site.directory.glob("engine-*.log"))
-        return "\n".join(f"{log.name}: {log.read_text('utf-8', 'replace')[-2500:]}" for log in logs)
+        return {log.name: log.read_text("utf-8", "replace") for log in logs}
+
+    def said(self) -> str:
+        """The end of it."""
+        return "\n".join(f"{name}: {text[-2500:]}" for name, text in self.told().items())
 
     @contextmanager
     def engines(self) -> Iterator[list[subprocess.Popen[bytes]]]:
