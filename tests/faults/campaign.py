@@ -200,14 +200,19 @@ class Campaign:
                 assert time.monotonic() < deadline, f"{kill} did not fire"
                 self.feed(1)
 
-    def _engine(self, number: int, plan: str, isolation: str, state: str = "state") -> subprocess.Popen[bytes]:
-        site = self.site
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | {
+    def environ(self, state: str = "state") -> dict[str, str]:
+        """What every process of the application is told."""
+        return {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | {
             "PYTHONPATH": str(ROOT),
             "ORCHESTRATOR_APP": self.app,
-            "ORCHESTRATOR_APP_NAME": site.app,
-            "ORCHESTRATOR_BOOTSTRAP": site.bootstrap,
-            "ORCHESTRATOR_STATE_DIR": str(site.directory / state),
+            "ORCHESTRATOR_APP_NAME": self.site.app,
+            "ORCHESTRATOR_BOOTSTRAP": self.site.bootstrap,
+            "ORCHESTRATOR_STATE_DIR": str(self.site.directory / state),
+        }
+
+    def _engine(self, number: int, plan: str, isolation: str, state: str = "state") -> subprocess.Popen[bytes]:
+        site = self.site
+        environ = self.environ(state) | {
             "ORCHESTRATOR_MEMBERSHIP": site.membership,
             "ORCHESTRATOR_ISOLATION": isolation,
             "ORCHESTRATOR_GRACE_S": "3",
