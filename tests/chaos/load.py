@@ -22,6 +22,7 @@ class Mixed(Campaign):
     """Steps, children, signals, timers, updates and limits."""
 
     app = "tests.chaos.mixed_app:app"
+    effects = mixed_app.EFFECTS
     runs_a_life = 40
     patience_s = 600.0
 

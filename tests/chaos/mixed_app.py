@@ -19,6 +19,8 @@ bump = app.update("bump", int, int)
 slots = app.limit("slots", concurrency=8)
 
 CHILD = "/child"
+EFFECTS = ("add", "narrow", "stumble", "once")
+"""The steps: each has an effect outside before it returns."""
 CHILD_RESULT, CHILD_STEPS = 12, 2
 
 

@@ -94,6 +94,7 @@ class Campaign:
 
     app = "tests.faults.kill_app:app"
     command = ("-m", "orchestrator.cli.main", "engine", "run")
+    effects: Sequence[str] = kill_app.EFFECTS
     runs_a_life = 2
     patience_s = FINISHES_WITHIN_S
 
@@ -309,7 +310,7 @@ class Campaign:
                 state,
                 ends=log_ends(self.site.bootstrap, f"{self.site.app}.events"),
                 dumps=rows,
-                effects=kill_app.EFFECTS,
+                effects=self.effects,
             ),
         )
         still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")
