@@ -7,4 +7,4 @@ import sys
 from orchestrator.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(["engine", "run", *sys.argv[1:]]))
+    sys.exit(main(["engine", "run", *sys.argv[1:]], whole_process=True))

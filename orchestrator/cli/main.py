@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import click
 
 from orchestrator.config import Settings
+from orchestrator.ending import Leaving
 
 from . import exits
 from .groups import Later, LazyGroup
@@ -93,9 +94,19 @@ def root(context: click.Context, /, app: str | None, app_name: str | None, boots
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command line and return its exit code (docs/cli.md). Never raises, never prints a traceback unasked."""
-    arguments = sys.argv[1:] if argv is None else argv
+def main(argv: list[str] | None = None, *, whole_process: bool = False) -> int:
+    """Run one command line and return its exit code (docs/cli.md). Never raises, never prints a traceback unasked.
+
+    Without `argv`, and with `whole_process`, the process is the command's own and ends when it returns.
+    """
+    leaving = Leaving() if argv is None or whole_process else None
+    code = _run(sys.argv[1:] if argv is None else argv)
+    if leaving is not None:
+        leaving.code = code
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         result = root.main(args=arguments, prog_name="orchestrator", standalone_mode=False)
     except exits.Exit as ended:

@@ -92,6 +92,12 @@ class Found:
 class Campaign:
     """Kills by plan, then lets everything finish and judges."""
 
+    app = "tests.faults.kill_app:app"
+    command = ("-m", "orchestrator.cli.main", "engine", "run")
+    effects: Sequence[str] = kill_app.EFFECTS
+    runs_a_life = 2
+    patience_s = FINISHES_WITHIN_S
+
     def __init__(self, site: Site, rng: random.Random) -> None:
         self.site = site
         self.rng = rng
@@ -106,7 +112,10 @@ class Campaign:
         site.directory.mkdir(parents=True, exist_ok=True)
         init_topics(LogConfig(site.app, site.bootstrap), PARTITIONS)
         self._transport = KafkaTransport(site.app, config.Settings(app_name=site.app, bootstrap=site.bootstrap))
-        self._transport.open(lambda reply: None)
+        self._transport.open(self.heard)
+
+    def heard(self, reply: bytes) -> None:
+        """What a caller is told; the log is judged, not this."""
 
     def run(self, kills: Sequence[Kill]) -> Found:
         """Die as planned, finish, judge."""
@@ -136,11 +145,13 @@ class Campaign:
             self.expected[workflow + kill_app.CHILD] = Expected(12, 2, status)
 
     def _send(self, workflow: str, body: c.TopicCommand) -> str:
-        command = c.Command(uuid.UUID(int=self.rng.getrandbits(128)).hex, workflow, body)
-        command = command._replace(reply_to=self._transport.reply_to)
+        return self._send_as(uuid.UUID(int=self.rng.getrandbits(128)).hex, workflow, body)
+
+    def _send_as(self, command_id: str, workflow: str, body: c.TopicCommand) -> str:
+        command = c.Command(command_id, workflow, body, reply_to=self._transport.reply_to)
         key, value = workflow.encode(), self.codec.encode_command(command)
         self._transport.send(partition_of(key, PARTITIONS), key, value, self._unsent.append)
-        return command.id
+        return command_id
 
     # -- lives and deaths --------------------------------------------------------------------------------------------
 
@@ -148,7 +159,7 @@ class Campaign:
         if kill.empty:
             for path in sorted(self.site.directory.glob("state/**/*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
-        self.feed(2)
+        self.feed(self.runs_a_life)
         plan = f"{kill.point}:{kill.hit}:kill" if kill.point else ""
         engine = self._engine(number, plan, kill.isolation)
         try:
@@ -190,14 +201,19 @@ class Campaign:
                 assert time.monotonic() < deadline, f"{kill} did not fire"
                 self.feed(1)
 
+    def environ(self, state: str = "state") -> dict[str, str]:
+        """What every process of the application is told."""
+        return {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | {
+            "PYTHONPATH": str(ROOT),
+            "ORCHESTRATOR_APP": self.app,
+            "ORCHESTRATOR_APP_NAME": self.site.app,
+            "ORCHESTRATOR_BOOTSTRAP": self.site.bootstrap,
+            "ORCHESTRATOR_STATE_DIR": str(self.site.directory / state),
+        }
+
     def _engine(self, number: int, plan: str, isolation: str, state: str = "state") -> subprocess.Popen[bytes]:
         site = self.site
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | {
-            "PYTHONPATH": str(ROOT),
-            "ORCHESTRATOR_APP": "tests.faults.kill_app:app",
-            "ORCHESTRATOR_APP_NAME": site.app,
-            "ORCHESTRATOR_BOOTSTRAP": site.bootstrap,
-            "ORCHESTRATOR_STATE_DIR": str(site.directory / state),
+        environ = self.environ(state) | {
             "ORCHESTRATOR_MEMBERSHIP": site.membership,
             "ORCHESTRATOR_ISOLATION": isolation,
             "ORCHESTRATOR_GRACE_S": "3",
@@ -212,7 +228,7 @@ class Campaign:
             environ["ORCHESTRATOR_ASSIGNMENT"] = f"0-{PARTITIONS - 1}"
         else:
             environ["ORCHESTRATOR_GROUP_PROTOCOL"] = site.group_protocol
-        command = [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"]
+        command = [sys.executable, *self.command]
         with open(self._log_of(number), "wb") as out:
             return subprocess.Popen(
                 command, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
@@ -230,17 +246,25 @@ class Campaign:
         """A last engine without faults: everything ends, and it ends cleanly."""
         engine = self._engine(number, "", "thread")
         try:
-            deadline = time.monotonic() + FINISHES_WITHIN_S
-            while left := self._unfinished():
-                assert engine.poll() is None, self._said(number)
-                assert time.monotonic() < deadline, f"{len(left)} runs have not ended: {left[:5]}\n{self._said(number)}"
-                time.sleep(0.5)
+            self._until_ended(engine, number)
             engine.send_signal(signal.SIGTERM)
             code = engine.wait(60)
             assert code == 0, f"exit code {code}\n{self._said(number)}"
         finally:
             engine.kill()
             engine.wait(30)
+
+    def _until_ended(self, engine: subprocess.Popen[bytes], number: int) -> None:
+        """Wait until every run has ended; a look at a long log costs time, and the next one comes later for it."""
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            began = time.monotonic()
+            left = self._unfinished()
+            if not left:
+                return
+            assert engine.poll() is None, self._said(number)
+            assert began < deadline, f"{len(left)} runs have not ended: {left[:5]}\n{self._said(number)}"
+            time.sleep(max(0.5, time.monotonic() - began))
 
     def _unfinished(self) -> list[str]:
         """Workflows without an end. Runs that two kills in their turn parked are resumed, as a person would."""
@@ -286,7 +310,7 @@ class Campaign:
                 state,
                 ends=log_ends(self.site.bootstrap, f"{self.site.app}.events"),
                 dumps=rows,
-                effects=kill_app.EFFECTS,
+                effects=self.effects,
             ),
         )
         still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")

@@ -23,7 +23,7 @@ EFFECTS = ("add", "stumble", "once")
 RECEIPTS = os.environ.get("KILLS_RECEIPTS", "")
 
 
-def _receive() -> None:
+def receive() -> None:
     """The effect: an outside receiver writes the idempotency key down, at once."""
     if RECEIPTS:
         with open(RECEIPTS, "a", encoding="utf-8") as out:
@@ -34,14 +34,14 @@ def _receive() -> None:
 @app.step
 async def add(x: int) -> int:
     """An ordinary step."""
-    _receive()
+    receive()
     return x + 1
 
 
 @app.step(retry=RetryPolicy(initial_interval=timedelta(milliseconds=20)))
 async def stumble(x: int) -> int:
     """Fails at its first attempt."""
-    _receive()
+    receive()
     if step_info().attempt == 1:
         raise RuntimeError("the first attempt fails")
     return x + 1
@@ -50,7 +50,7 @@ async def stumble(x: int) -> int:
 @app.step(on_crash="fail")
 async def once(x: int) -> int:
     """A step that is never begun twice: a kill may end it as interrupted."""
-    _receive()
+    receive()
     return x + 1
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 
@@ -29,8 +29,27 @@ READ_COMMITTED = "read_committed"
 READ_UNCOMMITTED = "read_uncommitted"
 
 
+ASKED_AGAIN_S = 20.0
+ELECTED = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.FENCED_LEADER_EPOCH,
+           KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE}  # fmt: skip
+
+
 def ends(bootstrap: str, topic: str, isolation: str) -> dict[int, tuple[int, int]]:
-    """(first, end) of every partition as `isolation` sees them: the end of read_committed is the last stable offset."""
+    """(first, end) of every partition as `isolation` sees them: the end of read_committed is the last stable offset.
+
+    A leader that was just elected is asked again.
+    """
+    deadline = time.monotonic() + ASKED_AGAIN_S
+    while True:
+        try:
+            return _ends(bootstrap, topic, isolation)
+        except KafkaException as error:
+            if error.args[0].code() not in ELECTED or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _ends(bootstrap: str, topic: str, isolation: str) -> dict[int, tuple[int, int]]:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     meta = admin.list_topics(topic, timeout=20).topics[topic]
     if meta.error is not None:

@@ -1,0 +1,146 @@
+"""Faults of engine processes on a real broker: SIGKILL at every kill point, zombies, twins, kills under limits."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import uuid
+
+from confluent_kafka import KafkaException, Producer
+
+from orchestrator.log.config import LogConfig
+from tests.chaos.load import Mixed
+from tests.chaos.plugs import Plug, Seat
+from tests.chaos.tally import Tally
+from tests.faults.campaign import Kill, Site
+from tests.faults.flow import play as play_flow
+from tests.faults.test_kills import HITS, STATIC
+from tests.faults.test_zombies import Frozen
+
+OF_GROUP = ("K7", "K8", "K9", "K11", "K12", "K17", "K18", "K22", "")
+FEW_HITS = {**HITS, "K17": 1}
+PROTOCOLS = ("consumer", "classic")
+
+
+def place(seat: Seat, name: str, membership: str = "static", protocol: str = "consumer") -> Site:
+    """A new application on the seat's broker."""
+    app = f"{name}-{uuid.UUID(int=seat.rng.getrandbits(128)).hex[:4]}-{uuid.uuid4().hex[:4]}"
+    return Site(seat.bootstrap, app, seat.directory / app, membership, protocol)
+
+
+def planned(points: list[str], rng: random.Random) -> list[Kill]:
+    """One death at each point, in any order; those with an empty disk last, when there is much to fold."""
+    kills = []
+    for point in points:
+        hit = rng.randint(1, FEW_HITS.get(point, 40)) if point else rng.randint(800, 2500)
+        isolation = "thread" if point in ("K4", "K5") or rng.random() < 0.9 else "process"
+        kills.append(Kill(point, hit, isolation, point == "K16"))
+    rng.shuffle(kills)
+    return sorted(kills, key=lambda kill: kill.empty)
+
+
+class Counted(Mixed):
+    """Kills are counted as they fall: also those before something fails."""
+
+    tally: Tally
+
+    def _life(self, number: int, kill: Kill) -> None:
+        super()._life(number, kill)
+        self.tally.kills += 1
+        self.tally.faults[kill.point or "random moment"] += 1
+
+
+def kills(seat: Seat, tally: Tally) -> None:
+    """SIGKILL at every kill point once, by static assignment; every fourth turn the points of a group's member."""
+    rng = seat.rng
+    in_group = rng.random() < 0.25
+    points = list(OF_GROUP) * 2 if in_group else list(STATIC)
+    rng.shuffle(points)
+    protocol = rng.choice(PROTOCOLS)
+    campaign = Counted(place(seat, "kills", "group" if in_group else "static", protocol), rng)
+    campaign.tally, campaign.runs_a_life = tally, seat.of(Mixed.runs_a_life)
+    tally.judged(campaign.run(planned(points[: seat.of(len(points))], rng)))
+
+
+def zombies(seat: Seat, tally: Tally) -> None:
+    """SIGSTOP with a transaction open, past session and transaction time-outs; a successor; SIGCONT."""
+    rng = seat.rng
+    membership, protocol = rng.choice([("group", "consumer"), ("group", "classic"), ("static", "consumer")])
+    played = FrozenMixed(place(seat, "zombie", membership, protocol), rng)
+    found = played.play()
+    tally.faults["SIGSTOP and SIGCONT"] += 1
+    tally.judged(found)
+    if not found.verdict.totals["aborted_records"]:
+        tally.anomalies.append("the zombie held no transaction open: nothing was shown")
+
+
+class FrozenMixed(Mixed, Frozen):
+    """The zombie's story under mixed load."""
+
+
+def twins(seat: Seat, tally: Tally) -> None:
+    """Two engines that are told to own the same partitions: one is fenced. Then a bare producer takes their ids."""
+    campaign = Mixed(place(seat, "twins"), seat.rng)
+    campaign.feed(seat.of(40))
+    with campaign.engines() as engines:
+        engines.append(campaign._engine(0, "", "thread"))
+        campaign.until_answered("the first engine works", engines[0])
+        engines.append(campaign._engine(1, "", "thread", "state-of-the-other"))
+        stopped = "this engine stops working on it"
+        campaign.until(lambda: campaign._said(0).count(stopped) == 2, "the first engine leaves both partitions")
+        tally.faults["two engines with one id"] += 1
+        campaign.until_answered("the second engine works", engines[1])
+        for number in (0, 1):
+            if _steal(campaign, number):
+                tally.faults["id taken by a bare producer"] += 1
+            else:
+                tally.anomalies.append(f"a fenced producer committed into partition {number} (I9)")
+            campaign.until_answered("the engine claimed again", engines[1])
+        engines[0].terminate()
+        campaign.end_with(engines[1], 1)
+    # The state that is judged is the one of the engine that stayed.
+    (campaign.site.directory / "state").rename(campaign.site.directory / "state-of-the-fenced")
+    (campaign.site.directory / "state-of-the-other").rename(campaign.site.directory / "state")
+    tally.judged(campaign.judge())
+
+
+def _steal(campaign: Mixed, number: int) -> bool:
+    """Fence the engine's lane by its own id, leave a record there, and try to commit once it has it back.
+
+    Whether that commit was refused.
+    """
+    config = LogConfig(campaign.site.app, campaign.site.bootstrap)
+    thief = Producer({**config.client(), "transactional.id": config.lane_names(number)[0]})
+    thief.init_transactions(30)
+    thief.begin_transaction()
+    thief.produce(config.topic("events"), b"not an event", b"x", number)
+    with contextlib.suppress(KafkaException):
+        thief.flush(10)
+    before = _claims(campaign, number)
+    campaign.until(lambda: _claims(campaign, number) > before, f"partition {number} is claimed again")
+    try:
+        thief.commit_transaction(20)
+    except KafkaException:
+        return True
+    return False
+
+
+def _claims(campaign: Mixed, number: int) -> int:
+    return sum(text.count(f"partition {number}: claim ") for text in campaign.told().values())
+
+
+def flow(seat: Seat, tally: Tally) -> None:
+    """Three engines under limits, killed at random: no limit is exceeded, no slot leaks."""
+    found = play_flow(seat.bootstrap, seat.directory, seat.rng, seat.of(9))
+    tally.kills += found.kills
+    tally.runs += found.runs
+    tally.steps += found.steps
+    tally.faults["random moment under limits"] += found.kills
+
+
+PLUGS = (
+    Plug("kills", kills, (*(point or "random moment" for point in STATIC), "K17", "K18"), 12.0, 180.0, True),
+    Plug("zombies", zombies, ("SIGSTOP and SIGCONT",), 1.5, 70.0, True),
+    Plug("twins", twins, ("two engines with one id", "id taken by a bare producer"), 1.0, 60.0, True),
+    Plug("flow", flow, ("random moment under limits",), 1.5, 150.0, True),
+)

@@ -1,0 +1,53 @@
+"""Classes of faults. What a class brings is a `Plug`; the frame gives it turns, and counts what it says fired."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.tally import Tally
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a turn plays. `scale` 1 is the campaign's measure, tests take less; `bootstrap`: a broker of one node."""
+
+    seed: int
+    directory: Path
+    bootstrap: str
+    scale: float = 1.0
+
+    @property
+    def rng(self) -> random.Random:
+        """All that a turn chooses."""
+        return random.Random(self.seed)
+
+    def of(self, count: int) -> int:
+        """A count at this scale, at least one."""
+        return max(1, round(count * self.scale))
+
+
+@dataclass(frozen=True)
+class Plug:
+    """A class of faults: its `name`, one turn of it, the `faults` that it claims to bring about.
+
+    `play` fills the tally as it goes: what raises keeps what was counted. `share` is its part of a campaign's time,
+    `takes_s` what a turn takes until turns were measured. `needs_broker`: a seat's `bootstrap` is used.
+    """
+
+    name: str
+    play: Callable[[Seat, Tally], None]
+    faults: Sequence[str]
+    share: float = 1.0
+    takes_s: float = 120.0
+    needs_broker: bool = False
+
+
+def all_plugs() -> dict[str, Plug]:
+    """Every class, by name. A new one is one more line here."""
+    from tests.chaos import brokers, engines, local, suites, times
+
+    found = [*engines.PLUGS, *local.PLUGS, *brokers.PLUGS, *times.PLUGS, *suites.PLUGS]
+    return {plug.name: plug for plug in found}
