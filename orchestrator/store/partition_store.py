@@ -286,6 +286,7 @@ class PartitionStore:
         self._handles.clear()
         families, self._families = self._families, {}
         db, self._db = self._db, None
+        problems: dict[str, None] = {}
         for one in (*families.values(), db):
             if one is None:
                 continue
@@ -293,7 +294,9 @@ class PartitionStore:
                 one.close()
             except Exception as error:
                 # It flushes, and a full disk lets it not. What is lost the log has; without references it is closed.
-                log.warning("%s", _explained(self.directory, error))
+                problems[str(_explained(self.directory, error))] = None
+        for problem in problems:
+            log.warning("%s", problem)
 
     def _remember(self, place: tuple[str, Key], row: Any) -> None:
         self._cache[place] = row

@@ -8,8 +8,6 @@ from orchestrator import Orchestrator
 
 app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME", "runbook"))
 go = app.signal("go", bool)
-LARGE = 2_000_000
-"""More than an event takes."""
 
 
 @app.step(on_crash="park")
@@ -22,12 +20,6 @@ def dies(number: int) -> int:
 def elsewhere(number: int) -> int:
     """Done by whoever takes tasks of its queue."""
     return number + 1
-
-
-@app.step
-def large() -> str:
-    """A result that lies beside the log."""
-    return "x" * LARGE
 
 
 @app.workflow
@@ -59,10 +51,3 @@ async def waiting() -> bool:
 async def offered() -> int:
     """Waits for a worker."""
     return await elsewhere(1)
-
-
-@app.workflow
-async def measured() -> int:
-    """Needs its large result again, whenever it is replayed."""
-    text = await large()
-    return len(text) + await go.wait()

@@ -12,6 +12,8 @@ import pytest
 
 from orchestrator.cli import exits
 from orchestrator.codec.records import Codec
+from orchestrator.log.config import LogConfig
+from orchestrator.log.reader import group_notes
 from orchestrator.store.partition_store import PartitionStore
 from tests.docs import hung
 from tests.docs.conftest import PARTITIONS, TROUBLED, Place, troubled, until
@@ -73,20 +75,21 @@ def test_a_hung_transaction(page: Page, place: Place) -> None:
     place.run("audit", "verify", "--partition", str(TROUBLED))
 
 
-def test_a_lost_volume_and_the_backlog_meanwhile(page: Page, place: Place) -> None:
-    volume, backlog = page("A lost volume"), page("A backlog")
+def test_a_lost_volume_a_backlog_and_a_double_owner(page: Page, place: Place) -> None:
+    """Two processes with one static map, the first of them frozen: it wakes up, reads the newer claims, and stops."""
+    volume, backlog, double = page("A lost volume"), page("A backlog"), page("A double owner")
 
     def positions() -> tuple[int, int]:
         """Where the group stands in the partition, and the partition's end."""
         said = backlog("kafka-consumer-groups.sh --bootstrap-server HOST:PORT --describe --group shop.engine")
-        print(said)
         (row,) = [row.split() for row in said.splitlines() if row.split()[1:3] == [f"{place.app}.commands", "3"]]
         return int(row[3]), int(row[4])
 
     place.run("topics", "init")
     with place.engine() as engine:
         before = done(place, "before")
-        engine.end(signal.SIGKILL)
+        until(lambda: TROUBLED in group_notes(LogConfig(place.app, place.kafka.bootstrap), PARTITIONS))
+        engine.kill()
     shutil.rmtree(place.state)
     late = [troubled(f"late-{number}") for number in range(3)]
     for run in late:
@@ -94,20 +97,13 @@ def test_a_lost_volume_and_the_backlog_meanwhile(page: Page, place: Place) -> No
     at, end = positions()
     assert end - at >= len(late)
     assert "nobody answers for partition 0, 1, 2, 3" in volume("orchestrator doctor", code=1)
-    with place.engine():
+    with place.engine() as first:
         assert "every partition is answered for" in volume("orchestrator doctor")
         for run in late:
             until(lambda run=run: status(place, run) == "completed")  # type: ignore[misc]
         until(lambda: positions()[0] >= end)
         assert status(place, before) == "completed"
 
-
-def test_a_double_owner(page: Page, place: Place) -> None:
-    """Two processes with one static map, the first of them frozen: it wakes up, reads the newer claims, and stops."""
-    double = page("A double owner")
-    place.run("topics", "init")
-    with place.engine() as first:
-        done(place, "before")
         first.process.send_signal(signal.SIGSTOP)
         with place.engine(ORCHESTRATOR_STATE_DIR=str(place.directory / "other")):
             done(place, "meanwhile")
@@ -119,9 +115,12 @@ def test_a_double_owner(page: Page, place: Place) -> None:
             double("orchestrator audit verify --partition 3")
 
 
-def test_a_full_disk(page: Page, place: Place) -> None:
-    """Its files may not grow for a while: a real engine process, whose every write to disk fails."""
-    full = page("A full disk")
+def test_a_full_disk_then_damaged_directories(page: Page, place: Place) -> None:
+    """A real engine process, whose files may not grow for a while.
+
+    Then of one partition a file is emptied, of one the directory is another's, of one it is of a later format.
+    """
+    full, damaged = page("A full disk"), page("A damaged state directory")
     run = troubled("full")
     place.run("topics", "init")
     with place.engine() as engine:
@@ -134,17 +133,6 @@ def test_a_full_disk(page: Page, place: Place) -> None:
         assert "nobody answers for partition 3" in said
         resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE, limits)
         until(lambda: status(place, run) == "completed")
-        engine.process.kill()
-    with place.engine(ORCHESTRATOR_STATE_DIR=str(place.directory / "another disk")):
-        assert status(place, run) == "completed"
-
-
-def test_a_damaged_state_directory(page: Page, place: Place) -> None:
-    """Of one partition a file is emptied, of one the directory is another's, of one it is of a later format."""
-    damaged = page("A damaged state directory")
-    place.run("topics", "init")
-    with place.engine() as engine:
-        run = done(place, "before")
         assert engine.end(signal.SIGTERM) == 0
     (place.state / "3" / "CURRENT").write_bytes(b"")
     shutil.rmtree(place.state / "2")
