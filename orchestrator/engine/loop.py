@@ -166,7 +166,7 @@ class PartitionLoop:
             if not self._resting or not self.inbox.empty():
                 return None
         now_ms = self._shared.clock.wall_ms()
-        moments = [(self.intake.next_due_ms() - now_ms) / 1000]
+        moments = [(self.intake.timers.next_due_ms() - now_ms) / 1000]
         watch = self.steps.watches.next()
         if watch is not None:
             moments.append(watch - self._shared.clock.monotonic())
@@ -194,7 +194,7 @@ class PartitionLoop:
         now = self._shared.clock.monotonic()
         moments = [self.steps.watches.next(), self.queries.patience.next()]
         waits = [moment - now for moment in moments if moment is not None]
-        due_ms = self.intake.next_due_ms() - self._clock.now_ms()
+        due_ms = self.intake.timers.next_due_ms() - self._clock.now_ms()
         idle = self._proven_at + self._options.idle_footer_s - now if self._outbox_moved() else 1.0
         return max(0.0, min([*waits, due_ms / 1000, idle, 1.0]))
 
@@ -216,7 +216,7 @@ class PartitionLoop:
         while self.inbox.reports and self._room(batch):
             self.intake.report(batch, self.inbox.reports.popleft())
         if self._room(batch):
-            self.intake.timers(batch)
+            self.intake.timers.fire(batch)
         # While outcomes are queued, no step is called late: its own may be among them.
         for watch in () if self.inbox.reports else self.steps.watches.due(self._shared.clock.monotonic()):
             self.intake.watch(batch, watch)
@@ -320,7 +320,7 @@ class PartitionLoop:
         machine.apply_footer(FooterView(ground.overlay), batch.footer, footer_offset + 1, ground.settings)
         changes = ground.overlay.take_committed()
         failpoint("K12")
-        ground.store.write(changes)
+        ground.store.write(changes, batch.timers_from)
         self._unproven = None
         self._proven_at = self._shared.clock.monotonic()
         self.turns.trim()
