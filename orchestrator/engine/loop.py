@@ -70,7 +70,7 @@ class PartitionLoop:
         self._sent_at = 0.0
         self._batch_no = 0
         self._footer_hash = b""
-        self._proven_at = 0.0
+        self._proven_at = self._counted_at = 0.0
         self._seen = 0
         self._resting = False
 
@@ -90,6 +90,7 @@ class PartitionLoop:
         self._seen = 0
         at: InputPosition = ground.input_position(ids)
         self._input = at
+        self._counted_at = shared.clock.monotonic()
         self.outbox = Outbox(shared.log.app, shared.codec, shared.log.outgoing(), self.inbox)
         self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
         self.intake.begin(at.offset)
@@ -253,6 +254,9 @@ class PartitionLoop:
         if not batch.empty:
             return False
         now = self._shared.clock.monotonic()
+        if self.intake.next_offset > self._input.offset and now >= self._counted_at + self._options.idle_input_s:
+            # Questions and duplicates: read again by a successor they cost little, deleted unread they would park it.
+            return False
         return not (self._outbox_moved() and now >= self._proven_at + self._options.idle_footer_s)
 
     def _finish_without_commit(self, batch: Batch) -> None:
@@ -322,7 +326,7 @@ class PartitionLoop:
         failpoint("K12")
         ground.store.write(changes, batch.timers_from)
         self._unproven = None
-        self._proven_at = self._shared.clock.monotonic()
+        self._proven_at = self._counted_at = self._shared.clock.monotonic()
         self.turns.trim()
         self.steps.perform(batch.on_proof)
         rows = [(key, row) for (family, key), row in changes.items() if family == OUTBOX and row is not None]
