@@ -66,8 +66,8 @@ def _state_dir(directory: Path) -> Finding:
         return Finding("state directory", "bad", f"{existing} is not writable: set ORCHESTRATOR_STATE_DIR")
     free = shutil.disk_usage(existing).free
     if free < FREE_BYTES:
-        return Finding("state directory", "bad", f"{existing} has {free >> 20} MiB free: make room, at least 1 GiB")
-    return Finding("state directory", "ok", f"{directory}, {free >> 30} GiB free")
+        return Finding("state directory", "bad", f"{free >> 20} MiB free, make room, at least 1 GiB: {existing}")
+    return Finding("state directory", "ok", f"{free >> 30} GiB free: {directory}")
 
 
 def _keys(settings: Settings) -> list[Finding]:

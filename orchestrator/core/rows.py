@@ -46,6 +46,9 @@ from .waits import (
     WaitRow as WaitRow,
 )
 
+NEVER_MS = 1 << 62
+"""Later than every timer is due."""
+
 META = "meta"
 RUNS = "runs"
 STEPS = "steps"
@@ -313,6 +316,11 @@ def step_key(workflow_id: str, run_id: str, step: str) -> Key:
 def timer_key(due_at_ms: int, workflow_id: str, run_id: str, timer: str) -> Key:
     """Key of a TimerRow in TIMERS, by due time. `timer` is `kind|ref`."""
     return (1, due_at_ms, workflow_id, run_id, timer)
+
+
+def due_of(key: Key) -> int:
+    """When the timer of a key in TIMERS is due; NEVER_MS if the key is not of a TimerRow."""
+    return key[1] if len(key) > 1 and key[0] == 1 and isinstance(key[1], int) else NEVER_MS
 
 
 def timer_due_key(workflow_id: str, run_id: str, timer: str) -> Key:

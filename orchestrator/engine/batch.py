@@ -28,6 +28,8 @@ class Batch:
         self.trace = ""
         """The trace context of what is decided now: its events carry it."""
         self.commit_s = 0.0
+        self.timers_from = 0
+        """After this batch no timer is due before it, but for those that the batch put since it was asked for them."""
         self.records: list[Record] = []
         self.footer: Record | None = None
         self.bytes = 0

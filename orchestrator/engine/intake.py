@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import time
 
 from ..codec.records import Codec
 from ..core import ids, machine
-from ..core.commands import Command, FireTimer, HeartbeatStep, QueryWorkflow, ReportStep, UpdateWorkflow
+from ..core.commands import Command, HeartbeatStep, QueryWorkflow, ReportStep, UpdateWorkflow
 from ..core.decide.decision import Context, Draft, rejected
 from ..core.decide.step import UNDER_WAY, Ended, attempt_failed, interrupted
 from ..core.events import (
@@ -16,12 +14,11 @@ from ..core.events import (
     StepCancelled,
     StepStarted,
 )
-from ..core.rows import DEDUP, STEPS, TIMERS, StepRow, TimerRow, dedup_key, step_key
+from ..core.rows import DEDUP, STEPS, StepRow, dedup_key, step_key
 from ..core.signatures import attested
 from ..core.tasks import Reply
 from ..core.values import NO_CAUSE, NOTHING, Failure
 from ..errors import LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
-from ..failpoints import failpoint
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .admission import OVERLOADED, refusal as overload
@@ -37,6 +34,7 @@ from .poison import Poisoned, astray
 from .routing import Routing
 from .sabotage import sabotaged
 from .steps import Begin, LocalSteps, Stop, Watch
+from .timers import Timers
 from .turns import Turns
 from .updates import NOT_YET, refusal
 
@@ -45,8 +43,6 @@ log = logging.getLogger(__name__)
 LONGEST_TRACE = 128
 """Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
 LONGEST_ID = ids.MAX_WORKFLOW_ID * 4
-LOOK_AGAIN_MS = 5
-"""How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
 
 
 class Intake:
@@ -65,11 +61,7 @@ class Intake:
         self._codec: Codec = ground.codec
         self._routing = Routing(ground, builder)
         self._ring = KeyRing(ground.log.app, options)
-        self._barriers: dict[str, int] = {}
-        self._spent: set[tuple[int, str, str, str]] = set()
-        self._next_timer_ms = 0
-        self._again_ms = 0
-        self._held_at = 0
+        self.timers = Timers(ground, builder, steps, turns, options)
         self._poisoned = Poisoned()
 
     def begin(self, next_offset: int) -> None:
@@ -77,10 +69,7 @@ class Intake:
         self._routing.note()
         self.next_offset = next_offset
         self.queries.clear()
-        self._barriers.clear()
-        self._spent.clear()
-        self._next_timer_ms = self._again_ms = 0
-        self._ground.overlay.earliest_timer_ms = 0
+        self.timers.begin()
 
     def check(self) -> None:
         """The log and the input are what they were. Raises LogReplaced, LogGap."""
@@ -127,78 +116,7 @@ class Intake:
         row = self._builder.overlay.get(STEPS, step_key(workflow_id, body.run_id, body.step))
         return isinstance(row, StepRow) and f"heartbeat|{body.step}" in row.timers
 
-    # -- time --------------------------------------------------------------------------------------------------------
-
-    def timers(self, batch: Batch) -> None:
-        """Fire what is due by the log's clock."""
-        overlay = self._builder.overlay
-        now_ms = batch.now_ms + (60_000 if sabotaged("timer_early") else 0)
-        start = min(self._next_timer_ms, overlay.earliest_timer_ms)
-        if start > now_ms or (batch.now_ms < self._again_ms and batch.next_offset == self._held_at):
-            return
-        self._again_ms = 0
-        overlay.earliest_timer_ms = 1 << 62
-        due = list(itertools.islice(overlay.scan(TIMERS, (1,), after=(1, start)), self._options.timers_per_batch))
-        held = 1 << 62
-        for key, row in due:
-            due_ms = int(key[1])
-            if due_ms > now_ms:
-                self._next_timer_ms = min(due_ms, held)
-                return
-            failpoint("K19")
-            name = (due_ms, row.workflow_id, row.run_id, str(key[4]))
-            if name in self._spent or overlay.get(TIMERS, key) is None:
-                # It meant nothing before, or one that fired before it in this batch has cancelled it.
-                continue
-            if row.kind in machine.SILENCE and self._not_yet(row, "|".join(map(str, name)), batch):
-                held = min(held, due_ms)
-                self._again_ms, self._held_at = batch.now_ms + LOOK_AGAIN_MS, batch.next_offset
-                continue
-            fire = FireTimer(row.run_id, row.kind, row.ref, due_ms)
-            drafts = machine.fire(overlay, row.workflow_id, fire, self._builder.context(batch))
-            silent = overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.ref))
-            if isinstance(silent, StepRow) and row.kind in machine.SILENCE:
-                if row.kind == "schedule_to_start" and self._steps.begun(silent.token):
-                    drafts = []
-                batch.on_proof += [Stop(silent.token)] if drafts else []
-            if not drafts:
-                self._spent.add(name)
-            self._options.observer.timer(self._ground.number, (batch.now_ms - due_ms) / 1000)
-            batch.trace = self._turns.trace_of(overlay, (row.workflow_id, row.run_id))
-            self._builder.take(batch, drafts)
-            batch.trace = ""
-            if time.perf_counter() > batch.no_turn_after:
-                self._next_timer_ms = min(due_ms, held)
-                return
-        self._next_timer_ms = held if len(due) < self._options.timers_per_batch else min(int(due[-1][0][1]), held)
-
-    def _not_yet(self, row: TimerRow, name: str, batch: Batch) -> bool:
-        """Whether a timer that judges silence has to be looked at again: a report may be there, or a debugger."""
-        step = self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.ref))
-        return self._silence_unproven(name, batch) or (isinstance(step, StepRow) and self._steps.held(step.token))
-
-    def _silence_unproven(self, name: str, batch: Batch) -> bool:
-        """Whether commands that arrived before the timer's due time may still wait: a result among them wins.
-
-        What was read and what was decided differ by what waits in the inbox, and by offsets that hold no command.
-        """
-        if sabotaged("timer_before_report"):
-            return False
-        inputs, number = self._ground.log.inputs(), self._ground.number
-        barrier = self._barriers.get(name)
-        if barrier is None:
-            _, barrier = inputs.bounds(number)
-            self._barriers[name] = barrier
-        # In this order: whatever lies below what was reached is in the inbox by then.
-        read = inputs.reached(number) >= barrier and not self._ground.inbox.commands
-        if batch.next_offset < barrier and not read:
-            return True
-        del self._barriers[name]
-        return False
-
-    def next_due_ms(self) -> int:
-        """When the next durable timer is due, by the log's clock."""
-        return max(self._again_ms, min(self._next_timer_ms, self._builder.overlay.earliest_timer_ms))
+    # -- deadlines of this owner's own ------------------------------------------------------------------------------
 
     def watch(self, batch: Batch, watch: Watch) -> None:
         """A deadline of this owner's own."""

@@ -70,7 +70,7 @@ class PartitionLoop:
         self._sent_at = 0.0
         self._batch_no = 0
         self._footer_hash = b""
-        self._proven_at = 0.0
+        self._proven_at = self._counted_at = 0.0
         self._seen = 0
         self._resting = False
 
@@ -90,6 +90,7 @@ class PartitionLoop:
         self._seen = 0
         at: InputPosition = ground.input_position(ids)
         self._input = at
+        self._counted_at = shared.clock.monotonic()
         self.outbox = Outbox(shared.log.app, shared.codec, shared.log.outgoing(), self.inbox, shared.sign)
         self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
         self.intake.begin(at.offset)
@@ -166,7 +167,7 @@ class PartitionLoop:
             if not self._resting or not self.inbox.empty():
                 return None
         now_ms = self._shared.clock.wall_ms()
-        moments = [(self.intake.next_due_ms() - now_ms) / 1000]
+        moments = [(self.intake.timers.next_due_ms() - now_ms) / 1000]
         watch = self.steps.watches.next()
         if watch is not None:
             moments.append(watch - self._shared.clock.monotonic())
@@ -194,7 +195,7 @@ class PartitionLoop:
         now = self._shared.clock.monotonic()
         moments = [self.steps.watches.next(), self.queries.patience.next()]
         waits = [moment - now for moment in moments if moment is not None]
-        due_ms = self.intake.next_due_ms() - self._clock.now_ms()
+        due_ms = self.intake.timers.next_due_ms() - self._clock.now_ms()
         idle = self._proven_at + self._options.idle_footer_s - now if self._outbox_moved() else 1.0
         return max(0.0, min([*waits, due_ms / 1000, idle, 1.0]))
 
@@ -216,7 +217,7 @@ class PartitionLoop:
         while self.inbox.reports and self._room(batch):
             self.intake.report(batch, self.inbox.reports.popleft())
         if self._room(batch):
-            self.intake.timers(batch)
+            self.intake.timers.fire(batch)
         # While outcomes are queued, no step is called late: its own may be among them.
         for watch in () if self.inbox.reports else self.steps.watches.due(self._shared.clock.monotonic()):
             self.intake.watch(batch, watch)
@@ -253,6 +254,9 @@ class PartitionLoop:
         if not batch.empty:
             return False
         now = self._shared.clock.monotonic()
+        if self.intake.next_offset > self._input.offset and now >= self._counted_at + self._options.idle_input_s:
+            # Questions and duplicates: read again by a successor they cost little, deleted unread they would park it.
+            return False
         return not (self._outbox_moved() and now >= self._proven_at + self._options.idle_footer_s)
 
     def _finish_without_commit(self, batch: Batch) -> None:
@@ -320,9 +324,9 @@ class PartitionLoop:
         machine.apply_footer(FooterView(ground.overlay), batch.footer, footer_offset + 1, ground.settings)
         changes = ground.overlay.take_committed()
         failpoint("K12")
-        ground.store.write(changes)
+        ground.store.write(changes, batch.timers_from)
         self._unproven = None
-        self._proven_at = self._shared.clock.monotonic()
+        self._proven_at = self._counted_at = self._shared.clock.monotonic()
         self.turns.trim()
         self.steps.perform(batch.on_proof)
         rows = [(key, row) for (family, key), row in changes.items() if family == OUTBOX and row is not None]

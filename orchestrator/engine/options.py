@@ -82,7 +82,8 @@ class EngineOptions:
 
     A batch takes no new turn after `batch_ms` and stays below `batch_bytes`. `cached_runs` coroutines stay in memory
     (0: every await evicts and replays). `prove_s` is how long a footer may take to be read back before the partition is
-    claimed again; `hang_s` how long a restore may stand still before it is reported.
+    claimed again; `hang_s` how long a restore may stand still before it is reported. So long after the last batch a
+    footer alone says what was sent meanwhile (`idle_footer_s`), or which commands left no record (`idle_input_s`).
     """
 
     instance: str = field(default_factory=new_instance)
@@ -103,6 +104,7 @@ class EngineOptions:
     offer_again_s: float = 10.0
     offer_again_max_s: float = 300.0
     idle_footer_s: float = 1.0
+    idle_input_s: float = 3_600.0
     careful_attempts: int = 2
     skew_ms: int = 5_000
     """How far this process's clock and the brokers' may be apart; beyond it a partition is released. 0: any."""

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
-from ..core.rows import FAMILIES, TIMERS, Key
+from ..core.rows import FAMILIES, TIMERS, Key, due_of
 from ..store.rows import Store
 
 _MISSING = object()
@@ -84,8 +84,8 @@ class Overlay:
 
     def put(self, family: str, key: Key, row: Any) -> None:
         self._open.put(family, key, row)
-        if family == TIMERS and row is not None and key[0] == 1:
-            self.earliest_timer_ms = min(self.earliest_timer_ms, int(key[1]))
+        if family == TIMERS and row is not None:
+            self.earliest_timer_ms = min(self.earliest_timer_ms, due_of(key))
 
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
         above = {

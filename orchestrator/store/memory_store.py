@@ -11,9 +11,10 @@ from typing import Any
 from ..codec.records import Codec
 from ..core.rows import FAMILIES, Key
 from . import keys
-from .rows import Changes, RowCodec
+from .rows import Changes, RowCodec, lowest_due
 
 HINTS = "hints"
+TIMERS_FROM = "\x00timers"
 
 
 class MemoryStore:
@@ -41,7 +42,13 @@ class MemoryStore:
             yield key, self._rows.decode(family, key, self._data[family][encoded])
             at = bisect.bisect_right(order, encoded)
 
-    def write(self, changes: Changes) -> None:
+    @property
+    def timers_from(self) -> int:
+        return int(self._hints.get(TIMERS_FROM, b"0"))
+
+    def write(self, changes: Changes, timers_from: int = 0) -> None:
+        low = lowest_due(max(self.timers_from, timers_from), changes)
+        self._hints[TIMERS_FROM] = b"%d" % low
         for (family, key), row in changes.items():
             encoded = keys.encode(key)
             known = encoded in self._data[family]

@@ -32,11 +32,11 @@ from rocksdict import (
 )
 
 from ..codec.records import Codec
-from ..core.rows import FAMILIES, HISTORY, Key
+from ..core.rows import FAMILIES, HISTORY, TIMERS, Key
 from ..errors import StoreDamaged, StoreError, UndecodableRecord
 from ..failpoints import failpoint
 from . import keys
-from .rows import ROW_CACHE_ROWS, Changes, RowCodec
+from .rows import ROW_CACHE_ROWS, Changes, RowCodec, lowest_due
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,9 @@ MARK = b"\x00"
 MARKS = b"\x00marks"
 """Among the hints: the same numbers, of all families. A file of RocksDB that is lost or cut takes one family back and
 not the others, unseen by its checksums: then these do not agree."""
+TIMERS_FROM = b"\x00timers"
+"""Among the hints: the write that touched the timers last, and the due time before which there was none after it. Where
+the numbers differ, a release that does not know this hint has written timers since, and it says nothing."""
 FIRST = b"\x01"
 """At or before the first row's key."""
 BLOCK_CACHE_BYTES = 128 * 1024 * 1024
@@ -101,6 +104,7 @@ class PartitionStore:
         self._db: Rdict | None = None
         self._families: dict[str, Rdict] = {}
         self._marks: dict[str, int] = {}
+        self._timers_from = 0
         self._handles: dict[str, Any] = {}
         self._open()
 
@@ -116,6 +120,7 @@ class PartitionStore:
             raise _explained(self.directory, error) from error
         try:
             self._marks = self._compared_marks()
+            self._timers_from = self._noted_timers()
         except StoreError:
             self.close()
             raise
@@ -131,6 +136,15 @@ class PartitionStore:
                     f"{self.directory} is damaged (its family {name} is as of write {number}, not {noted.get(name, 0)})"
                 )
         return dict(noted)
+
+    def _noted_timers(self) -> int:
+        noted = self._raw(HINTS, TIMERS_FROM) or b""
+        current = int.from_bytes(noted[:8], "big") == self._marks.get(TIMERS, 0)
+        return int.from_bytes(noted[8:], "big") if current else 0
+
+    @property
+    def timers_from(self) -> int:
+        return self._timers_from
 
     def _family(self, name: str) -> Rdict:
         try:
@@ -182,7 +196,7 @@ class PartitionStore:
         except Exception as error:
             raise _explained(self.directory, error) from error
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, timers_from: int = 0) -> None:
         batch = WriteBatch(raw_mode=True)
         for place, row in changes.items():
             family, key = place
@@ -195,9 +209,15 @@ class PartitionStore:
                 self._remember(place, row)
             else:
                 self._cache.pop(place, None)
-        self._mark(batch, {family for family, _ in changes})
+        touched = {family for family, _ in changes}
+        self._mark(batch, touched)
+        low = lowest_due(max(self._timers_from, timers_from), changes)
+        if TIMERS in touched:
+            noted = self._marks[TIMERS].to_bytes(8, "big") + low.to_bytes(8, "big")
+            batch.put(TIMERS_FROM, noted, self._handle(HINTS))
         assert self._db is not None
         self._written(partial(self._db.write, batch, self._write_options))
+        self._timers_from = low
 
     def _mark(self, batch: WriteBatch, touched: set[str]) -> None:
         number = max(self._marks.values(), default=0) + 1
@@ -286,6 +306,7 @@ class PartitionStore:
         self._handles.clear()
         families, self._families = self._families, {}
         db, self._db = self._db, None
+        problems: dict[str, None] = {}
         for one in (*families.values(), db):
             if one is None:
                 continue
@@ -293,7 +314,9 @@ class PartitionStore:
                 one.close()
             except Exception as error:
                 # It flushes, and a full disk lets it not. What is lost the log has; without references it is closed.
-                log.warning("%s", _explained(self.directory, error))
+                problems[str(_explained(self.directory, error))] = None
+        for problem in problems:
+            log.warning("%s", problem)
 
     def _remember(self, place: tuple[str, Key], row: Any) -> None:
         self._cache[place] = row

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..codec.records import Codec
 from ..core.events import Record
-from ..core.rows import FAMILIES, HISTORY, Key
+from ..core.rows import FAMILIES, HISTORY, NEVER_MS, TIMERS, Key, due_of
 from . import keys
 
 Changes = Mapping[tuple[str, Key], Any]
@@ -26,8 +26,19 @@ class Store(Protocol):
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
         """Rows whose key starts with `prefix`, in key order, behind `after`."""
 
-    def write(self, changes: Changes) -> None:
-        """All of them or none; None deletes. Raises StoreError: the partition must go down."""
+    @property
+    def timers_from(self) -> int:
+        """A local hint: no timer is due before it, so that a scan for due ones may begin there. 0: nothing is known.
+
+        Scans from the start would walk what RocksDB still holds of every timer that ever was.
+        """
+        ...
+
+    def write(self, changes: Changes, timers_from: int = 0) -> None:
+        """All of them or none; None deletes. Raises StoreError: the partition must go down.
+
+        `timers_from`: afterwards no timer is due before it, but for those that `changes` put.
+        """
 
     def raw(self, family: str) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values as stored, in order: for the state hash."""
@@ -64,6 +75,12 @@ class Store(Protocol):
         """Release the directory."""
 
 
+def lowest_due(timers_from: int, changes: Changes) -> int:
+    """The hint after a write: as it was, or what the write puts before it."""
+    due = (due_of(key) for (family, key), row in changes.items() if family == TIMERS and row is not None)
+    return min(timers_from, min(due, default=NEVER_MS))
+
+
 class RowCodec:
     """Row values as bytes; a history row is the event's value exactly as on the wire."""
 
@@ -94,4 +111,4 @@ def state_hash(store: Store) -> bytes:
     return digest.digest()
 
 
-__all__ = ["Changes", "RowCodec", "Store", "keys", "state_hash"]
+__all__ = ["Changes", "RowCodec", "Store", "keys", "lowest_due", "state_hash"]

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from tests.architecture.source import ROOT
 
+SHELL = ("sh", "bash", "console")
+"""What is written behind the fence of a block of command lines."""
 _FENCE = re.compile(r"^ *```(?P<info>[^\n`]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 

@@ -6,7 +6,7 @@ import os
 
 from orchestrator import Orchestrator
 
-app = Orchestrator("runbook")
+app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME", "runbook"))
 go = app.signal("go", bool)
 
 
@@ -14,6 +14,12 @@ go = app.signal("go", bool)
 def dies(number: int) -> int:
     """Ends its step process: whether it had an effect is for a person to say."""
     os._exit(number)
+
+
+@app.step(queue="gpu")
+def elsewhere(number: int) -> int:
+    """Done by whoever takes tasks of its queue."""
+    return number + 1
 
 
 @app.workflow
@@ -29,6 +35,19 @@ async def buggy() -> int:
 
 
 @app.workflow
+async def endless() -> int:
+    """Never yields."""
+    while True:
+        pass
+
+
+@app.workflow
 async def waiting() -> bool:
     """Waits for a signal."""
     return await go.wait()
+
+
+@app.workflow
+async def offered() -> int:
+    """Waits for a worker."""
+    return await elsewhere(1)

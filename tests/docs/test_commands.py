@@ -12,9 +12,7 @@ import pytest
 
 from orchestrator.cli.main import root
 from tests.architecture.source import ROOT
-from tests.docs.pages import blocks, name, pages, spans
-
-SHELL = ("sh", "bash", "console")
+from tests.docs.pages import SHELL, blocks, name, pages, spans
 
 
 def lines(page: Path) -> Iterator[str]:

@@ -1,183 +1,151 @@
-"""The commands of docs/runbook.md, each tried on a real broker with a real engine in the trouble that it is for."""
+"""The commands of docs/runbook.md, each as it stands there, in the trouble that its entry is for: runs and input."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import confluent_kafka
 import pytest
 
-from orchestrator.cli.main import main
 from orchestrator.core.levels import LEVEL
-from orchestrator.devkafka import DevKafka
-from tests.architecture.source import ROOT
-from tests.docs.test_commands import lines
+from tests.docs.conftest import PARTITIONS, TROUBLED, WAIT_S, Place, until
+from tests.docs.runbook import Entry, Line, lines, tried
 
-WAIT_S = 60.0
-ELSEWHERE = {
-    "workflow debug": "tests/cli/test_run_debug.py",
-    "worker run": "tests/worker/test_run.py",
-    "checkpoint list": "tests/cli/test_checkpoint.py",
-    "checkpoint verify": "tests/cli/test_checkpoint.py",
-    "engine status": "tests/cli/test_engine.py",
-}
-"""Commands of the runbook that other tests try."""
-
-Run = Callable[..., Any]
+Page = Callable[[str], Entry]
 
 
-@pytest.fixture
-def run(kafka: DevKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("doctor")`: a command's JSON (or text), checked to have ended with exit code 0 (or `code=`)."""
-    settings = {
-        "ORCHESTRATOR_APP": "tests.docs.stuck:app",
-        "ORCHESTRATOR_BOOTSTRAP": kafka.bootstrap,
-        "ORCHESTRATOR_STATE_DIR": str(tmp_path / "state"),
-        "ORCHESTRATOR_PARTITIONS": "4",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(ROOT)
-
-    def one(*words: str, code: int = 0) -> Any:
-        found = main(list(words))
-        out, err = capsys.readouterr()
-        assert found == code, f"{words}: {found}\n{out}{err}"
-        return json.loads(out) if "json" in words else out
-
-    return one
-
-
-@pytest.fixture
-def engine(run: Run, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """An engine that owns the application's partitions."""
-    run("topics", "init")
-    with (tmp_path / "engine.log").open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        print((tmp_path / "engine.log").read_text("utf-8"))
-
-
-def until(found: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + WAIT_S
-    while not found():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.2)
-
-
-def command(line: str) -> str:
-    """Noun and verb of a command line."""
-    words = line.split()[1:]
-    return words[0] if words[0] == "doctor" else " ".join(words[:2])
-
-
-def status(run: Run, workflow_id: str) -> str:
+def status(place: Place, workflow_id: str) -> str:
     """What `workflow show` says of a run."""
-    return str(run("workflow", "show", workflow_id, "-o", "json")["status"])
+    return str(place.run("workflow", "show", workflow_id, "-o", "json")["status"])
 
 
-def test_every_command_of_the_runbook_is_tried() -> None:
-    tried = {
-        " ".join(words).strip()
-        for words in re.findall(r'run\("([a-z-]+)"(?:, "([a-z-]+)")?', Path(__file__).read_text())
-    }
-    named = {command(line) for line in lines(ROOT / "docs/runbook.md")}
-    assert named - tried == ELSEWHERE.keys()
-    assert all((ROOT / test).exists() for test in ELSEWHERE.values())
+def parkings(place: Place, workflow_id: str) -> int:
+    """How often a run was parked."""
+    return str(place.run("workflow", "history", workflow_id)).count("RunParked")
 
 
-@pytest.mark.broker
-def test_a_stuck_run(run: Run, engine: subprocess.Popen[bytes]) -> None:
-    for name in ("dying", "buggy", "waiting"):
-        run("workflow", "start", name, "--id", name, "--timeout", "60")
-    assert "ok" in run("doctor")
-    assert "bad" not in run("topics", "check")
+# -- the page itself ---------------------------------------------------------------------------------------------------
 
-    until(lambda: "buggy" in run("workflow", "list", "--status", "parked"))
-    assert "IndexError" in run("workflow", "show", "buggy")
-    assert "RunParked" in run("workflow", "history", "buggy")
-    run("workflow", "retry", "buggy")
-    run("workflow", "terminate", "buggy")
-    assert status(run, "buggy") == "terminated"
 
-    steps: list[dict[str, Any]] = []
+def test_every_command_of_the_runbook_is_run_by_a_test() -> None:
+    """As it stands there, in the entry where it stands."""
+    assert sorted(set(lines()) - tried(Path(__file__).parent)) == []
 
-    def parked() -> bool:
-        steps[:] = run("workflow", "show", "dying", "-o", "json")["pending_steps"]
-        return [step["state"] for step in steps] == ["parked"]
 
-    until(parked)
-    step = steps[0]["step"]
-    run("step", "retry", "dying", step)
-    until(parked)
-    run("step", "complete", "dying", step, "5")
-    until(lambda: status(run, "dying") == "completed")
+def test_a_command_that_no_test_runs_is_seen() -> None:
+    block = "```sh\norchestrator b ID  # why\n```\n```\norchestrator c\n```\n"
+    text = f"# R\n`orchestrator a`\n## B\n{block}| `kafka-x.sh --d` |\n"
+    assert lines(text) == [
+        Line("Runbook", "orchestrator a"),
+        Line("B", "orchestrator b ID"),
+        Line("B", "kafka-x.sh --d"),
+    ]
+    assert Line("A stuck run", "orchestrator workflow show ID") in tried(Path(__file__).parent)
+    assert Line("A backlog", "orchestrator workflow show ID") not in tried(Path(__file__).parent)
 
-    run("workflow", "start", "dying", "--id", "dying-2")
-    until(lambda: "parked" in run("workflow", "show", "dying-2"))
-    run("step", "fail", "dying-2", step, "it had no effect")
-    until(lambda: status(run, "dying-2") == "failed")
 
-    run("workflow", "signal", "waiting", "go", "true")
-    until(lambda: status(run, "waiting") == "completed")
-    run("workflow", "start", "waiting", "--id", "waiting-2")
-    run("workflow", "cancel", "waiting-2")
-    until(lambda: status(run, "waiting-2") == "cancelled")
+def test_an_entry_runs_nothing_but_its_own_lines() -> None:
+    stuck = Entry("A stuck run", None, {})  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="not a line of 'A stuck run'"):
+        stuck("orchestrator topics grow 8")
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.broker
-def test_dead_letters_then_a_partition_that_is_looked_at(
-    run: Run, engine: subprocess.Popen[bytes], kafka: DevKafka
-) -> None:
-    before = len(run("dead-letters", "list", "-o", "json"))
-    producer = confluent_kafka.Producer({"bootstrap.servers": kafka.bootstrap})
-    producer.produce("runbook.commands", key=b"x", value=b"no Avro", partition=3)
-    assert producer.flush(30) == 0
-    until(lambda: len(run("dead-letters", "list", "-o", "json")) == before + 1)
-    number = str(run("dead-letters", "list", "-o", "json")[-1]["number"])
-    assert "no Avro" in run("dead-letters", "show", number)
-    run("dead-letters", "resubmit", number, "--yes")
-    until(lambda: len(run("dead-letters", "list", "-o", "json")) == before + 2)
+def test_stuck_runs_and_code_that_blocks(page: Page, place: Place) -> None:
+    first, stuck, poison = page("Runbook"), page("A stuck run"), page("Code that kills or blocks")
+    place.run("topics", "init")
+    with place.engine():
+        for name in ("dying", "buggy", "waiting", "offered"):
+            place.run("workflow", "start", name, "--id", name)
+        assert "ok" in first("orchestrator doctor")
+        assert "bad" not in first("orchestrator topics check")
 
-    assert [row["level"] for row in run("upgrade", "status", "-o", "json")] == [LEVEL] * 4
-    run("upgrade", "finalize")
-    run("upgrade", "finalize", "--yes", "--reason", "release 2 is in")
+        until(lambda: "buggy" in first("orchestrator workflow list --status parked"))
+        assert "IndexError" in stuck("orchestrator workflow show ID", ID="buggy")
+        assert "RunParked" in stuck("orchestrator workflow history ID", ID="buggy")
+        stuck("orchestrator workflow retry ID", ID="buggy")
+        stuck("orchestrator workflow terminate ID", ID="buggy")
+        assert status(place, "buggy") == "terminated"
 
-    assert "commands are routed by" in run("topics", "grow", "5")
-    assert "routes by" in run("topics", "grow", "5", "--yes", "--reason", "more load")
-    assert "bad" not in run("doctor")
+        steps: list[dict[str, str]] = []
 
-    engine.send_signal(signal.SIGTERM)
-    assert engine.wait(WAIT_S) == 0
-    run("audit", "verify", "--partition", "3")
-    assert "no command is missing" in run("partition", "repair", "3")
-    assert "nothing to adopt" in run("topics", "adopt")
+        def parked(run: str) -> bool:
+            steps[:] = place.run("workflow", "show", run, "-o", "json")["pending_steps"]
+            return [step["state"] for step in steps] == ["parked"]
 
-    producer.produce("runbook.events", key=b"x", value=b"by hand", partition=3)
-    assert producer.flush(30) == 0
-    run("audit", "verify", "--partition", "3", code=1)
-    assert "--yes" in run("partition", "repair", "3", code=1)
-    assert "accepted and recorded" in run("partition", "repair", "3", "--yes", "--reason", "somebody wrote to it")
-    assert "somebody wrote to it" in run("audit", "verify", "--partition", "3")
-    assert "no command is missing" in run("partition", "repair", "3")
+        until(lambda: parked("dying"))
+        step = steps[0]["step"]
+        assert "dies is called at" in stuck("orchestrator workflow debug ID --step 1", ID="dying")
+        stuck("orchestrator step retry ID STEP", ID="dying", STEP=step)
+        until(lambda: parked("dying"))
+        stuck("orchestrator step complete ID STEP RESULT", ID="dying", STEP=step, RESULT="5")
+        until(lambda: status(place, "dying") == "completed")
+
+        place.run("workflow", "start", "dying", "--id", "dying-2")
+        until(lambda: parked("dying-2"))
+        stuck("orchestrator step fail ID STEP MESSAGE", ID="dying-2", STEP=step, MESSAGE="it had no effect")
+        until(lambda: status(place, "dying-2") == "failed")
+
+        stuck("orchestrator workflow signal ID NAME VALUE", ID="waiting", NAME="go", VALUE="true")
+        until(lambda: status(place, "waiting") == "completed")
+        place.run("workflow", "start", "waiting", "--id", "waiting-2")
+        stuck("orchestrator workflow cancel ID", ID="waiting-2")
+        until(lambda: status(place, "waiting-2") == "cancelled")
+
+        assert "gpu" in stuck("orchestrator workflow show ID", ID="offered")
+        worker = stuck.background("orchestrator worker run --queue NAME", NAME="gpu")
+        try:
+            until(lambda: status(place, "offered") == "completed")
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(WAIT_S) == 0
+
+        place.run("workflow", "start", "endless", "--id", "endless")
+        until(lambda: "endless" in poison("orchestrator workflow list --status parked"))
+        assert "second" in poison("orchestrator workflow show ID", ID="endless")
+        before = parkings(place, "endless")
+        poison("orchestrator workflow retry ID", ID="endless")
+        until(lambda: parkings(place, "endless") > before)
+        poison("orchestrator workflow terminate ID", ID="endless")
+        assert status(place, "endless") == "terminated"
+
+
+# -- input, growth, releases -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.broker
+def test_dead_letters_levels_and_growth(page: Page, place: Place) -> None:
+    """In a group: whoever is added with the new partitions owns them."""
+    letters, more, upgrade = page("Dead letters"), page("More partitions"), page("Upgrades and rollbacks")
+    place.run("topics", "init")
+    with place.engine(ORCHESTRATOR_MEMBERSHIP="group") as engine:
+        producer = confluent_kafka.Producer({"bootstrap.servers": place.kafka.bootstrap})
+        producer.produce(f"{place.app}.commands", key=b"x", value=b"no Avro", partition=TROUBLED)
+        assert producer.flush(WAIT_S) == 0
+        number = ""
+
+        def listed() -> int:
+            nonlocal number
+            found = re.findall(r"^(\d+) ", letters("orchestrator dead-letters list"), re.MULTILINE)
+            number = found[-1] if found else ""
+            return len(found)
+
+        until(lambda: listed() == 1)
+        assert "no Avro" in letters("orchestrator dead-letters show NUMBER", NUMBER=number)
+        letters("orchestrator dead-letters resubmit NUMBER", NUMBER=number)
+        until(lambda: listed() == 2)
+
+        assert upgrade("orchestrator upgrade status").count(f" {LEVEL} ") >= PARTITIONS
+        upgrade("orchestrator upgrade finalize")
+        assert "in force" in upgrade('orchestrator upgrade finalize --yes --reason "release 2 is in"')
+
+        assert "nothing was changed" in more("orchestrator topics grow 8")
+        more('orchestrator topics grow 8 --yes --reason "more load"')
+        until(lambda: engine.said().count(": claim ") >= 8)
+        assert "every partition is answered for" in more("orchestrator doctor")

@@ -29,6 +29,7 @@ from orchestrator.log.topics import init_topics
 from orchestrator.store.partition_store import PartitionStore
 from tests.engine.dumps import dumps
 from tests.faults import kill_app
+from tests.faults.hits import Run, runs_met
 from tests.oracle.oracle import (
     Dumps,
     Evidence,
@@ -78,12 +79,13 @@ class Site:
 
 @dataclass
 class Found:
-    """What a campaign did and saw."""
+    """What a campaign did and saw. `met`: each death's point, and the runs that were at work then."""
 
     verdict: Verdict
     expected: int
     membership: str = ""
     fired: Counter[str] = field(default_factory=Counter)
+    met: Sequence[tuple[str, set[Run]]] = ()
     receipts: int = 0
     resumed: int = 0
     open_transactions: Sequence[int] = ()
@@ -104,6 +106,7 @@ class Campaign:
         self.codec = Codec()
         self.expected: dict[str, Expected] = {}
         self.fired: Counter[str] = Counter()
+        self.deaths: list[tuple[str, int]] = []
         self.resumed = 0
         self._unsent: list[str] = []
         self._retried: set[tuple[str, str, int]] = set()
@@ -176,6 +179,7 @@ class Campaign:
         finally:
             engine.kill()
             engine.wait(30)
+        self.deaths.append((kill.point or "random", engine.pid))
         if kill.point:
             lines = self._fire_log.read_text(encoding="utf-8").splitlines()
             assert lines[-1] == f"{kill.point}:{kill.hit}:kill:{engine.pid}", (kill, lines[-1])
@@ -297,11 +301,11 @@ class Campaign:
         replies = replies_of(self._all(self._read("replies", READ_COMMITTED)))
         acked = {reply.command_id for reply in map(self._reply, replies) if reply.outcome == "accepted"}
         receipts = [line.split() for line in self._receipts.read_text(encoding="utf-8").splitlines()]
-        events = self._read("events", READ_COMMITTED)
+        events, everything = self._read("events", READ_COMMITTED), self._read("events", READ_UNCOMMITTED)
         state, rows = self._state(events)
         verdict = check(
             events,
-            self._read("events", READ_UNCOMMITTED),
+            everything,
             LoadModel(self.expected, acked),
             Evidence(
                 self._read("commands", READ_COMMITTED),
@@ -314,8 +318,16 @@ class Campaign:
             ),
         )
         still_open = open_transactions(self.site.bootstrap, f"{self.site.app}.events")
+        met = runs_met(everything, self.codec, [pid for _, pid in self.deaths])
         return Found(
-            verdict, len(self.expected), self.site.membership, self.fired, len(receipts), self.resumed, still_open
+            verdict,
+            len(self.expected),
+            self.site.membership,
+            self.fired,
+            [(point, met[pid]) for point, pid in self.deaths],
+            len(receipts),
+            self.resumed,
+            still_open,
         )
 
     def _reply(self, raw: RawRecord) -> Reply:

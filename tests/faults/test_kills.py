@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.devkafka import DevKafka
 from tests.faults.campaign import Campaign, Found, Kill, Site
+from tests.faults.hits import different
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1_500)]
 
@@ -34,6 +35,8 @@ HITS = {
     "K19": 3, "K15": 25,
 }  # fmt: skip
 """Most hits of a point; 40 where none is given."""
+DIFFERENT = 65
+"""So many deaths, at least, each met a run that none of the others is counted for."""
 
 
 def planned(points: dict[str, int], rng: random.Random, processes: int) -> list[Kill]:
@@ -77,7 +80,9 @@ def test_a_hundred_kills_lose_nothing_and_repeat_nothing(kafka: DevKafka, tmp_pa
     for one in found:
         # Shown with -rP, and whenever something is wrong.
         print(one.membership, dict(sorted(one.fired.items())), dict(one.verdict.totals))
+        met = [runs for _, runs in one.met]
         print(f"  {one.expected} runs, {one.receipts} effects received, {one.resumed} parked runs resumed by a person")
+        print(f"  {sum(map(bool, met))} of {len(met)} deaths met runs at work, {different(met)} a run of their own")
     for one in found:
         assert not one.verdict.anomalies, one.verdict.text()
         assert (one.verdict.lost, one.verdict.duplicated) == (0, 0)
@@ -90,4 +95,6 @@ def test_a_hundred_kills_lose_nothing_and_repeat_nothing(kafka: DevKafka, tmp_pa
     assert sum(found[0].fired.values()) + sum(found[1].fired.values()) == 80
     assert sum(fired[point] for point in INSIDE) >= 30, fired
     assert sum(fired[point] for point in BEFORE_STORE) >= 10, fired
+    # The rest met owners that were claiming or restoring, or had nothing to do.
+    assert sum(different([runs for _, runs in one.met]) for one in found) >= DIFFERENT
     assert fired.keys() == STATIC.keys() - {""} | {"K18", "random"}

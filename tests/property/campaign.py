@@ -288,7 +288,7 @@ class Course:
         """To the next moment that something waits for, if there is one."""
         moments = []
         for loop in self.process.loops.values():
-            due = loop.intake.next_due_ms()
+            due = loop.intake.timers.next_due_ms()
             moments += [due] if due < NEVER_MS else []
             moments += [int(next_ * 1000) + 1 for next_ in (loop.steps.watches.next(),) if next_ is not None]
         ahead = [moment for moment in moments if self.clock.ms < moment < self.clock.ms + LONG_MS]

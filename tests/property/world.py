@@ -238,9 +238,9 @@ class HashedStore(MemoryStore):
         self.seen = seen
         super().__init__(codec)
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, timers_from: int = 0) -> None:
         self.hash.before(self._data, changes)
-        super().write(changes)
+        super().write(changes, timers_from)
         self.hash.after(self._data, changes)
         place = place_of(self)
         known = self.seen.setdefault(place, self.hash.value)

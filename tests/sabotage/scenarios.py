@@ -108,7 +108,7 @@ def timer_before_report(stage: Stage) -> Verdict:
     report = _leased(stage, 1, 1_000)
     engine.log.inputs().pause(0)
     stage.rig.send("w", report)
-    held = stage.partition(engine)._loop.intake._barriers  # type: ignore[union-attr]
+    held = stage.partition(engine)._loop.intake.timers._barriers  # type: ignore[union-attr]
     wait_until(lambda: held or stage.rig.bodies(e.StepAttemptFailed, "w"), "the lease is over")
     engine.log.inputs().resume(0)
     if stage.rig.bodies(e.StepAttemptFailed, "w"):

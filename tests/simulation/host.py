@@ -73,14 +73,14 @@ class DiskStore(MemoryStore):
         self._kept: tuple[Any, ...] | None = None
         super().__init__(world.codec)
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, timers_from: int = 0) -> None:
         if verdict := self._world.verdict("store"):
             if verdict == "keep":
                 self._keep()
             else:
                 raise StoreError("the disk is full")
         self._state.before(self._data, changes)
-        super().write(changes)
+        super().write(changes, timers_from)
         self._state.after(self._data, changes)
         place = place_of(self)
         known = self._seen.setdefault(place, self._state.value)
@@ -92,12 +92,13 @@ class DiskStore(MemoryStore):
 
     def _keep(self) -> None:
         data = {family: dict(rows) for family, rows in self._data.items()}
-        self._kept = (data, {family: list(keys) for family, keys in self._order.items()}, self._state.value)
+        order = {family: list(keys) for family, keys in self._order.items()}
+        self._kept = (data, order, self._state.value, dict(self._hints))
 
     def fall_back(self) -> None:
         """What was written since `_keep` had not reached the disk."""
         if self._kept is not None:
-            self._data, self._order, self._state.value = self._kept
+            self._data, self._order, self._state.value, self._hints = self._kept
             self._kept = None
 
 
