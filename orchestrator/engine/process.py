@@ -99,6 +99,7 @@ def _options(settings: Settings, app: str) -> EngineOptions:
         checkpoints=_checkpoints(settings, app),
         standby=None if settings.standby is None else StandbyOptions(settings.standby),
         blobs=DirectoryBlobs(settings.blobs),
+        inline_bytes=settings.inline_bytes,
         marks=settings.state_dir / app,
         observer=export.observer(),
     )

@@ -320,7 +320,7 @@ class Queries:
 
     def _entity(self, command: Command, body: QueryWorkflow) -> None:
         try:
-            answer = entities.read(self._view, self._turns.registry, command.workflow_id, body)
+            answer = entities.read(self._view, self._turns.registry, self._turns.blobs, command.workflow_id, body)
         except Exception as error:
             self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")
         else:

@@ -35,7 +35,7 @@ class Replayer:
     """Replays histories with the workflows of one application."""
 
     def __init__(self, app: Orchestrator, blobs: Blobs | None = None) -> None:
-        """`blobs`: where results lie that did not fit in an event; without, a history that has such ones is refused."""
+        """`blobs`: where large values lie; without, a history that names such ones is refused."""
         self._app = app
         self._blobs = blobs
 
@@ -46,7 +46,7 @@ class Replayer:
         delivered behind it is left out.
 
         Raises Divergence naming the event and the place, ConfigurationError when the application lacks the workflow,
-        UndecodableRecord when the file is not an exported history, BlobError naming a result that is not at hand.
+        UndecodableRecord when the file is not an exported history, BlobError naming a value that is not at hand.
         """
         if isinstance(history, str | Path):
             path = Path(history)
@@ -73,7 +73,8 @@ class Replayer:
         turns = [turn for turn in turns_of(history) if seen is None or turn[0].seq <= seen]
         recorded_until = max((number for number, (_, recorded) in enumerate(turns) if recorded), default=-1)
         for number, (delivery, recorded) in enumerate(turns):
-            verdict = live.replay(filled(delivery, self._blobs), recorded).verdict
+            compared = [filled(event, self._blobs) for event in recorded]
+            verdict = live.replay(filled(delivery, self._blobs), compared).verdict
             if verdict is None:
                 continue
             if number > recorded_until and (_parked(history) or _ended_from_outside(history)):
