@@ -120,15 +120,15 @@ def unclaimed(command: Command, blobs: Blobs | None) -> str:
             continue
         what = f"{command.workflow_id}, {name} of {type(body).__name__}"
         if name not in FIELDS.get(type(body), ()):
-            return f"{what}: it is in a blob, and has to be in the command. Nothing was recorded"
+            return f"{what}: it is in a blob, and has to be in the command. Nothing was done"
         if payload.data:
-            return f"{what}: it has both bytes and a blob. Nothing was recorded"
+            return f"{what}: it has both bytes and a blob. Nothing was done"
         if isinstance(body, TRUSTED) or command.actor.kind in ("child", "engine"):
             continue
         try:
             bytes_of(payload, blobs, what)
         except BlobError as error:
-            return f"{error} Nothing was recorded"
+            return f"{error} Nothing was done"
     return ""
 
 
