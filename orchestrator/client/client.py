@@ -82,7 +82,7 @@ class Client:
         await caller.open()
         try:
             if blobs is None and settings is not None:
-                blobs = DirectoryBlobs(settings.blobs)
+                blobs = DirectoryBlobs(settings.blobs, app.name)
             yield cls(app, Calls(caller, blobs))
         finally:
             await caller.close()
