@@ -78,7 +78,7 @@ def _verified(bundle: Opened, keys: PublicKeys) -> BundleAudit:
 
 
 class BundleBlobs:
-    """The large results in a bundle. Their names are keyed, and the key is not in it: the manifest has their hashes."""
+    """The large values in a bundle. Their names are keyed, and the key is not in it: the manifest has their hashes."""
 
     def __init__(self, bundle: Opened) -> None:
         self._bundle = bundle

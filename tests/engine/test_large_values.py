@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Orchestrator, RetryPolicy, step_info
+from orchestrator import Orchestrator, RetryPolicy, approval, step_info
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Actor, BlobRef, Payload
 from orchestrator.engine.options import EngineOptions
@@ -24,6 +24,7 @@ MIDDLE, LARGE = 100_000, 1_200_000
 app = Orchestrator("large-values")
 go = app.signal("go", str)
 ask = app.update("ask", str, int)
+seen = app.query("seen", str)
 soon = RetryPolicy(initial_interval=timedelta(milliseconds=50))
 by_length = app.limit("by-length", concurrency=1, key=lambda text: f"{len(text)}")
 
@@ -88,6 +89,30 @@ async def waits(text: str) -> int:
 
     ask.handle(asked)
     return len(text) + len(await go.wait())
+
+
+@app.workflow
+async def asks(size: int) -> bool:
+    return bool(await approval("deploy", "x" * size))
+
+
+@app.workflow
+async def notes(size: int) -> int:
+    return await length_of.options(memo={"text": "x" * size})("short")
+
+
+@app.workflow
+async def length_of(text: str) -> int:
+    return len(text)
+
+
+@app.workflow
+async def shows(size: int) -> int:
+    def shown() -> str:
+        return "x" * size
+
+    seen.answer(shown)
+    return len(await go.wait())
 
 
 @app.workflow(limits=[by_length])
@@ -272,3 +297,28 @@ def test_large_details_reach_the_next_attempt(rig: Make, tmp_path: Path) -> None
     one.start("w", tells, "first", LARGE)
     assert one.result("w") == b'"xxxxx"'
     assert one.bodies(e.StepHeartbeat, "w")[-1].details.blob.size == LARGE + 2
+
+
+# -- what is never a blob --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.contract("limits")
+@pytest.mark.parametrize(("code", "says"), [(asks, "deploy: 1200002 bytes"), (notes, "length_of: 1200027 bytes")])
+def test_what_the_engine_shows_stays_in_its_record_and_is_named_when_it_does_not_fit(
+    rig: Make, tmp_path: Path, code: object, says: str
+) -> None:
+    one = rig(app)
+    one.engine(options(tmp_path))
+    one.start("w", code, LARGE)
+    assert says in one.parked("w")
+    assert set(one.kinds("w")) == {"RunStarted", "RunParked"}
+
+
+@pytest.mark.contract("limits")
+def test_an_answer_beyond_a_record_is_refused_and_not_lost(rig: Make, tmp_path: Path) -> None:
+    one = rig(app)
+    one.engine(options(tmp_path))
+    one.start("w", shows, LARGE)
+    refused = one.ask("w", c.QueryWorkflow("code", name="seen"))
+    assert (refused.outcome, refused.code) == ("rejected", "limit")
+    assert "the answer to code seen has 1,200,002 bytes" in refused.message
