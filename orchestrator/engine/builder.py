@@ -99,9 +99,13 @@ class Builder:
 
         Raises LimitExceeded, and BlobsUnavailable before anything is recorded.
         """
-        for draft in [draft._replace(body=light(draft.body, self._keep)) for draft in drafts]:
+        for draft in [self._light(draft) for draft in drafts]:
             self._record(batch, draft)
         self._wake(batch)
+
+    def _light(self, draft: Draft) -> Draft:
+        body = light(draft.body, self._keep)
+        return draft if body is draft.body else draft._replace(body=body)
 
     def _record(self, batch: Batch, draft: Draft) -> None:
         """Give a draft its place, seal it, apply it. Raises LimitExceeded before anything changed."""

@@ -12,10 +12,12 @@ from ..core.rows import ENTITIES, EntityRow, RunRow, entity_key
 from ..core.values import Payload
 from ..sdk.registry import Registry
 from ..store.blobs import Blobs
-from ..store.large import bytes_of
+from ..store.large import at_hand, bytes_of
 from .views import payload_view
 
 COUNTED = 1_000
+SHOWN_BYTES = 150_000
+"""Of a state for people, which escapes may make six times as long."""
 
 
 def read(view: View, registry: Registry, blobs: Blobs | None, workflow_id: str, body: QueryWorkflow) -> Payload:
@@ -25,7 +27,7 @@ def read(view: View, registry: Registry, blobs: Blobs | None, workflow_id: str, 
     """
     row: EntityRow | None = view.get(ENTITIES, entity_key(workflow_id))
     if not body.name:
-        return Payload(data=json.dumps(_described(workflow_id, row), separators=(",", ":")).encode())
+        return Payload(data=json.dumps(_described(workflow_id, row, blobs), separators=(",", ":")).encode())
     name = workflow_id.partition("/")[0]
     code = registry.entities.get(name)
     if code is None:
@@ -34,11 +36,12 @@ def read(view: View, registry: Registry, blobs: Blobs | None, workflow_id: str, 
     return code.read(state, body.name, body.arguments)
 
 
-def _described(workflow_id: str, row: EntityRow | None) -> dict[str, Any]:
+def _described(workflow_id: str, row: EntityRow | None, blobs: Blobs | None) -> dict[str, Any]:
     found = row or EntityRow()
+    state = at_hand(found.state, blobs, SHOWN_BYTES)
     return {
         "workflow_id": workflow_id,
-        "state": payload_view(found.state) if found.state.data or found.state.blob else None,
+        "state": payload_view(state) if state.data or state.blob else None,
         "running": found.running,
         "waiting": found.waiting,
         "calls": found.calls,

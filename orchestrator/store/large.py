@@ -69,23 +69,29 @@ def whole(record: T, blobs: Blobs | None, what: Callable[[str], str], names: Seq
 
 
 def carried(record: T, blobs: Blobs | None, room: int) -> T:
-    """A record with the bytes of its blobs as far as `room` goes: who reads it need not have the store.
-
-    What cannot be had stays a reference, for its reader to find and say so.
-    """
+    """A record with the bytes of its blobs as far as `room` goes: who reads it need not have the store."""
     changed = {}
     for name in FIELDS.get(type(record), ()):
         payload = getattr(record, name)
-        room -= len(payload.data)
-        if blobs is None or payload.blob is None or payload.blob.size > room:
-            continue
-        try:
-            changed[name] = bytes_of(payload, blobs, name)
-        except BlobError as error:
-            log.warning("%s leaves without its bytes: %s", type(record).__name__, error)
-        else:
-            room -= payload.blob.size
+        found = at_hand(payload, blobs, room)
+        room -= len(found.data)
+        if found is not payload:
+            changed[name] = found
     return _replaced(record, changed) if changed else record
+
+
+def at_hand(payload: Payload, blobs: Blobs | None, room: int) -> Payload:
+    """A payload with its bytes if there is room for them.
+
+    What cannot be had stays a reference, for its reader to find and say so.
+    """
+    if blobs is None or payload.blob is None or payload.blob.size > room:
+        return payload
+    try:
+        return bytes_of(payload, blobs, "a value")
+    except BlobError as error:
+        log.warning("it leaves without its bytes: %s", error)
+        return payload
 
 
 def _replaced(record: Any, changed: dict[str, Payload]) -> Any:

@@ -23,7 +23,7 @@ from ..errors import BlobError, ConfigurationError, Divergence
 from ..sdk.app import Orchestrator
 from ..sdk.turn import LiveRun
 from ..sdk.workflow import WorkflowCode
-from ..store.blobs import Blobs
+from ..store.blobs import Blobs, DirectoryBlobs
 
 History = tuple[str, str, list[JsonObject]]
 """A run's workflow id, run id and exported events."""
@@ -115,8 +115,10 @@ def _importable(module: str) -> bool:
         return False
 
 
-async def in_second_process(reference: str, histories: Iterable[History]) -> None:
+async def in_second_process(reference: str, histories: Iterable[History], blobs: Path | None = None) -> None:
     """Replay histories in a new process with another hash seed. Raises Divergence; what cannot be replayed is left.
+
+    `blobs`: the directory of large values, if they are in one.
 
     A process in which the module cannot be imported says nothing about the code: it passes.
     """
@@ -131,6 +133,7 @@ async def in_second_process(reference: str, histories: Iterable[History]) -> Non
         "-c",
         "from orchestrator.testing.replayer import main; main()",
         reference,
+        str(blobs or ""),
         env=environment,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -148,12 +151,12 @@ def main() -> None:
     """The second process: histories on standard input; exit code 3 and a message when one diverges."""
     from ..worker.loading import load_app
 
-    replayer = Replayer(load_app(sys.argv[1]))
+    replayer = Replayer(load_app(sys.argv[1]), DirectoryBlobs(Path(sys.argv[2])) if sys.argv[2] else None)
     for workflow_id, run_id, raw in json.load(sys.stdin):
         try:
             replayer.replay([event_of(event, workflow_id, run_id) for event in raw])
         except (ConfigurationError, BlobError):
-            # A workflow defined inside a test, or a result in that test's memory: this process does not have it.
+            # A workflow defined inside a test, or a value in that test's memory: this process does not have it.
             continue
         except Divergence as error:
             print(error)
