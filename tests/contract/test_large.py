@@ -240,6 +240,8 @@ def test_replay_fork_and_audit_read_what_the_log_names(world: World, tmp_path: P
             Replayer(app).replay(export)
         again = await handle.fork(step="marked")
         assert await again.result() == len(texts(RECORD)) + 1
+        other = await again.fork(step="marked", arguments=(texts(BEYOND),))
+        assert await other.result() == len(texts(BEYOND)) + 1
         records: dict[int, list[RawRecord]] = {}
         async for record in raw(world):
             records.setdefault(record.partition, []).append(record)
