@@ -48,6 +48,7 @@ class Settings:
     kafka: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     state_dir: Path = Path(".orchestrator")
     blob_dir: Path | None = None
+    inline_bytes: int = 65_536
     membership: str = "group"
     group_protocol: str = "consumer"
     assignment: tuple[int, ...] = ()
@@ -270,6 +271,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_BOOTSTRAP": ("bootstrap", _text),
         "ORCHESTRATOR_STATE_DIR": ("state_dir", _path),
         "ORCHESTRATOR_BLOB_DIR": ("blob_dir", _path),
+        "ORCHESTRATOR_INLINE_BYTES": ("inline_bytes", _whole(1_024, 1_000_000)),
         "ORCHESTRATOR_MEMBERSHIP": ("membership", _one_of("group", "static")),
         "ORCHESTRATOR_GROUP_PROTOCOL": ("group_protocol", _one_of("consumer", "classic")),
         "ORCHESTRATOR_ASSIGNMENT": ("assignment", parse_assignment),

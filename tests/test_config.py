@@ -16,6 +16,7 @@ VALUES = {
     "ORCHESTRATOR_BOOTSTRAP": ("a:1,b:2", "a:1,b:2"),
     "ORCHESTRATOR_STATE_DIR": ("/var/lib/x", Path("/var/lib/x")),
     "ORCHESTRATOR_BLOB_DIR": ("blobs", Path("blobs")),
+    "ORCHESTRATOR_INLINE_BYTES": ("4096", 4_096),
     "ORCHESTRATOR_MEMBERSHIP": ("Static", "static"),
     "ORCHESTRATOR_GROUP_PROTOCOL": ("classic", "classic"),
     "ORCHESTRATOR_ASSIGNMENT": ("0-2, 7", (0, 1, 2, 7)),

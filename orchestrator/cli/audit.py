@@ -60,7 +60,7 @@ def keygen_command(path: Path, output: str) -> None:
 @click.option("--anchor-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIRECTORY",
               help="Anchors that engines kept as files too  [ORCHESTRATOR_ANCHOR_DIR].")  # fmt: skip
 @click.option("--blobs/--no-blobs", default=True, show_default=True,
-              help="Look at the large results that events name, in ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
+              help="Look at the large values that events name, in ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
 @click.option("--bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Verify a file of `audit export` instead of the topic, without Kafka.")  # fmt: skip
 @click.option("--max-skew", "max_skew_s", type=click.FloatRange(min=0), default=300, show_default=True,

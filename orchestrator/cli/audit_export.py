@@ -41,7 +41,7 @@ from .topics import existing, log_config
 @click.option("--from", "since", default="", metavar="MOMENT", help="With --all: from this offset or time on.")
 @click.option("--until", default="", metavar="MOMENT", help="With --all: up to this offset or time.")
 @click.option("--blobs/--no-blobs", default=True, show_default=True,
-              help="With the large results that its events name, from ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
+              help="With the large values that its events name, from ORCHESTRATOR_BLOB_DIR.")  # fmt: skip
 @click.option("--key", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH",
               help="The private key to sign with (`audit keygen`)  [ORCHESTRATOR_ANCHOR_KEY].")  # fmt: skip
 @output_option
@@ -49,7 +49,7 @@ from .topics import existing, log_config
 def export_command(context: click.Context, /, path: Path, output: str, key: Path | None, **options: Any) -> None:
     """Write a signed bundle to PATH: runs of a workflow, or whole batches of a range of offsets or time.
 
-    It is a ZIP of raw records, signed heads, schemas and large results, verified by `audit verify --bundle PATH`
+    It is a ZIP of raw records, signed heads, schemas and large values, verified by `audit verify --bundle PATH`
     without Kafka, and without this package as its FORMAT.md says. Of other runs a workflow's bundle has hashes only.
     """
     workflow_id, run_id = options["workflow_id"], options["run_id"]

@@ -96,7 +96,7 @@ def dev(context: click.Context, /, app: str, reload: bool, port: int) -> None:
         if not given:
             settings = settings.with_changes(bootstrap=_start_kafka(stack, settings, port))
         crew = Crew(_prepare(settings, reload, own_kafka=not given))
-        repeats = Repeats(settings.app, partial(connected, settings))
+        repeats = Repeats(settings.app, partial(connected, settings), settings.blobs)
         stack.callback(_wind_up, crew, repeats)
         crew.start()
         repeats.start()

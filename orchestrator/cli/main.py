@@ -35,6 +35,7 @@ class Root(LazyGroup):
             "orchestrator.cli.upgrade:upgrade", "The log's feature level, and whether a rollback is safe."
         ),
         "checkpoint": Later("orchestrator.cli.checkpoint:checkpoint", "Look at checkpoints of partitions' states."),
+        "blobs": Later("orchestrator.cli.blobs:blobs", "Look after large values."),
         "keys": Later("orchestrator.cli.keys:keys", "Keys that sign commands, so that it is known who sent them."),
         "audit": Later("orchestrator.cli.audit:audit", "Verify what is on the log."),
         "dead-letters": Later("orchestrator.cli.dead_letters:dead_letters", "Input that no run could take."),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 
 from orchestrator.client.calls import Calls
 from orchestrator.client.views import OPEN, RunSummary
@@ -33,8 +34,11 @@ LISTED = 1_000
 class Repeats:
     """Looks for runs that began since the code was loaded and have ended, and says which do not repeat themselves."""
 
-    def __init__(self, reference: str, connect: Callable[[], AbstractAsyncContextManager[Calls]]) -> None:
+    def __init__(
+        self, reference: str, connect: Callable[[], AbstractAsyncContextManager[Calls]], blobs: Path | None = None
+    ) -> None:
         self._reference = reference
+        self._blobs = blobs
         self._connect = connect
         self._since_ms = 0
         self._seen: set[tuple[str, str]] = set()
@@ -104,7 +108,7 @@ class Repeats:
 
     async def _diverged(self, histories: list[History]) -> str:
         try:
-            await in_second_process(self._reference, histories)
+            await in_second_process(self._reference, histories, self._blobs)
         except Divergence as error:
             return " ".join(str(error).split())
         return ""

@@ -135,6 +135,12 @@ def why(run: RunDescription) -> str:
     return failure or f"it ended at {time_text(run.closed_at_ms)}"
 
 
+def value_text(value: Any) -> str:
+    """A value in a line of history; of one in a blob its size and the beginning of its name. `-o json` has it whole."""
+    blob = value.get("blob") if isinstance(value, dict) and "$codec" in value else None
+    return f"(blob {blob['name'][:DIGITS]}, {blob['size']:,} bytes)" if blob else dumps(value)
+
+
 @click.command("history")
 @click.argument("workflow_id", metavar="ID")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
@@ -190,7 +196,7 @@ def event_summary(event: HistoryEvent) -> str:
         elif name.endswith("_at_ms"):
             text = f"{name.removesuffix('_ms')}={time_text(value)}"
         else:
-            text = value if name == "name" else f"{name}={value if isinstance(value, str) else dumps(value)}"
+            text = value if name == "name" else f"{name}={value if isinstance(value, str) else value_text(value)}"
         parts.append(text)
     return cell("what", " ".join(parts))
 

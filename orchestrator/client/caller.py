@@ -129,7 +129,7 @@ class Caller:
         if len(value) > MAX_COMMAND:
             raise LimitExceeded(
                 f"{what} is {len(value):,} bytes encoded, a command carries at most {MAX_COMMAND:,}: pass a reference"
-                " to the data instead. Nothing was sent"
+                " to the data instead, or give this client the engines' blob directory. Nothing was sent"
             )
         key = workflow_id.encode()
         chosen = partition if partition >= 0 else partition_of(key, self._transport.partitions)

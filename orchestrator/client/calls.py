@@ -11,16 +11,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from orchestrator.core import commands as c
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING, Failure, Payload
-from orchestrator.errors import BlobError, BlobMissing, OrchestratorError, ReplyTimeout, RunParked
+from orchestrator.errors import BlobError, OrchestratorError, ReplyTimeout, RunParked
 from orchestrator.sdk.attributes import Where
-from orchestrator.store.blobs import ADVICE, Blobs
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.large import bytes_of, kept, light
 
-from .caller import Caller
+from .caller import MAX_COMMAND, Caller
 from .requests import NO_REQUEST, Request, new_command_id
 from .views import (
     HistoryEvent,
@@ -37,6 +39,10 @@ from .views import (
 
 log = logging.getLogger(__name__)
 
+ROOM = MAX_COMMAND - 8_192
+"""Bytes of a command that its payloads may take."""
+LARGE = 65_536
+"""Of a command that is larger, payloads above this are blobs."""
 HISTORY_PAGE = 500
 LIST_PAGE = 200
 SAY_SO_S = 2.0
@@ -53,15 +59,30 @@ class Calls:
 
     # -- commands
 
+    async def send(self, workflow_id: str, body: c.TopicCommand, request: Request = NO_REQUEST) -> Reply:
+        """Send a command about one workflow; what does not fit into its record goes before it, as blobs.
+
+        Raises as `Caller.command`, and BlobsUnavailable.
+        """
+        if sum(len(value.data) for value in body if isinstance(value, Payload)) > ROOM:
+            body = await asyncio.to_thread(self._light, workflow_id, body)
+        return await self.caller.command(workflow_id, body, request)
+
+    def _light(self, workflow_id: str, body: c.TopicCommand) -> c.TopicCommand:
+        try:
+            return light(body, partial(kept, blobs=self._blobs, inline=LARGE, most=LARGE))
+        except BlobError as error:
+            raise type(error)(f"{type(body).__name__} of {workflow_id}: {error} Nothing was sent") from error
+
     async def start(self, workflow_id: str, body: c.StartWorkflow, request: Request = NO_REQUEST) -> Reply:
         """Start a run; the reply's `run_id` is the run (with `use_existing`, the one that was open)."""
-        return await self.caller.command(workflow_id, body, request)
+        return await self.send(workflow_id, body, request)
 
     async def signal(
         self, workflow_id: str, name: str, payload: Payload, run_id: str = "", request: Request = NO_REQUEST
     ) -> Reply:
         """Deliver a signal; it is durable when this returns."""
-        return await self.caller.command(workflow_id, c.SignalWorkflow(name, payload, run_id), request)
+        return await self.send(workflow_id, c.SignalWorkflow(name, payload, run_id), request)
 
     async def update(
         self, workflow_id: str, name: str, payload: Payload, run_id: str = "", request: Request = NO_REQUEST
@@ -71,7 +92,7 @@ class Calls:
         request = replace(request, command_id=request.command_id or new_command_id())
         ends = clock() + (request.timeout_s or self.caller.options.timeout_s)
         while True:
-            reply = await self.caller.command(workflow_id, c.UpdateWorkflow(name, payload, run_id), request)
+            reply = await self.send(workflow_id, c.UpdateWorkflow(name, payload, run_id), request)
             if reply.outcome != "not_ready":
                 return reply
             if clock() >= ends:
@@ -91,7 +112,7 @@ class Calls:
 
     async def fork(self, workflow_id: str, body: c.ForkWorkflow, request: Request = NO_REQUEST) -> Reply:
         """Let a run go on from a point of its history; the reply's `run_id` is the new run."""
-        return await self.caller.command(workflow_id, body, request)
+        return await self.send(workflow_id, body, request)
 
     async def retry(self, workflow_id: str, run_id: str = "", request: Request = NO_REQUEST) -> Reply:
         """Let a parked run go on."""
@@ -109,23 +130,23 @@ class Calls:
         self, workflow_id: str, run_id: str, step: str, result: Payload, request: Request = NO_REQUEST
     ) -> Reply:
         """Give a step its result from outside."""
-        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "complete", result), request)
+        return await self.send(workflow_id, c.ResolveStep(run_id, step, "complete", result), request)
 
     async def fail_step(
         self, workflow_id: str, run_id: str, step: str, failure: Failure, request: Request = NO_REQUEST
     ) -> Reply:
         """End a step with a failure from outside."""
-        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "fail", NOTHING, failure), request)
+        return await self.send(workflow_id, c.ResolveStep(run_id, step, "fail", NOTHING, failure), request)
 
     async def retry_step(self, workflow_id: str, run_id: str, step: str, request: Request = NO_REQUEST) -> Reply:
         """Let a parked step be attempted again."""
-        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "retry"), request)
+        return await self.send(workflow_id, c.ResolveStep(run_id, step, "retry"), request)
 
     async def beat_step(
         self, workflow_id: str, run_id: str, step: str, details: Payload, request: Request = NO_REQUEST
     ) -> Reply:
         """Say for a step that it is alive; its next attempt gets the details."""
-        return await self.caller.command(workflow_id, c.ResolveStep(run_id, step, "heartbeat", details), request)
+        return await self.send(workflow_id, c.ResolveStep(run_id, step, "heartbeat", details), request)
 
     # -- questions
 
@@ -242,16 +263,8 @@ class Calls:
 
     def _whole(self, reply: Reply) -> Reply:
         """A reply with the bytes of its result."""
-        ref = reply.result.blob
-        if ref is None:
-            return reply
         what = f"the result of {reply.workflow_id}/{reply.run_id}"
-        if self._blobs is None:
-            raise BlobMissing(f"{what} is in blob {ref.name} ({ref.size:,} bytes): {ADVICE}; this client has none")
-        try:
-            return reply._replace(result=reply.result._replace(data=self._blobs.get(ref), blob=None))
-        except BlobError as error:
-            raise type(error)(f"{what}: {error}") from error
+        return reply._replace(result=bytes_of(reply.result, self._blobs, what))
 
     async def _poll(self, workflow_id: str, body: c.QueryWorkflow, left: float | None, latest: Reply | None) -> Reply:
         wait_s = self.caller.options.poll_s if left is None else min(self.caller.options.poll_s, left * 0.8)

@@ -18,7 +18,7 @@ from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.attributes import Where
 from orchestrator.sdk.events import Event
 from orchestrator.sdk.workflow import Workflow
-from orchestrator.store.blobs import DirectoryBlobs
+from orchestrator.store.blobs import Blobs, DirectoryBlobs
 
 from .approvals import Approvals
 from .batches import ActionName, Done, Selection, action, carried_out, chosen
@@ -60,8 +60,11 @@ class Client:
         *,
         transport: Transport | None = None,
         options: ClientOptions = DEFAULT_OPTIONS,
+        blobs: Blobs | None = None,
     ) -> AsyncIterator[Client]:
         """Connect for the time of an `async with` block; settings come from the environment unless given.
+
+        `blobs` is where the engines keep large values; without it the settings' directory, with a transport none.
 
         Raises KafkaUnavailable when no broker answers, ConfigurationError when the application's topics are missing,
         RegistryUnavailable when records are framed for a schema registry that does not answer.
@@ -78,7 +81,9 @@ class Client:
         caller = Caller(app.name, transport, options, codec, sign)
         await caller.open()
         try:
-            yield cls(app, Calls(caller, DirectoryBlobs(settings.blobs) if settings is not None else None))
+            if blobs is None and settings is not None:
+                blobs = DirectoryBlobs(settings.blobs, app.name)
+            yield cls(app, Calls(caller, blobs))
         finally:
             await caller.close()
 

@@ -10,20 +10,24 @@ from ..core import machine
 from ..core.tasks import Reply, TaskOffer
 from ..core.values import ReplyTo
 from ..log.ports import Log, Out
+from ..store.blobs import Blobs
+from ..store.large import carried
 from .batch import Batch
+from .options import CARRIED_BYTES
 
 
 class Answers:
     """One partition's direct sends. `late` waits until nothing is unproven."""
 
-    def __init__(self, log_: Log, codec: Codec) -> None:
+    def __init__(self, log_: Log, codec: Codec, blobs: Blobs | None = None) -> None:
         self.late: list[tuple[ReplyTo, Reply]] = []
         self._log = log_
         self._codec = codec
+        self._blobs = blobs
 
     def send(self, reply_to: ReplyTo, reply: Reply) -> None:
         """Answer now."""
-        value = self._codec.encode(reply)
+        value = self._codec.encode(carried(reply, self._blobs, CARRIED_BYTES))
         out = Out(reply_to.topic, reply_to.partition, reply.command_id.encode(), value)
         self._log.outgoing().send(out, _ignore)
 
@@ -42,7 +46,7 @@ class Answers:
 
     def offer(self, queue: str, offer: TaskOffer) -> None:
         """Offer a step to the workers of a queue once more, unrecorded."""
-        value = self._codec.encode(offer)
+        value = self._codec.encode(carried(offer, self._blobs, CARRIED_BYTES))
         out = Out(f"{self._log.app}.tasks.{queue}", -1, offer.workflow_id.encode(), value)
         self._log.outgoing().send(out, _ignore)
 

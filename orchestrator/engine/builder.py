@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.commands import CompleteRun, CompleteUpdate, TurnCommand
+from ..core.commands import TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
 from ..core.decide.fields import unwritable
 from ..core.decide.fork import after_divergence
@@ -29,14 +29,15 @@ from ..core.events import (
 )
 from ..core.replay import root_of
 from ..core.rows import HISTORY, RUNS, RunRow, history_key, run_key
-from ..core.values import BatchId, Failure, InputPosition, Payload
+from ..core.values import BatchId, Failure, InputPosition, LimitNeed, Payload
 from ..errors import BlobError, LimitExceeded
 from ..sdk.compare import DIVERGED, LACKS_CODE
 from ..sdk.registry import Registry
+from ..store.large import bytes_of, light
 from .admission import Load
 from .batch import Batch
 from .careful import Careful
-from .large import kept
+from .large import keeper
 from .options import EngineOptions
 from .overlay import Overlay
 from .steps import Begin, LocalSteps, StopAll
@@ -68,13 +69,23 @@ class Builder:
         self._registry = registry
         self._settings = settings
         self._options = options
+        self._keep = keeper(options)
         self._steps = steps
         self._turns = turns
 
     def code_of(self, workflow_type: str, version: int) -> Known | None:
         """Which version a new run would be pinned to here."""
         code = self._registry.workflow(workflow_type, version)
-        return None if code is None else Known(code.version, code.identity, code.needs)
+        if code is None:
+            return None
+
+        def limits(arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
+            return code.needs(self._read(arguments, workflow_type) if code.limits else arguments, priority)
+
+        return Known(code.version, code.identity, limits)
+
+    def _read(self, arguments: Payload, workflow_type: str) -> Payload:
+        return bytes_of(arguments, self._options.blobs, f"the arguments of {workflow_type}")
 
     def context(self, batch: Batch) -> Context:
         """What decisions of this batch may know beside state."""
@@ -84,10 +95,17 @@ class Builder:
     # -- events ------------------------------------------------------------------------------------------------------
 
     def take(self, batch: Batch, drafts: Iterable[Draft]) -> None:
-        """Record the events of one decision, then let the runs that they woke take their turns."""
-        for draft in drafts:
+        """Record the events of one decision, then let the runs that they woke take their turns.
+
+        Raises LimitExceeded, and BlobsUnavailable before anything is recorded.
+        """
+        for draft in [self._light(draft) for draft in drafts]:
             self._record(batch, draft)
         self._wake(batch)
+
+    def _light(self, draft: Draft) -> Draft:
+        body = light(draft.body, self._keep)
+        return draft if body is draft.body else draft._replace(body=body)
 
     def _record(self, batch: Batch, draft: Draft) -> None:
         """Give a draft its place, seal it, apply it. Raises LimitExceeded before anything changed."""
@@ -270,7 +288,7 @@ class Builder:
         try:
             commands = [self._kept(command) for command in commands]
         except BlobError as error:
-            self._park(batch, place, "blob", f"the run's result: {error}")
+            self._park(batch, place, "blob", str(error))
             return
         too_large = next(filter(None, (self._too_large(command) for command in commands)), "")
         if too_large:
@@ -290,18 +308,20 @@ class Builder:
         self._record(batch, Draft(*key, RunParked(kind, message, "")))
 
     def _kept(self, command: TurnCommand) -> TurnCommand:
-        """The result of a run or an update as its event may hold it. Raises BlobsUnavailable."""
-        if not isinstance(command, CompleteRun | CompleteUpdate):
-            return command
-        return command._replace(result=kept(command.result, self._options.blobs, self._options.payload_bytes))
+        """A turn's command with its payloads as its event may hold them. Raises BlobsUnavailable naming it."""
+        try:
+            return light(command, self._keep)
+        except BlobError as error:
+            raise type(error)(f"{_named(command)}: {error}") from error
 
     def _too_large(self, command: TurnCommand) -> str:
         """Why a turn's command cannot be recorded: found before anything of the turn is."""
         limit = self._options.payload_bytes
         size = sum(_size(value) for value in command)
         if size > limit:
-            name = getattr(command, "name", "") or type(command).__name__
-            return f"{name}: {size} bytes in one record, the limit is {limit}. Pass a reference, not the data."
+            return (
+                f"{_named(command)}: {size} bytes in one record, the limit is {limit}. Pass a reference, not the data."
+            )
         return ""
 
     # -- the footer --------------------------------------------------------------------------------------------------
@@ -345,6 +365,10 @@ class Builder:
             if run.status not in CLOSED and (run.delivered > run.turn or run.version == 0):
                 behind.append((str(key[0]), str(key[1])))
         return behind
+
+
+def _named(command: TurnCommand) -> str:
+    return getattr(command, "name", "") or getattr(command, "workflow_type", "") or type(command).__name__
 
 
 def _size(value: object) -> int:

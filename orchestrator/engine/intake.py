@@ -18,14 +18,14 @@ from ..core.rows import DEDUP, STEPS, StepRow, dedup_key, step_key
 from ..core.signatures import attested
 from ..core.tasks import Reply
 from ..core.values import NO_CAUSE, NOTHING, Failure
-from ..errors import LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
+from ..errors import BlobError, LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
 from .admission import OVERLOADED, refusal as overload
 from .batch import Batch
 from .builder import Builder
 from .keyring import KeyRing, turned_away
-from .large import reported, too_large
+from .large import keeper, reported, too_large, unclaimed
 from .letters import dead_letter, undeliverable
 from .options import EngineOptions
 from .outbox import Unsent
@@ -58,6 +58,7 @@ class Intake:
         self._steps = steps
         self._turns = turns
         self._options = options
+        self._keep = keeper(options)
         self._codec: Codec = ground.codec
         self._routing = Routing(ground, builder)
         self._ring = KeyRing(ground.log.app, options)
@@ -95,7 +96,7 @@ class Intake:
     def _report(self, batch: Batch, report: StepReport) -> None:
         body = report.body
         if isinstance(body, ReportStep):
-            body = reported(report.workflow_id, body, self._options.blobs, self._options.payload_bytes)
+            body = reported(report.workflow_id, body, self._keep, self._options.payload_bytes)
         command = Command("", report.workflow_id, body)
         context = self._builder.context(batch)._replace(is_local=True, any_attempt=sabotaged("lease_ignored"))
         if isinstance(body, HeartbeatStep):
@@ -108,8 +109,8 @@ class Intake:
             return
         try:
             self._builder.take(batch, drafts)
-        except LimitExceeded as error:
-            self._builder.take(batch, too_large(command, body, error, NO_CAUSE))
+        except (LimitExceeded, BlobError) as error:
+            self._builder.take(batch, too_large(self._builder.overlay, command, body, error, NO_CAUSE))
 
     def _has_timer(self, workflow_id: str, body: HeartbeatStep) -> bool:
         """Whether the attempt's silence is measured by a durable timer: then every heartbeat is an event."""
@@ -255,6 +256,9 @@ class Intake:
         if not command.id or len(command.id) > LONGEST_ID:
             self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
             return
+        if problem := unclaimed(command, self._options.blobs):
+            self._builder.take(batch, rejected(command, context, "blob", problem))
+            return
         if isinstance(command.body, UpdateWorkflow):
             refused = refusal(self._builder, self._turns, batch, command, command.body)
             if refused is not None:
@@ -267,10 +271,10 @@ class Intake:
             return
         try:
             self._builder.take(batch, drafts)
-        except LimitExceeded as error:
+        except (LimitExceeded, BlobError) as error:
             if isinstance(command.body, ReportStep | HeartbeatStep):
                 # Refused, it would come again with every attempt.
-                drafts = too_large(command, command.body, error, drafts[0].cause)
+                drafts = too_large(self._builder.overlay, command, command.body, error, drafts[0].cause)
             else:
                 drafts = rejected(command, context, "limit", str(error))
             self._builder.take(batch, drafts)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def dead_letter(wire: Wire, reason: str, options: EngineOptions) -> Draft:
     """Input that no run can take: its bytes and the reason are an event before the position moves on."""
     where = (wire.topic, wire.partition, wire.offset)
-    value, cut = original(wire.value, options.blobs, options.payload_bytes - KEPT_BYTES)
+    value, cut = original(wire.value, options)
     reason = f"{reason[:KEPT_LETTERS]}{cut}"
     log.warning("%s/%d offset %d goes to the dead letters: %s", *where, reason)
     letter = DeadLettered(*where, reason, wire.key[:KEPT_BYTES], value)

@@ -54,9 +54,10 @@ class PartitionLoop:
         self._shared = shared
         self._options = shared.options
         self.inbox = ground.inbox
-        self.answers = Answers(shared.log, shared.codec)
+        self.answers = Answers(shared.log, shared.codec, self._options.blobs)
         self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
         self.steps.began = lambda token: shared.origins.__setitem__(token, ground.number)
+        self.steps.unheard = self.inbox.put_report
         self._mark = Mark(self._options.marks, ground.number)
         self.turns = Turns(shared.registry, shared.guard, self._options, self._mark)
         self.builder = Builder(
@@ -91,7 +92,7 @@ class PartitionLoop:
         at: InputPosition = ground.input_position(ids)
         self._input = at
         self._counted_at = shared.clock.monotonic()
-        self.outbox = Outbox(shared.log.app, shared.codec, shared.log.outgoing(), self.inbox, shared.sign)
+        self.outbox = Outbox(shared.log, shared.codec, self.inbox, shared.sign, self._options.blobs)
         self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
         self.intake.begin(at.offset)
         _, end = shared.log.inputs().bounds(ground.number)

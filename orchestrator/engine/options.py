@@ -15,10 +15,13 @@ from ..store.checkpoint import Checkpoints
 from ..telemetry.observer import NOBODY, Observer
 
 EVENT_BYTES = 1_000_000
+INLINE_BYTES = 65_536
 HEAD_ROOM = 8_192
 """Bytes of an event kept free for everything but its payload."""
 PAYLOAD_BYTES = EVENT_BYTES - HEAD_ROOM
 """What a payload may take of an event, for those who report to an engine."""
+CARRIED_BYTES = 900_000
+"""What blobs may take of a record to a worker or a caller, who then need not have the store."""
 
 
 def new_instance() -> str:
@@ -90,6 +93,8 @@ class EngineOptions:
     batch_ms: int = 50
     batch_bytes: int = 512 * 1024
     event_bytes: int = EVENT_BYTES
+    inline_bytes: int = INLINE_BYTES
+    """Larger payloads that may be blobs are, if there is a store for them."""
     cached_runs: int = 5_000
     replay_slice: int = 500
     timers_per_batch: int = 500
@@ -133,7 +138,7 @@ class EngineOptions:
     standby: StandbyOptions | None = None
     """None: what others own is not followed."""
     blobs: Blobs | None = field(default=None, repr=False)
-    """Where results of steps and runs lie that do not fit into an event. None: they end in LimitExceeded."""
+    """Where large payloads lie. None: what does not fit into an event ends in LimitExceeded."""
     observer: Observer = field(default=NOBODY, repr=False)
     """Who is told what the engine does."""
 

@@ -16,10 +16,13 @@ from ..core.commands import Command
 from ..core.routing import HOP_HEADER
 from ..core.rows import Key, OutboxRow
 from ..core.signatures import SIGNATURE_HEADER
-from ..core.tasks import Forward
+from ..core.tasks import Forward, TaskOffer
 from ..core.values import BatchId
-from ..log.ports import Out, Outgoing
+from ..log.ports import Log, Out
+from ..store.blobs import Blobs
+from ..store.large import carried
 from .inbox import Inbox
+from .options import CARRIED_BYTES
 
 
 class Unsent(NamedTuple):
@@ -33,13 +36,14 @@ class Unsent(NamedTuple):
 class Outbox:
     """Sends rows; acknowledgements come back through the inbox and are settled by the partition's thread."""
 
-    def __init__(self, app: str, codec: Codec, outgoing: Outgoing, inbox: Inbox, sign: CommandSigner) -> None:
+    def __init__(self, log: Log, codec: Codec, inbox: Inbox, sign: CommandSigner, blobs: Blobs | None = None) -> None:
         self.upto = BatchId(0, 0)
-        self._app = app
+        self._app = log.app
         self._codec = codec
-        self._outgoing = outgoing
+        self._outgoing = log.outgoing()
         self._inbox = inbox
         self._sign = sign
+        self._blobs = blobs
         self._numbers = 0
         self._waiting: dict[int, tuple[Key, OutboxRow]] = {}
         self._order: deque[tuple[int, BatchId]] = deque()
@@ -84,6 +88,7 @@ class Outbox:
             found = ((HOP_HEADER, body.hop), (SIGNATURE_HEADER, body.signed))
             headers = tuple((name, text.encode()) for name, text in found if text)
         else:
+            body = carried(body, self._blobs, CARRIED_BYTES) if isinstance(body, TaskOffer) else body
             value = self._codec.encode(body)
         if isinstance(body, Command):
             key, headers = body.workflow_id, self._sign.headers(value)

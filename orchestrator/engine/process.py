@@ -98,7 +98,8 @@ def _options(settings: Settings, app: str) -> EngineOptions:
         anchors=_anchors(settings),
         checkpoints=_checkpoints(settings, app),
         standby=None if settings.standby is None else StandbyOptions(settings.standby),
-        blobs=DirectoryBlobs(settings.blobs),
+        blobs=DirectoryBlobs(settings.blobs, app),
+        inline_bytes=settings.inline_bytes,
         marks=settings.state_dir / app,
         observer=export.observer(),
     )

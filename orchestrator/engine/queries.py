@@ -41,6 +41,7 @@ from ..errors import OrchestratorError
 from ..sdk.identity import release
 from . import approval_views, entities, limits, relatives, views, waits
 from .deadlines import Deadlines
+from .options import EVENT_BYTES
 from .search import conditions, fits
 from .topic_views import topic_view
 from .turns import RunKey, Turns
@@ -320,7 +321,7 @@ class Queries:
 
     def _entity(self, command: Command, body: QueryWorkflow) -> None:
         try:
-            answer = entities.read(self._view, self._turns.registry, command.workflow_id, body)
+            answer = entities.read(self._view, self._turns.registry, self._turns.blobs, command.workflow_id, body)
         except Exception as error:
             self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")
         else:
@@ -331,6 +332,12 @@ class Queries:
 
     def _reply_payload(self, command: Command, run_id: str, payload: Payload) -> None:
         assert command.reply_to is not None
+        if len(payload.data) > EVENT_BYTES:
+            # Too large for its record, it would be lost, and be asked for again and again.
+            what = " ".join(filter(None, (getattr(command.body, "kind", ""), getattr(command.body, "name", ""))))
+            said = f"the answer to {what} has {len(payload.data):,} bytes, a reply takes {EVENT_BYTES:,}"
+            self._refuse(command, "limit", f"{command.workflow_id}: {said}")
+            return
         self._send(command.reply_to, Reply(command.id, command.workflow_id, run_id, "answered", result=payload))
 
     def _refuse(self, command: Command, code: str, message: str) -> None:

@@ -11,18 +11,20 @@ from ..codec.records import Codec
 from ..codec.signatures import CommandSigner
 from ..core.commands import Command, HeartbeatStep, ReportStep
 from ..core.values import Actor
+from ..errors import BlobError
 from ..failpoints import failpoint
 from ..log.partitioner import partition_of
 from ..log.ports import Log, Out
 from ..sdk.execution import Report, StepExecutor, StepReport
 from ..sdk.registry import Registry
+from ..store.large import light
 from ..store.rows import Store
 from .anchors import OFF, AnchorWriter, NoAnchors
 from .checkpoints import CheckpointTaker, NoCheckpoints
 from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
-from .large import reported
+from .large import keeper, reported
 from .options import EngineOptions
 from .partition import Partition, State
 from .shared import Shared
@@ -235,7 +237,13 @@ class Engine:
             partition.inbox.put_report(report)
             return
         if isinstance(body, ReportStep):
-            body = reported(report.workflow_id, body, self.options.blobs, self.options.payload_bytes)
+            body = reported(report.workflow_id, body, keeper(self.options), self.options.payload_bytes)
+        else:
+            try:
+                body = light(body, keeper(self.options))
+            except BlobError as error:
+                _lost(report, str(error))
+                return
         kind = "beat" if isinstance(body, HeartbeatStep) else "report"
         command = Command(
             id=f"{body.token}/{kind}/{self.options.instance}" + (f"/{time.time_ns()}" if kind == "beat" else ""),
@@ -258,4 +266,7 @@ class Engine:
 
 def _lost(report: StepReport, problem: str) -> None:
     if problem:
-        log.error("the outcome of %s could not be sent: %s; the step runs again", report.body.token, problem)
+        what, so = (
+            ("a heartbeat", "") if isinstance(report.body, HeartbeatStep) else ("the outcome", "; the step runs again")
+        )
+        log.error("%s of %s could not be sent: %s%s", what, report.body.token, problem, so)

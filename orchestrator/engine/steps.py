@@ -22,11 +22,14 @@ from ..core.events import (
 )
 from ..core.rows import HISTORY, STEPS, StepRow, history_key, step_key
 from ..core.tasks import TaskOffer
+from ..core.values import NOTHING
+from ..errors import BlobError
 from ..failpoints import failpoint
 from ..sdk.debugger import debugged
-from ..sdk.execution import StepCall, StepExecutor
+from ..sdk.execution import StepCall, StepExecutor, StepReport, outcome
 from .clock import Clock
 from .deadlines import Deadlines
+from .large import unheard, whole_call
 from .options import EngineOptions
 
 
@@ -92,6 +95,8 @@ class LocalSteps:
         self.send_offer = send_offer
         self.began: Callable[[str], None] = lambda token: None
         """Told of every attempt's token before it begins."""
+        self.unheard: Callable[[StepReport], None] = lambda report: None
+        """Told of attempts that cannot begin, for want of their arguments."""
         self.traces: dict[str, str] = {}
         """Trace contexts of attempts under way, by token; of those that have one."""
         self._beats: dict[str, float] = {}
@@ -172,7 +177,7 @@ class LocalSteps:
 
     def perform(self, effects: list[Effect]) -> None:
         """Begin and stop attempts; those that the executor refuses for now are tried again."""
-        calls = [effect.call for effect in effects if isinstance(effect, Begin)]
+        calls = self._whole([effect.call for effect in effects if isinstance(effect, Begin)])
         if any(call.guarded for call in calls):
             failpoint("K25")
         for call in calls:
@@ -193,6 +198,17 @@ class LocalSteps:
             for token in self.executor.running():
                 if token.startswith(prefixes):
                     self.executor.cancel(token)
+
+    def _whole(self, calls: list[StepCall]) -> list[StepCall]:
+        """The attempts with their bytes. One whose bytes cannot be had has failed, and nothing of it began."""
+        found = []
+        for call in calls:
+            try:
+                found.append(whole_call(call, self._options.blobs))
+            except BlobError as error:
+                self.executor.unreserve(call.token)
+                self.unheard(outcome(call, NOTHING, unheard(error)))
+        return found
 
     def _watch(self, call: StepCall) -> None:
         ref = StepRef(call.workflow_id, call.run_id, call.step)

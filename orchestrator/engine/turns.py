@@ -21,7 +21,7 @@ from ..core.events import Event, RunStarted
 from ..core.replay import turns_of
 from ..core.rows import HISTORY, RunRow, history_key
 from ..core.values import Payload
-from ..errors import BlobError
+from ..errors import BlobError, BlobMissing
 from ..sdk.debugger import debugged
 from ..sdk.registry import Registry
 from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
@@ -106,6 +106,8 @@ class TurnGuard:
 
 HISTORY_PAGE = 500
 HEARD = 10_000
+UNREAD = "blob"
+"""Kind of the verdict over a run that is to get a value, or to be compared with one, that cannot be had."""
 
 
 def _history(view: View, key: RunKey, last: int) -> Iterator[Event]:
@@ -168,7 +170,7 @@ class Turns:
         self._guard = guard
         self._capacity = options.cached_runs
         self._slice = options.replay_slice
-        self._blobs = options.blobs
+        self.blobs = options.blobs
         self._runs: OrderedDict[RunKey, _Loaded] = OrderedDict()
         self._heard: OrderedDict[RunKey, int] = OrderedDict()
         """Of runs that were evicted, the newest delivery that they had taken."""
@@ -214,9 +216,9 @@ class Turns:
     def _turn(self, event: Event, take: Callable[[Event], Turn]) -> Turn:
         """The turn of a delivery with its bytes; one whose blob cannot be had parks the run."""
         try:
-            whole = filled(event, self._blobs)
+            whole = filled(event, self.blobs)
         except BlobError as error:
-            return Turn((), ParkRun("blob", f"{error} Then: orchestrator workflow retry {event.workflow_id}", ""))
+            return _unread(event, error)
         self._mark.on(event.workflow_id, event.run_id)
         try:
             return self._guarded(partial(take, whole))
@@ -252,7 +254,7 @@ class Turns:
 
         A run in memory that has seen everything is asked as it stands, else a copy is replayed: a delivery whose turn
         issued nothing left no trace but in the code's own variables. Not `owed`: without what a run that stands still
-        has not been told.
+        has not been told. Raises BlobMissing naming a value that cannot be had, and what the question raises.
         """
         if not self.has_code(key, run):
             return None
@@ -261,10 +263,10 @@ class Turns:
         copy = self._loaded(view, key, run)
         try:
             while (turn := copy.replay()) is not None:
-                if self._replayed(copy, *turn).verdict is not None:
+                if _cannot_be_asked(self._replayed(copy, *turn)):
                     return None
             for delivery in copy.deliveries if owed else ():
-                if self._replayed(copy, delivery, []).verdict is not None:
+                if _cannot_be_asked(self._replayed(copy, delivery, [])):
                     return None
             return question(copy.live)
         finally:
@@ -335,7 +337,21 @@ class Turns:
         return None
 
     def _replayed(self, loaded: _Loaded, delivery: Event, recorded: list[Event]) -> Turn:
-        return self._turn(delivery, partial(_replay, loaded.live, recorded))
+        try:
+            compared = [filled(event, self.blobs) for event in recorded]
+        except BlobError as error:
+            return _unread(delivery, error)
+        return self._turn(delivery, partial(_replay, loaded.live, compared))
+
+
+def _unread(event: Event, error: BlobError) -> Turn:
+    return Turn((), ParkRun(UNREAD, f"{error} Then: orchestrator workflow retry {event.workflow_id}", ""))
+
+
+def _cannot_be_asked(turn: Turn) -> bool:
+    if turn.verdict is not None and turn.verdict.kind == UNREAD:
+        raise BlobMissing(turn.verdict.message)
+    return turn.verdict is not None
 
 
 def _replay(live: LiveRun, recorded: list[Event], delivery: Event) -> Turn:

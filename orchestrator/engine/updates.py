@@ -7,6 +7,8 @@ from ..core.commands import Command, UpdateWorkflow
 from ..core.decide.decision import current_run
 from ..core.rows import RUNS, UPDATES, RunRow, run_key, update_key
 from ..core.tasks import Reply
+from ..errors import BlobError
+from ..store.large import bytes_of
 from .batch import Batch
 from .builder import Builder
 from .turns import Turns
@@ -35,8 +37,11 @@ def refusal(builder: Builder, turns: Turns, batch: Batch, command: Command, body
     if turns.replaying(key) or builder.careful.doubts(key, run):
         return not_yet
     try:
-        if turns.ask(view, key, run, lambda live: live.talk.judge(body.name, body.payload)) is None:
+        payload = bytes_of(body.payload, turns.blobs, f"{command.workflow_id}, what update {body.name} was sent with")
+        if turns.ask(view, key, run, lambda live: live.talk.judge(body.name, payload)) is None:
             return not_yet
+    except BlobError as error:
+        return said._replace(code="blob", message=str(error))
     except LookupError as error:
         return said._replace(code="unknown_update", message=str(error.args[0]))
     except Exception as error:

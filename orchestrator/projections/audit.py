@@ -14,13 +14,13 @@ from ..core.apply.fold import Settings
 from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
 from ..core.values import BatchId
-from ..errors import BlobError, LogGap, OrchestratorError, UndecodableRecord
+from ..errors import LogGap, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..store.blobs import Blobs
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store
 from .acceptances import accepted_words
-from .audit_blobs import blob_of
+from .audit_blobs import looked_at
 from .audit_chain import ChainReader, Footed
 from .audit_clock import Clocks
 from .audit_laws import Laws
@@ -63,7 +63,7 @@ class AuditOptions:
     `starts` gives the offset at which a partition's range begins, when it is not the log's start at 0. `level` "chain"
     checks hashes, chains and footers, "full" the laws of histories too. `state_hash(p)` gives the hash of partition p's
     state directory (None: there is none): state is then folded from the log's start into `scratch(p)` and compared; no
-    engine may be writing meanwhile. `settings` must be the engine's. `blobs`: where the results lie that events name;
+    engine may be writing meanwhile. `settings` must be the engine's. `blobs`: where the values lie that events name;
     None, or level "chain": they are not looked at. `max_skew_ms`: how far the engines' clock may be from the broker's;
     0 judges neither that nor anything else about clocks.
     """
@@ -327,14 +327,12 @@ class _PartitionAudit:
         part.complete_to = signed or part.complete_to
 
     def _check_blob(self, record: Record, offset: int) -> None:
-        ref = blob_of(record.event)
-        if ref is None or self._options.blobs is None or self._options.level == "chain":
+        if self._options.blobs is None or self._options.level == "chain":
             return
-        self.part.blobs += 1
-        try:
-            self._options.blobs.get(ref)
-        except BlobError as error:
-            self._found(offset, "blob", f"{record.event.workflow_id}/{record.event.run_id}: {error}")
+        counted, problems = looked_at(record.event, self._options.blobs)
+        self.part.blobs += counted
+        for problem in problems:
+            self._found(offset, "blob", problem)
 
     def _note_accepted(self, record: Record, offset: int) -> None:
         body = record.event.body

@@ -1,13 +1,21 @@
-"""Large results, which lie beside the log: where an event names one."""
+"""Large values, which lie beside the log: whether those that an event names are there, and unchanged."""
 
 from __future__ import annotations
 
-from ..core.events import DeadLettered, Event
-from ..core.values import BlobRef, Payload
+from ..core.events import Event
+from ..core.large import named
+from ..errors import BlobError
+from ..store.blobs import Blobs
 
 
-def blob_of(event: Event) -> BlobRef | None:
-    """The blob that an event names; None: it names none."""
-    body = event.body
-    held = body.value if isinstance(body, DeadLettered) else getattr(body, "result", None)
-    return held.blob if isinstance(held, Payload) else None
+def looked_at(event: Event, blobs: Blobs) -> tuple[int, list[str]]:
+    """How many blobs an event names, and what is wrong with them."""
+    counted, problems = 0, []
+    for field, ref in named(event.body):
+        counted += 1
+        try:
+            blobs.get(ref)
+        except BlobError as error:
+            what = f"{event.workflow_id}/{event.run_id}, {field} of {type(event.body).__name__}"
+            problems.append(f"{what}: {error}")
+    return counted, problems

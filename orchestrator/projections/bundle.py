@@ -33,7 +33,7 @@ def records_name(partition: int) -> str:
 
 
 def blob_name(name: str) -> str:
-    """The file of a large result."""
+    """The file of a large value."""
     return f"blobs/{name}"
 
 

@@ -11,13 +11,13 @@ from ..codec import schemas
 from ..codec.framing import CONFLUENT_MAGIC, SINGLE_OBJECT
 from ..codec.records import FOOTER_KEY, Codec
 from ..core.events import BatchFooter, Record
+from ..core.large import named
 from ..core.replay import AcceptingAssembler
 from ..core.tasks import Anchor
 from ..core.values import BlobRef
 from ..errors import BlobError, LogGap, UndecodableRecord
 from ..log.ports import Wire
 from ..store.blobs import Blobs
-from .audit_blobs import blob_of
 from .bundle import ANCHORS, BundleWriter, Json, blob_name, records_name
 
 Slices = Iterable[Sequence[Wire]]
@@ -170,7 +170,7 @@ class Exporter:
         return count
 
     def blobs(self, blobs: Blobs) -> int:
-        """The large results that the records name; how many there are. One that cannot be had is named in the manifest.
+        """The large values that the records name; how many there are. One that cannot be had is named in the manifest.
 
         Only what is in full in the bundle counts: of other runs there is nothing.
         """
@@ -223,8 +223,7 @@ class Exporter:
             }
         )
         made.records += 1
-        ref = blob_of(record.event) if record is not None else None
-        if ref is not None:
+        for _, ref in named(record.event.body) if record is not None else ():
             self._blobs[ref.name] = ref
         value = wire.value
         if value[:2] == SINGLE_OBJECT:

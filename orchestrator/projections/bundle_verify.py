@@ -16,12 +16,12 @@ from ..core.events import TERMINAL, BatchFooter, Event, Record
 from ..core.replay import root_of
 from ..core.tasks import Anchor
 from ..core.values import BatchId, BlobRef
-from ..errors import BlobAltered, BlobError, BlobMissing, BlobsUnavailable, BundleRefused, UndecodableRecord
+from ..errors import BlobAltered, BlobMissing, BlobsUnavailable, BundleRefused, UndecodableRecord
 from ..log.ports import TopicIds, Wire
 from ..store.blobs import Blobs
 from .anchors import Anchors, Signed, read_anchors
 from .audit import Audit, AuditOptions, Finding, Kind, PartitionAudit, verify
-from .audit_blobs import blob_of
+from .audit_blobs import looked_at
 from .audit_laws import Laws
 from .audit_witness import Witness
 from .bundle import ANCHORS, Json, Opened, Signature, blob_name, open_bundle, records_name
@@ -78,7 +78,7 @@ def _verified(bundle: Opened, keys: PublicKeys) -> BundleAudit:
 
 
 class BundleBlobs:
-    """The large results in a bundle. Their names are keyed, and the key is not in it: the manifest has their hashes."""
+    """The large values in a bundle. Their names are keyed, and the key is not in it: the manifest has their hashes."""
 
     def __init__(self, bundle: Opened) -> None:
         self._bundle = bundle
@@ -194,14 +194,12 @@ class _Runs:
             self._made.runs.append({**said, "partition": part.partition})
 
     def _check_blob(self, event: Event, offset: int) -> None:
-        ref = blob_of(event)
-        if ref is None or self._blobs is None:
+        if self._blobs is None:
             return
-        self.part.blobs += 1
-        try:
-            self._blobs.get(ref)
-        except BlobError as error:
-            self._found(offset, "blob", f"{event.workflow_id}/{event.run_id}: {error}")
+        counted, problems = looked_at(event, self._blobs)
+        self.part.blobs += counted
+        for problem in problems:
+            self._found(offset, "blob", problem)
 
     def _footer(self, record: Record, body: BatchFooter, offset: int) -> None:
         part, event = self.part, record.event

@@ -146,6 +146,8 @@ class LiveRun:
         if isinstance(body, e.StepCompleted):
             self._complete(body.step, body.result)
         elif isinstance(body, e.RunStarted):
+            # Delivered, its arguments have their bytes.
+            self._started = body
             if self.code.entity is None:
                 self._start(body)
             elif not body.queued:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import os
 import secrets
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from .files import make_directory, sync, write_file
 
 KEY_BYTES = 32
 KEY_FILE = "key"
+OWNERS = "owners"
 ADVICE = "ORCHESTRATOR_BLOB_DIR has to name the directory that the engines write to, on every machine"
 
 
@@ -60,17 +62,20 @@ class DirectoryBlobs:
     """Blobs as files `<first two hex digits>/<name>` below one directory, which is made when first written to.
 
     The file `key` beside them is made once, by whoever writes first; one that was lost is never made anew, for no blob
-    could be read again.
+    could be read again. A file `owners/<application>` says whose blobs are here: whoever sweeps has to read all of
+    their logs.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, owner: str = "") -> None:
         self.directory = directory
+        self._owner = owner
         self._known_key = b""
 
     def put(self, data: bytes) -> BlobRef:
         """See Blobs. Temporary file, fsync, rename, fsync of the directory: a crash leaves all of it or nothing."""
         try:
             key = self._key(make=True)
+            self._sign()
             ref = _ref("directory", key, data)
             path = self._path(ref)
             if not self._is_whole(path, ref, key):
@@ -96,6 +101,13 @@ class DirectoryBlobs:
         except OSError as error:
             raise BlobsUnavailable(f"blob {ref.name} cannot be read from {self.directory}: {error}") from error
         return _checked(ref, key, data, str(path))
+
+    def _sign(self) -> None:
+        """Say, once, whose blobs are here. Raises OSError."""
+        if self._owner:
+            make_directory(self.directory / OWNERS)
+            write_file(self.directory / OWNERS / self._owner, b"")
+            self._owner = ""
 
     def _key(self, make: bool) -> bytes:
         """The store's key. Raises OSError, BlobsUnavailable."""
@@ -129,6 +141,8 @@ class DirectoryBlobs:
     def _is_whole(self, path: Path, ref: BlobRef, key: bytes) -> bool:
         try:
             _checked(ref, key, path.read_bytes(), str(path))
+            # It is as young as its newest use: a sweep spares what may be on its way to the log.
+            os.utime(path)
         except (FileNotFoundError, BlobAltered):
             return False
         # Whoever renamed it may have crashed, or not come yet, to this.

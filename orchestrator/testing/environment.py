@@ -10,17 +10,19 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from ..client.client import Client
 from ..client.requests import ClientOptions
 from ..codec.records import Codec
-from ..engine.options import EngineOptions
+from ..engine.options import PAYLOAD_BYTES, EngineOptions
 from ..engine.run import Engine
 from ..sdk.app import Orchestrator
 from ..sdk.execution import ExecutorOptions, Report
 from ..sdk.step import Step
+from ..store.blobs import MemoryBlobs
 from ..store.memory_store import MemoryStore
 from ..worker.inline import InlineExecutor
 from .clock import SkippingClock
@@ -116,6 +118,8 @@ async def environment(
     cluster.wall_ms = clock.wall_ms
     create_topics(cluster, app.name, PARTITIONS)
     stores: dict[int, MemoryStore] = {}
+    options = options or EngineOptions(evict_after_turn=True, retention_ms=NEVER_MS, inline_bytes=PAYLOAD_BYTES)
+    options = replace(options, blobs=options.blobs or MemoryBlobs())
 
     def make_executor(report: Report, freed: Callable[[], None]) -> InlineExecutor:
         return InlineExecutor(app, ExecutorOptions(freed=freed), report)
@@ -128,7 +132,7 @@ async def environment(
         app.registry,
         make_executor,
         open_store,
-        options or EngineOptions(evict_after_turn=True, retention_ms=NEVER_MS),
+        options,
         clock,
     )
     assert isinstance(engine.executor, InlineExecutor)
@@ -136,7 +140,8 @@ async def environment(
     skipper = _Skipper(engine, clock)
     try:
         transport = MemoryTransport(cluster, app.name, PARTITIONS)
-        async with Client.connect(app, transport=transport, options=ClientOptions(parked="raise")) as client:
+        callers = ClientOptions(parked="raise")
+        async with Client.connect(app, transport=transport, options=callers, blobs=options.blobs) as client:
             yield Environment(client, app, engine.executor, clock)
             reference = reference_of(app) if second_process else ""
             if reference:

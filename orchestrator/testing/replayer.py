@@ -23,7 +23,7 @@ from ..errors import BlobError, ConfigurationError, Divergence
 from ..sdk.app import Orchestrator
 from ..sdk.turn import LiveRun
 from ..sdk.workflow import WorkflowCode
-from ..store.blobs import Blobs
+from ..store.blobs import Blobs, DirectoryBlobs
 
 History = tuple[str, str, list[JsonObject]]
 """A run's workflow id, run id and exported events."""
@@ -35,7 +35,7 @@ class Replayer:
     """Replays histories with the workflows of one application."""
 
     def __init__(self, app: Orchestrator, blobs: Blobs | None = None) -> None:
-        """`blobs`: where results lie that did not fit in an event; without, a history that has such ones is refused."""
+        """`blobs`: where large values lie; without, a history that names such ones is refused."""
         self._app = app
         self._blobs = blobs
 
@@ -46,7 +46,7 @@ class Replayer:
         delivered behind it is left out.
 
         Raises Divergence naming the event and the place, ConfigurationError when the application lacks the workflow,
-        UndecodableRecord when the file is not an exported history, BlobError naming a result that is not at hand.
+        UndecodableRecord when the file is not an exported history, BlobError naming a value that is not at hand.
         """
         if isinstance(history, str | Path):
             path = Path(history)
@@ -73,7 +73,8 @@ class Replayer:
         turns = [turn for turn in turns_of(history) if seen is None or turn[0].seq <= seen]
         recorded_until = max((number for number, (_, recorded) in enumerate(turns) if recorded), default=-1)
         for number, (delivery, recorded) in enumerate(turns):
-            verdict = live.replay(filled(delivery, self._blobs), recorded).verdict
+            compared = [filled(event, self._blobs) for event in recorded]
+            verdict = live.replay(filled(delivery, self._blobs), compared).verdict
             if verdict is None:
                 continue
             if number > recorded_until and (_parked(history) or _ended_from_outside(history)):
@@ -114,8 +115,10 @@ def _importable(module: str) -> bool:
         return False
 
 
-async def in_second_process(reference: str, histories: Iterable[History]) -> None:
+async def in_second_process(reference: str, histories: Iterable[History], blobs: Path | None = None) -> None:
     """Replay histories in a new process with another hash seed. Raises Divergence; what cannot be replayed is left.
+
+    `blobs`: the directory of large values, if they are in one.
 
     A process in which the module cannot be imported says nothing about the code: it passes.
     """
@@ -130,6 +133,7 @@ async def in_second_process(reference: str, histories: Iterable[History]) -> Non
         "-c",
         "from orchestrator.testing.replayer import main; main()",
         reference,
+        str(blobs or ""),
         env=environment,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -147,12 +151,12 @@ def main() -> None:
     """The second process: histories on standard input; exit code 3 and a message when one diverges."""
     from ..worker.loading import load_app
 
-    replayer = Replayer(load_app(sys.argv[1]))
+    replayer = Replayer(load_app(sys.argv[1]), DirectoryBlobs(Path(sys.argv[2])) if sys.argv[2] else None)
     for workflow_id, run_id, raw in json.load(sys.stdin):
         try:
             replayer.replay([event_of(event, workflow_id, run_id) for event in raw])
         except (ConfigurationError, BlobError):
-            # A workflow defined inside a test, or a result in that test's memory: this process does not have it.
+            # A workflow defined inside a test, or a value in that test's memory: this process does not have it.
             continue
         except Divergence as error:
             print(error)

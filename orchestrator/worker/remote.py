@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.client.requests import NO_REQUEST, Request, new_command_id
@@ -19,9 +20,10 @@ from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
 from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, Failure, Payload
-from orchestrator.engine.large import reported
+from orchestrator.engine.large import reported, unheard, whole_call
 from orchestrator.engine.options import PAYLOAD_BYTES
 from orchestrator.errors import (
+    BlobError,
     CommandRejected,
     KafkaUnavailable,
     LimitExceeded,
@@ -41,6 +43,7 @@ from orchestrator.sdk.execution import (
     outcome,
 )
 from orchestrator.store.blobs import Blobs
+from orchestrator.store.large import kept, light
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class WorkerOptions:
     """`worker` names this process in leases. `slots` steps are held at once. Durations in seconds.
 
     An attempt is granted for `lease_s`, renewed every `renew_s` while it runs. On a drain, steps may run on for
-    `grace_s`, and their reports may take `report_s` after that. `blobs` takes results that do not fit into an event.
+    `grace_s`, and their reports may take `report_s` after that. `blobs` has and takes what does not fit into a record.
     """
 
     worker: str
@@ -114,6 +117,7 @@ class RemoteWorker:
         self._source = source
         self._make_executor = executor
         self._codec = codec or Codec()
+        self._keep = partial(kept, blobs=options.blobs, inline=PAYLOAD_BYTES, most=PAYLOAD_BYTES)
         self._room = threading.Condition()
         self._slots = options.slots
         self._draining = False
@@ -251,14 +255,28 @@ class RemoteWorker:
             self._release()
             return
         call = _call_of(offer, asked + lease_s)
+        there = await self._fetched(call)
+        # From here on nothing is waited for: an end that is asked for later finds the attempt.
         stop = self._asked[offer.token]
         self._held[offer.token] = Held(call, offer.details, offer.details, over=stop is not None and stop.over)
         if stop is not None:
             self._executor.unreserve(offer.token)
             self._reported(outcome(call, NOTHING, cancelled(call, "before it began")))
-        elif not self._executor.start(call):
+        elif isinstance(there, Failure):
+            self._executor.unreserve(offer.token)
+            self._reported(outcome(call, NOTHING, there))
+        elif not self._executor.start(there):
             why = f"{call.where()} was not begun: the worker lost the process it was to run in"
             self._reported(outcome(call, NOTHING, Failure(NOT_STARTED, why)))
+
+    async def _fetched(self, call: StepCall) -> StepCall | Failure:
+        """The attempt with its bytes, or why it cannot begin without."""
+        if call.arguments.blob is None and call.details.blob is None:
+            return call
+        try:
+            return await asyncio.to_thread(whole_call, call, self._options.blobs)
+        except BlobError as error:
+            return unheard(error)
 
     async def _reserve(self, token: str) -> bool:
         while not self._draining:
@@ -284,7 +302,7 @@ class RemoteWorker:
         failpoint("K20")
         request = Request(command_id=new_command_id(), trace=held.call.trace)
         try:
-            body = await asyncio.to_thread(reported, held.call.workflow_id, body, self._options.blobs, PAYLOAD_BYTES)
+            body = await asyncio.to_thread(reported, held.call.workflow_id, body, self._keep, PAYLOAD_BYTES)
             if body.failure is not None and held.details is not held.said:
                 # The next attempt gets the newest details, unless they are too large for anybody.
                 with suppress(LimitExceeded):
@@ -322,8 +340,14 @@ class RemoteWorker:
             held.beating = False
 
     async def _say_alive(self, held: Held) -> None:
-        call, held.said = held.call, held.details
+        call, before, held.said = held.call, held.said, held.details
         body = HeartbeatStep(call.run_id, call.step, call.attempt, call.token, held.details)
+        try:
+            if len(body.details.data) > PAYLOAD_BYTES:
+                body = await asyncio.to_thread(light, body, self._keep)
+        except BlobError as error:
+            log.warning("a heartbeat of %s has the details of the one before: %s", call.where(), error)
+            held.said, body = before, body._replace(details=before)
         try:
             await self._asks.command(call.workflow_id, body, Request(trace=call.trace))
         except CommandRejected as error:

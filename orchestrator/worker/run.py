@@ -81,7 +81,7 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
             lease_s=settings.lease_s,
             renew_s=settings.lease_s / 3,
             grace_s=settings.grace_s,
-            blobs=DirectoryBlobs(settings.blobs),
+            blobs=DirectoryBlobs(settings.blobs, app.name),
         ),
         caller,
         source,

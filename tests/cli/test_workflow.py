@@ -148,6 +148,16 @@ def test_history_in_all_formats(engine: FakeEngine, run: Run) -> None:
     assert [json.loads(line)["seq"] for line in lines] == [2, 3]
 
 
+def test_a_large_value_is_a_name_and_a_size_in_a_line_of_history(engine: FakeEngine, run: Run) -> None:
+    ref = {"store": "directory", "name": "ab" * 32, "size": 1_200_000}
+    held = {"$codec": "json", "key_id": "", "base64": "", "blob": ref}
+    body = {"path": "0", "n": 1, "name": "charge", "arguments": held}
+    start(engine, run).events = [{**EVENTS[1], "seq": 1, "body": body}]
+    table = run("workflow", "history", "order-7").out.splitlines()
+    assert table[1].endswith("0:1 charge arguments=(blob abababababab, 1,200,000 bytes)")
+    assert run("workflow", "history", "order-7", "-o", "json").json[0]["body"]["arguments"] == held
+
+
 def test_history_is_printed_as_it_comes(engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next page is asked for when the one before it was printed, and no more is held."""
     start(engine, run).events = [{"seq": n, "type": "Ticked", "at_ms": 0, "body": {}} for n in range(1, 1_202)]

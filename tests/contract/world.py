@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator import Client, Orchestrator
@@ -27,6 +28,7 @@ from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.ports import Log
 from orchestrator.log.topics import init_topics
 from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.store.blobs import DirectoryBlobs
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
@@ -135,6 +137,9 @@ class World:
         self.engines: list[Engine | EngineProcess] = []
         self.stores: list[dict[int, MemoryStore]] = []
         """State of every engine of this process, by partition."""
+        self.blobs: DirectoryBlobs | None = None
+        """The engines' large values, if the scenario has some."""
+        self._theirs: DirectoryBlobs | None = None
         self._app: Orchestrator | None = None
 
     @property
@@ -142,10 +147,16 @@ class World:
         """Whether there is no broker."""
         return not self._bootstrap
 
-    def run(self, app: Orchestrator, scenario: Scenario, **options: Any) -> None:
-        """Run engines (and a worker, if the mode wants one) and the scenario; `options` are more EngineOptions."""
+    def run(self, app: Orchestrator, scenario: Scenario, *, blobs: str = "", **options: Any) -> None:
+        """Run engines (and a worker, if the mode wants one) and the scenario; `options` are more EngineOptions.
+
+        `blobs` says who has the directory of large values: nobody, "engines", or "all".
+        """
         self._options = {"prove_s": 5.0, **self.mode.options, **options}
         with self._named(app), self._routed(), tempfile.TemporaryDirectory() as self._scratch:
+            self.blobs = DirectoryBlobs(Path(self._scratch) / "blobs") if blobs else None
+            self._theirs = self.blobs if blobs == "all" else None
+            self._options["blobs"] = self.blobs
             asyncio.run(self._run(app, scenario))
 
     @contextlib.contextmanager
@@ -170,7 +181,7 @@ class World:
             await asyncio.to_thread(self.start)
             transport, client_options = self.ground.transport(), ClientOptions(parked="raise")
             async with (
-                Client.connect(app, transport=transport, options=client_options) as client,
+                Client.connect(app, transport=transport, options=client_options, blobs=self._theirs) as client,
                 self._worker(app),
                 self._dealing(),
             ):
@@ -265,7 +276,7 @@ class World:
         drain = asyncio.Event()
         caller = Caller(app.name, self.ground.transport(), ClientOptions(actor=Actor(kind="worker", id="worker")))
         worker = RemoteWorker(
-            WorkerOptions("worker", lease_s=5.0, renew_s=1.0, grace_s=1.0),
+            WorkerOptions("worker", lease_s=5.0, renew_s=1.0, grace_s=1.0, blobs=self._theirs),
             caller,
             self.ground.source(),
             lambda report, freed: ThreadExecutor(app, ExecutorOptions(freed=freed), report),

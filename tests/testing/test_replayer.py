@@ -13,8 +13,9 @@ from orchestrator import ConfigurationError, Orchestrator, RunParked
 from orchestrator.core import events as e
 from orchestrator.core.values import Failure, Payload
 from orchestrator.errors import Divergence
+from orchestrator.store.blobs import DirectoryBlobs
 from orchestrator.testing import Replayer, environment
-from orchestrator.testing.replayer import reference_of
+from orchestrator.testing.replayer import in_second_process, reference_of
 from tests.sdk.driver import Driver
 from tests.testing import hash_order
 
@@ -97,6 +98,46 @@ def test_what_a_terminated_run_did_not_take_any_more_is_no_divergence() -> None:
 def test_an_application_is_found_by_its_module() -> None:
     assert reference_of(hash_order.app) == "tests.testing.hash_order:app"
     assert reference_of(application("work")[0]) == ""
+
+
+def test_the_environment_takes_values_beyond_a_record_and_replays_them() -> None:
+    app = Orchestrator("large")
+
+    @app.step
+    async def twice(text: str) -> str:
+        return text * 2
+
+    @app.workflow
+    async def flow(text: str) -> int:
+        return len(await twice(text))
+
+    async def run() -> None:
+        async with environment(app) as env:
+            assert await env.execute(flow, "x" * 1_100_000) == 2_200_000
+
+    asyncio.run(run())
+
+
+def test_large_values_are_had_in_a_second_process_too(tmp_path: Path) -> None:
+    """A history that cannot be replayed there for want of them says nothing."""
+    blobs = DirectoryBlobs(tmp_path)
+
+    async def history(workflow: Any) -> list[Any]:
+        async with environment(hash_order.app, second_process=False) as env:
+            handle = await env.start(workflow.options(id="w"))
+            assert await handle.result() == 12
+            raw = [event.raw async for event in handle.history()]
+        for event in raw:
+            if event["type"] == "StepScheduled":
+                ref = blobs.put(json.dumps(event["body"]["arguments"]).encode())
+                event["body"]["arguments"] = {"$codec": "json", "key_id": "", "base64": "", "blob": ref._asdict()}
+        return raw
+
+    unordered = asyncio.run(history(hash_order.unordered))
+    told = [("w", "r", unordered)]
+    asyncio.run(in_second_process("tests.testing.hash_order:app", told))
+    with pytest.raises(Divergence):
+        asyncio.run(in_second_process("tests.testing.hash_order:app", told, tmp_path))
 
 
 def test_the_order_of_a_set_is_found_in_a_second_process() -> None:

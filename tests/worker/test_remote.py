@@ -17,9 +17,10 @@ from orchestrator.client.requests import NO_REQUEST, Request
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
 from orchestrator.core.tasks import Reply, StopStep, TaskOffer
+from orchestrator.core.values import NOTHING, BlobRef, Payload
 from orchestrator.errors import CommandRejected, LimitExceeded, ReplyTimeout
 from orchestrator.sdk.execution import ExecutorOptions
-from orchestrator.store.blobs import MemoryBlobs
+from orchestrator.store.blobs import DirectoryBlobs, MemoryBlobs
 from orchestrator.worker.executor import Executor
 from orchestrator.worker.remote import RemoteWorker, WorkerOptions
 
@@ -287,6 +288,52 @@ def test_a_result_that_does_not_fit_into_an_event_is_kept_as_a_blob() -> None:
         assert blobs.get(report.result.blob) == b'"' + b"x" * 1_100_000 + b'"'
 
     work(test, blobs=blobs)
+
+
+def test_arguments_too_large_for_an_offer_are_fetched() -> None:
+    blobs = MemoryBlobs()
+    large = Payload(data=b"", blob=blobs.put(payload({"value": "x" * 1_100_000}).data))
+
+    async def test(bench: Bench) -> None:
+        bench.again(TaskOffer("flow", "run", "0:1", 1, "run/0:1/1", "echo", large, "key"))
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert blobs.get(report.result.blob) == b'"' + b"x" * 1_100_000 + b'"'
+
+    work(test, blobs=blobs)
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+@pytest.mark.parametrize("blobs", [None, MemoryBlobs()])
+def test_arguments_that_cannot_be_had_fail_the_attempt_and_hold_no_slot(
+    blobs: MemoryBlobs | None, unsafe: bool
+) -> None:
+    lost = Payload(data=b"", blob=BlobRef("directory", "0" * 64, 5))
+
+    async def test(bench: Bench) -> None:
+        offer = TaskOffer("flow", "run", "0:1", 1, "run/0:1/1", "echo", lost, "key", on_crash=bench.on_crash)
+        bench.again(offer)
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert (report.failure.type, report.failure.retryable) == ("BlobMissing", True)
+        assert "'flow', attempt 1, its arguments: " in report.failure.message
+        bench.offer("echo", value="x")
+        assert (await bench.engine.wait_for(ReportStep, 2))[1].failure is None
+
+    work(test, blobs=blobs, unsafe=unsafe, slots=1)
+
+
+def test_details_that_cannot_be_written_keep_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.worker.remote.PAYLOAD_BYTES", 5)
+    (tmp_path / "file").write_bytes(b"")
+
+    async def test(bench: Bench) -> None:
+        bench.offer("beat_and_hold", file=str(tmp_path / "gate"))
+        [beat] = await bench.engine.wait_for(HeartbeatStep)
+        assert beat.details == NOTHING
+        (tmp_path / "gate.go").touch()
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert report.failure is None
+
+    work(test, blobs=DirectoryBlobs(tmp_path / "file"))
 
 
 def test_details_that_are_too_large_fail_the_step(tmp_path: Path) -> None:
