@@ -1,4 +1,5 @@
-"""Flow control under fail-over: three engines killed at random never hold more than N slots, and leave none behind."""
+"""Flow control under fail-over: three engines killed at random never hold more than N slots, of a limit or of a key of
+it, let no more begin than a rate allows, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,10 +34,14 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 6
 ENGINES = 3
-KILLS = 9
 ENDS_WITHIN_S = 150.0
+STARVED = "starved"
 ENDINGS = (e.RunCompleted, e.RunFailed, e.RunCancelled, e.RunTerminated)
-LIMITS = {"calls": flow_app.N, "runs": flow_app.RUNS}
+TENANTS = ("a", "b", "c")
+LIMITS = {"calls": flow_app.N, "runs": flow_app.RUNS} | {f"tenants|{one}": flow_app.PER_TENANT for one in TENANTS}
+"""How many at once, by limit and key."""
+RATES = {f"rated|{one}": (flow_app.BEGINS, flow_app.WITHIN) for one in TENANTS} | {"spaced": (1, flow_app.EVERY)}
+"""How many begins in any while, by limit and key."""
 
 
 class Engines:
@@ -96,6 +102,23 @@ def bodies_of(events: Sequence[e.Event], *kinds: type) -> Iterator[tuple[e.Event
     return ((event, event.body) for event in events if isinstance(event.body, kinds))
 
 
+def named(need: LimitNeed) -> str:
+    """A limit and its key."""
+    return f"{need.name}|{need.key}" if need.key else need.name
+
+
+def granted_at(events: Sequence[e.Event]) -> dict[str, list[int]]:
+    """When the home granted begins of each limit, by its partition's clock."""
+    needs: dict[str, tuple[LimitNeed, ...]] = {}
+    found: dict[str, list[int]] = {}
+    for event in events:
+        if isinstance(event.body, e.SlotsAwaited | e.SlotsGranted):
+            known = needs.setdefault(event.body.task.id, event.body.needs)
+            for need in known if isinstance(event.body, e.SlotsGranted) else ():
+                found.setdefault(named(need), []).append(event.recorded_at_ms)
+    return found
+
+
 def held(events: Sequence[e.Event]) -> tuple[Counter[str], Counter[str], set[str]]:
     """(the most that each limit held at once, what it holds and lets wait at the end, tasks ever granted).
 
@@ -116,47 +139,46 @@ def held(events: Sequence[e.Event]) -> tuple[Counter[str], Counter[str], set[str
             granted.add(body.task.id)
             waiting.discard(body.task.id)
             needs.setdefault(body.task.id, body.needs)
-            for need in needs[body.task.id]:
-                now[need.name] += 1
-                most[need.name] = max(most[need.name], now[need.name])
+            for limit in map(named, needs[body.task.id]):
+                now[limit] += limit in LIMITS
+                most[limit] = max(most[limit], now[limit])
         elif isinstance(body, e.SlotsReleased):
             if body.task.id in waiting:
                 waiting.discard(body.task.id)
             else:
-                now.subtract(need.name for need in needs[body.task.id])
+                now.subtract(limit for limit in map(named, needs[body.task.id]) if limit in LIMITS)
     now.update({"waiting": len(waiting)})
     return most, now, granted
 
 
-def most_at_work(engines: Engines, without: set[str]) -> int:
-    """The most attempts that were carried out at once, by what they wrote down. An attempt ends with its engine.
+def most_at_work(engines: Engines, without: set[str]) -> Counter[str]:
+    """The most attempts of each limit carried out at once, by what they wrote down. An attempt ends with its engine.
 
     Attempts of terminated runs are left out: they are told to end when their slot is free already.
     """
-    spans: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-    open_: dict[tuple[tuple[str, ...], int], int] = {}
+    open_: dict[tuple[str, ...], int] = {}
+    spans: list[tuple[str, int, int]] = []
     for line in engines.receipts.read_text("utf-8").splitlines():
-        what, run, step, attempt, pid, at = line.split()
-        if run in without:
+        what, *task, at = line.split()
+        if task[1] in without:
             continue
-        task = (run, step, attempt)
         if what == "begin":
-            open_[task, int(pid)] = int(at)
+            open_[tuple(task)] = int(at)
         else:
-            spans.setdefault(task, []).append((open_.pop((task, int(pid))), int(at)))
-    for (task, pid), began in open_.items():
-        spans.setdefault(task, []).append((began, engines.killed.get(pid, began)))
-    ends = [end for found in spans.values() for span in found for end in ((span[0], 1), (span[1], -1))]
-    most = count = 0
-    for _, change in sorted(ends):
-        count += change
-        most = max(most, count)
+            spans.append((task[0], open_.pop(tuple(task)), int(at)))
+    spans += [(limit, began, engines.killed.get(int(pid), began)) for (limit, *_, pid), began in open_.items()]
+    ends = [end for name, began, ended in spans for end in ((began, 1, name), (ended, -1, name))]
+    most: Counter[str] = Counter()
+    now: Counter[str] = Counter()
+    for _, change, limit in sorted(ends):
+        now[limit] += change
+        most[limit] = max(most[limit], now[limit])
     return most
 
 
-@pytest.mark.contract("flow-concurrency")
+@pytest.mark.contract("flow-concurrency", "flow-rate")
 def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
-    kafka: DevKafka, tmp_path: Path, rng: random.Random
+    kafka: DevKafka, tmp_path: Path, rng: random.Random, pytestconfig: pytest.Config
 ) -> None:
     app = f"flow-{uuid.uuid4().hex[:6]}"
     init_topics(LogConfig(app, kafka.bootstrap), PARTITIONS)
@@ -172,11 +194,14 @@ def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
         key = workflow.encode()
         transport.send(partition_of(key, PARTITIONS), key, codec.encode_command(command), unsent.append)
 
+    def start(workflow: str, code: Any, *arguments: Any) -> None:
+        send(workflow, c.StartWorkflow(code.code.workflow_type, code.code.signature.bind(arguments, {})))
+
     def feed(count: int) -> None:
         for _ in range(count):
             workflow, steps = f"w{len(expected)}", rng.randint(1, 40)
             expected[workflow] = steps
-            send(workflow, c.StartWorkflow("load", flow_app.load.code.signature.bind((steps,), {})))
+            start(workflow, flow_app.load, steps, rng.choice(TENANTS))
             if rng.random() < 0.2:
                 send(f"w{rng.randrange(len(expected))}", c.TerminateWorkflow())
 
@@ -187,9 +212,11 @@ def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
     try:
         for _ in range(ENGINES):
             engines.start()
-        for _ in range(KILLS):
+        # All but a few of its steps wait for an hour: if they held a slot, everybody else would, too.
+        start(STARVED, flow_app.starved, flow_app.SCARCE + flow_app.N)
+        for _ in range(pytestconfig.getoption("--kills")):
             feed(8)
-            time.sleep(rng.uniform(1.0, 8.0))
+            time.sleep(rng.uniform(1.0, 6.0))
             engines.kill(rng)
             engines.start()
         feed(4)
@@ -199,7 +226,9 @@ def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
             ended = {event.workflow_id for event, _ in bodies_of(found, *ENDINGS)}
             parked = [body for _, body in bodies_of(found, e.RunParked)]
             assert not parked, parked
-            if not expected.keys() - ended and sum(held(found)[1].values()) == 0:
+            if not expected.keys() - ended and STARVED not in ended:
+                send(STARVED, c.TerminateWorkflow())
+            elif not expected.keys() - ended and sum(held(found)[1].values()) == 0:
                 break
             left = f"{len(expected.keys() - ended)} runs have not ended, held: {held(found)[1]}"
             assert time.monotonic() < deadline, f"{left}\n{engines.said()}"
@@ -212,6 +241,14 @@ def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
     terminated = {event.run_id for event, _ in bodies_of(found, e.RunTerminated)}
     print(f"most held {dict(most)}, {len(granted)} grants, {len(expected)} runs, {len(terminated)} terminated")
     assert {name: most[name] for name in LIMITS} == LIMITS
+    begun = granted_at(found)
+    for limit, (count, within) in RATES.items():
+        at = begun[limit]
+        short = [
+            pair for pair in zip(at, at[count:], strict=False) if pair[1] - pair[0] < within.total_seconds() * 1000
+        ]
+        assert not short, f"{limit}: more than {count} within {within}: {short}"
+    assert len(begun["scarce"]) == flow_app.SCARCE
     assert not any(now.values()), now
     for event, body in bodies_of(found, e.StepCompleted):
         assert f"{event.run_id}/{body.step}/{body.attempt}" in granted
@@ -219,5 +256,7 @@ def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
     assert results == {
         workflow: str(sum(range(steps)) + 1).encode() for workflow, steps in expected.items() if workflow in results
     }
-    assert len(results) + len(terminated) == len(expected)
-    assert most_at_work(engines, terminated) <= flow_app.N
+    assert len(results) + len(terminated) == len(expected) + 1, "and the starved one"
+    at_work = most_at_work(engines, terminated)
+    print(f"most at work {dict(at_work)}, begins { ({limit: len(at) for limit, at in begun.items()}) }")
+    assert all(at_work[limit] <= most for limit, most in LIMITS.items()), at_work
