@@ -63,14 +63,24 @@ class Races:
     def __init__(self) -> None:
         app = self.app = Orchestrator("contract-races")
         gates = self.gates = Gates()
-        go = self.go = app.signal("go", int)
-        add, hold = app.update("add", int, int), app.update("hold", int, int)
-        payment = self.payment = app.event("payment", dict[str, str])
+        self.go = app.signal("go", int)
+        self.add, self.hold = app.update("add", int, int), app.update("hold", int, int)
+        self.payment = app.event("payment", dict[str, str])
 
         @app.step(isolation="thread")
         def stand(name: str) -> str:
             gates.wait(name)
             return name
+
+        self.stand = stand
+        self._signals()
+        self._children()
+        self._time()
+        self._answers()
+        self._updates()
+
+    def _signals(self) -> None:
+        app, go, stand = self.app, self.go, self.stand
 
         @app.workflow
         async def takes(count: int) -> int:
@@ -82,6 +92,11 @@ class Races:
             """Nobody waits for a signal before its step has ended."""
             await stand("late")
             return sum([await go.wait() for _ in range(count)])
+
+        self.takes, self.takes_late = takes, takes_late
+
+    def _children(self) -> None:
+        app, go, stand = self.app, self.go, self.stand
 
         @app.workflow
         async def child(name: str) -> str:
@@ -97,6 +112,11 @@ class Races:
                 return "cancelled"
             await go.wait()
             return found
+
+        self.parent = parent
+
+    def _time(self) -> None:
+        app, go, stand = self.app, self.go, self.stand
 
         @app.workflow
         async def signal_or_time(seconds: float) -> list[Any]:
@@ -124,6 +144,11 @@ class Races:
             await asyncio.sleep(seconds)
             return seconds
 
+        self.signal_or_time, self.step_or_time, self.sleeps = signal_or_time, step_or_time, sleeps
+
+    def _answers(self) -> None:
+        app, payment, stand = self.app, self.payment, self.stand
+
         @app.workflow
         async def deploys(version: int) -> str:
             answer = await approval("deploy", {"version": version})
@@ -134,6 +159,11 @@ class Races:
             """Waits for its event as soon as its step has ended."""
             await stand(order)
             return (await payment.wait(match={"order": order}))["order"]
+
+        self.deploys, self.waits_for = deploys, waits_for
+
+    def _updates(self) -> None:
+        app, go, add, hold = self.app, self.go, self.add, self.hold
 
         @app.workflow
         async def sums() -> int:
@@ -155,10 +185,7 @@ class Races:
                 continue_as_new()
             return total
 
-        self.sums, self.add, self.hold = sums, add, hold
-        self.takes, self.takes_late, self.parent, self.sleeps = takes, takes_late, parent, sleeps
-        self.signal_or_time, self.step_or_time = signal_or_time, step_or_time
-        self.deploys, self.waits_for = deploys, waits_for
+        self.sums = sums
 
 
 @pytest.fixture

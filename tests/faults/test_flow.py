@@ -176,87 +176,106 @@ def most_at_work(engines: Engines, without: set[str]) -> Counter[str]:
     return most
 
 
+class Load:
+    """Runs of random sizes, of random tenants, some of them terminated; and what came of them, as the log has it."""
+
+    def __init__(self, bootstrap: str, app: str, rng: random.Random) -> None:
+        self.expected: dict[str, int] = {}
+        self.unsent: list[str] = []
+        self._bootstrap, self._app, self._rng, self._codec = bootstrap, app, rng, Codec()
+        self.transport = KafkaTransport(app, Settings(app_name=app, bootstrap=bootstrap))
+        self.transport.open(lambda reply: None)
+
+    def send(self, workflow: str, body: c.TopicCommand) -> None:
+        """A command."""
+        command = c.Command(uuid.UUID(int=self._rng.getrandbits(128)).hex, workflow, body)
+        key = workflow.encode()
+        value = self._codec.encode_command(command)
+        self.transport.send(partition_of(key, PARTITIONS), key, value, self.unsent.append)
+
+    def start(self, workflow: str, code: Any, *arguments: Any) -> None:
+        """A run."""
+        self.send(workflow, c.StartWorkflow(code.code.workflow_type, code.code.signature.bind(arguments, {})))
+
+    def feed(self, count: int) -> None:
+        """More runs."""
+        for _ in range(count):
+            workflow, steps = f"w{len(self.expected)}", self._rng.randint(1, 40)
+            self.expected[workflow] = steps
+            self.start(workflow, flow_app.load, steps, self._rng.choice(TENANTS))
+            if self._rng.random() < 0.2:
+                self.send(f"w{self._rng.randrange(len(self.expected))}", c.TerminateWorkflow())
+
+    def events(self) -> list[e.Event]:
+        """Every event, by partition."""
+        found = read_raw(self._bootstrap, f"{self._app}.events").values()
+        return [self._codec.decode_event(raw.key, raw.value).event for part in found for raw in part]
+
+    def ended(self, engines: Engines) -> list[e.Event]:
+        """Wait until every run has ended and nothing is held; the events."""
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while True:
+            found = self.events()
+            ended = {event.workflow_id for event, _ in bodies_of(found, *ENDINGS)}
+            left, slots = self.expected.keys() - ended, held(found)[1]
+            parked = [body for _, body in bodies_of(found, e.RunParked)]
+            assert not parked, parked
+            if not left and STARVED not in ended:
+                self.send(STARVED, c.TerminateWorkflow())
+            elif not left and sum(slots.values()) == 0:
+                return found
+            assert time.monotonic() < deadline, f"{len(left)} runs have not ended, held: {slots}\n{engines.said()}"
+            time.sleep(0.5)
+
+
 @pytest.mark.contract("flow-concurrency", "flow-rate")
 def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
     kafka: DevKafka, tmp_path: Path, rng: random.Random, pytestconfig: pytest.Config
 ) -> None:
     app = f"flow-{uuid.uuid4().hex[:6]}"
     init_topics(LogConfig(app, kafka.bootstrap), PARTITIONS)
-    codec = Codec()
-    engines = Engines(kafka.bootstrap, app, tmp_path)
-    transport = KafkaTransport(app, Settings(app_name=app, bootstrap=kafka.bootstrap))
-    transport.open(lambda reply: None)
-    unsent: list[str] = []
-    expected: dict[str, int] = {}
-
-    def send(workflow: str, body: c.TopicCommand) -> None:
-        command = c.Command(uuid.UUID(int=rng.getrandbits(128)).hex, workflow, body)
-        key = workflow.encode()
-        transport.send(partition_of(key, PARTITIONS), key, codec.encode_command(command), unsent.append)
-
-    def start(workflow: str, code: Any, *arguments: Any) -> None:
-        send(workflow, c.StartWorkflow(code.code.workflow_type, code.code.signature.bind(arguments, {})))
-
-    def feed(count: int) -> None:
-        for _ in range(count):
-            workflow, steps = f"w{len(expected)}", rng.randint(1, 40)
-            expected[workflow] = steps
-            start(workflow, flow_app.load, steps, rng.choice(TENANTS))
-            if rng.random() < 0.2:
-                send(f"w{rng.randrange(len(expected))}", c.TerminateWorkflow())
-
-    def events() -> list[e.Event]:
-        found = read_raw(kafka.bootstrap, f"{app}.events").values()
-        return [codec.decode_event(raw.key, raw.value).event for part in found for raw in part]
-
+    engines, load = Engines(kafka.bootstrap, app, tmp_path), Load(kafka.bootstrap, app, rng)
     try:
         for _ in range(ENGINES):
             engines.start()
         # All but a few of its steps wait for an hour: if they held a slot, everybody else would, too.
-        start(STARVED, flow_app.starved, flow_app.SCARCE + flow_app.N)
+        load.start(STARVED, flow_app.starved, flow_app.SCARCE + flow_app.N)
         for _ in range(pytestconfig.getoption("--kills")):
-            feed(8)
+            load.feed(8)
             time.sleep(rng.uniform(1.0, 6.0))
             engines.kill(rng)
             engines.start()
-        feed(4)
-        deadline = time.monotonic() + ENDS_WITHIN_S
-        while True:
-            found = events()
-            ended = {event.workflow_id for event, _ in bodies_of(found, *ENDINGS)}
-            parked = [body for _, body in bodies_of(found, e.RunParked)]
-            assert not parked, parked
-            if not expected.keys() - ended and STARVED not in ended:
-                send(STARVED, c.TerminateWorkflow())
-            elif not expected.keys() - ended and sum(held(found)[1].values()) == 0:
-                break
-            left = f"{len(expected.keys() - ended)} runs have not ended, held: {held(found)[1]}"
-            assert time.monotonic() < deadline, f"{left}\n{engines.said()}"
-            time.sleep(0.5)
+        load.feed(4)
+        found = load.ended(engines)
     finally:
         engines.end()
-        transport.close()
-    assert not any(unsent)
-    most, now, granted = held(found)
+        load.transport.close()
+    assert not any(load.unsent)
     terminated = {event.run_id for event, _ in bodies_of(found, e.RunTerminated)}
-    print(f"most held {dict(most)}, {len(granted)} grants, {len(expected)} runs, {len(terminated)} terminated")
+    judge_slots(found, engines, terminated)
+    judge_rates(granted_at(found))
+    results = {event.workflow_id: body.result.data for event, body in bodies_of(found, e.RunCompleted)}
+    assert results == {one: str(sum(range(load.expected[one])) + 1).encode() for one in results}
+    assert len(results) + len(terminated) == len(load.expected) + 1, "and the starved one"
+
+
+def judge_slots(found: Sequence[e.Event], engines: Engines, terminated: set[str]) -> None:
+    """Every limit was reached, none was exceeded, nothing is held; by the log, and by what was carried out."""
+    most, now, granted = held(found)
+    print(f"most held {dict(most)}, {len(granted)} grants, {len(terminated)} runs terminated")
     assert {name: most[name] for name in LIMITS} == LIMITS
-    begun = granted_at(found)
-    for limit, (count, within) in RATES.items():
-        at = begun[limit]
-        short = [
-            pair for pair in zip(at, at[count:], strict=False) if pair[1] - pair[0] < within.total_seconds() * 1000
-        ]
-        assert not short, f"{limit}: more than {count} within {within}: {short}"
-    assert len(begun["scarce"]) == flow_app.SCARCE
     assert not any(now.values()), now
     for event, body in bodies_of(found, e.StepCompleted):
         assert f"{event.run_id}/{body.step}/{body.attempt}" in granted
-    results = {event.workflow_id: body.result.data for event, body in bodies_of(found, e.RunCompleted)}
-    assert results == {
-        workflow: str(sum(range(steps)) + 1).encode() for workflow, steps in expected.items() if workflow in results
-    }
-    assert len(results) + len(terminated) == len(expected) + 1, "and the starved one"
     at_work = most_at_work(engines, terminated)
-    print(f"most at work {dict(at_work)}, begins { ({limit: len(at) for limit, at in begun.items()}) }")
+    print(f"most at work {dict(at_work)}")
     assert all(at_work[limit] <= most for limit, most in LIMITS.items()), at_work
+
+
+def judge_rates(begun: dict[str, list[int]]) -> None:
+    """No more began in any while than the rates allow, whoever granted it."""
+    print(f"begins { ({limit: len(at) for limit, at in begun.items()}) }")
+    for limit, (count, within) in RATES.items():
+        spans = [later - earlier for earlier, later in zip(begun[limit], begun[limit][count:], strict=False)]
+        assert all(span >= within.total_seconds() * 1000 for span in spans), f"{limit}: {min(spans)} ms, {count}"
+    assert len(begun["scarce"]) == flow_app.SCARCE
