@@ -248,17 +248,20 @@ class Halted:
             await self.has(number)
         return tasks
 
-    async def reported(self) -> None:
-        """Wait until the outcome of a step of the workflow is there: a report, or a worker's command."""
+    async def reported(self) -> bool:
+        """Wait until the outcome of a step of the workflow is there; whether it is a report of this process, which is
+        decided before time, and not a worker's command."""
         assert self.partition is not None
         inbox = self.partition.inbox
-        await until(
-            lambda: (
-                any(one.workflow_id == self._workflow_id for one in list(inbox.reports))
-                or ids_of(self._workflow_id, list(inbox.commands)) - self._under_way
-            ),
-            f"the outcome of a step of {self._workflow_id}",
-        )
+
+        def is_report() -> bool:
+            return any(one.workflow_id == self._workflow_id for one in list(inbox.reports))
+
+        def is_command() -> bool:
+            return bool(ids_of(self._workflow_id, list(inbox.commands)) - self._under_way)
+
+        await until(lambda: is_report() or is_command(), f"the outcome of a step of {self._workflow_id}")
+        return is_report()
 
     async def due(self, kind: type, at: Callable[[Any], int]) -> None:
         """Wait until a time of the batch's is past, by the clock that the owner's next batch begins with."""

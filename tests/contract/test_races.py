@@ -27,8 +27,9 @@ from orchestrator.core import commands as c, events as e
 from orchestrator.core.ids import step_id, step_token
 from orchestrator.core.rows import TIMERS
 from orchestrator.core.values import Payload
-from orchestrator.engine.inbox import Inbox
 from orchestrator.errors import CommandRejected
+from orchestrator.sdk.execution import StepReport
+from orchestrator.worker.threads import ThreadExecutor
 from tests.contract.forced import POINTS, Halted, KeptBack, apart, kinds, of_kind, until
 from tests.contract.world import World
 
@@ -357,15 +358,15 @@ def test_a_timer_and_its_cancel_in_one_batch(world: World, races: Races) -> None
             begins = asyncio.ensure_future(handle.signal(races.go, 1))
             await halted.reached()
             races.gates["step"].set()
-            await halted.reported()
+            local = await halted.reported()
             await halted.due(e.TimerSet, lambda event: event.body.due_at_ms)
             halted.go_on()
         await begins
         await world.restart()
         await handle.signal(races.go, 2)
-        assert await handle.result() == ["time" if world.mode.remote else "step", 2]
+        assert await handle.result() == ["step" if local else "time", 2]
         found = kinds(world, "w")
-        if world.mode.remote:
+        if not local:
             assert (found.count("TimerFired"), found.count("StepCompleted")) == (1, 0)
             return
         assert (found.count("TimerFired"), found.count("TimerCancelled")) == (0, 1)
@@ -435,8 +436,13 @@ def test_a_late_result_after_a_time_out_retried_the_step(
     """From the attempt itself, which does not hear its cancellation, and from a worker that was away: it changes
     nothing while the next attempt runs, nor after the step has its result."""
     gates, heard = races.gates, list[str]()
-    put = Inbox.put_report
-    monkeypatch.setattr(Inbox, "put_report", lambda inbox, one: (put(inbox, one), heard.append(one.body.token)))
+    conclude = ThreadExecutor._conclude
+
+    def concluded(executor: ThreadExecutor, report: StepReport) -> None:
+        conclude(executor, report)
+        heard.append(report.body.token)
+
+    monkeypatch.setattr(ThreadExecutor, "_conclude", concluded)
 
     @races.app.step(isolation="thread", start_to_close=timedelta(milliseconds=150))
     def deaf() -> str:
@@ -460,8 +466,7 @@ def test_a_late_result_after_a_time_out_retried_the_step(
         with pytest.raises(CommandRejected, match="is the current one; this report changes nothing"):
             await client.calls.caller.command("w", late)
         gates["first"].set()
-        if not world.mode.remote:
-            await until(lambda: token in heard, "the first attempt's own outcome")
+        await until(lambda: token in heard, "the first attempt's own outcome")
         gates["others"].set()
         result = await handle.result()
         (completed,) = [event.body for _, event in of_kind(world, "w", e.StepCompleted)]
