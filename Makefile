@@ -46,7 +46,7 @@ modes: environment-dev ## the contract's suite in every engine mode; its last li
 bench: environment-dev ## the benchmark; its last line is one JSON object
 	@$(BIN)/python -m benchmarks
 
-walls: environment-dev ## the largest runs (100,000 steps, 10,000 at once, 10 MB, 20,000 signals); ARGS="--scale 0.1"
+walls: environment-dev ## the largest runs (100,000 steps, 10,000 at once, 10 MB, 20,000 signals, fair keys); exit 1 beyond a bound; ARGS="--scale 0.1"
 	@$(BIN)/python -m benchmarks.walls $(ARGS)
 
 chaos: environment-dev ## one slice of the long campaign of faults; the last line is one JSON object (MINUTES= ARGS=)

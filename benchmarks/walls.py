@@ -1,7 +1,8 @@
 """`make walls`: a run of 100,000 steps, 10,000 concurrent steps in one run, 10 MB of state, 20,000 signals, on one
 partition; then the engine is started anew and they are replayed while somebody else's runs go on.
 
-The last line is one JSON object. Figures of one run are for comparing with each other, not with another machine's.
+The last line is one JSON object. `broken` names the figures that are beyond their bound; if there are any, the exit
+code is 1. Figures of one run are for comparing with each other, not with another machine's.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ from orchestrator.log.topics import init_topics
 STEPS, WIDTH, PIECES, PIECE, SIGNALS = 100_000, 10_000, 200, 52_430, 20_000
 SENDERS = 100
 BLOCK = 100
+BOUNDS = {
+    "flat": 2.0,
+    "other_beside_replay_ms_max": 1_000.0,
+    "peak_mb": 512.0,
+    "peak_mb_of_replay": 512.0,
+    "fair_delay_beside_asking_ms_max": 1_000.0,
+    "fair_delay_beside_waiting_ms_max": 1_000.0,
+}
+"""The walls, as the contract has them: a step costs the same at the end of a long run, memory is bounded, nobody waits
+a second for somebody else."""
+FLAT_FROM = 10_000
+"""Of how many steps a run shows whether their cost is flat; a tenth of fewer is noise."""
 
 
 class Others:
@@ -204,12 +217,24 @@ async def measure(settings: Settings, directory: Path, walls: Walls) -> dict[str
     return found
 
 
+def broken(figures: dict[str, Any], bounds: dict[str, float]) -> dict[str, str]:
+    """The figures that are beyond their bound, each with it."""
+    judged = {name for name in bounds if name in figures}
+    if figures.get("steps", 0) < FLAT_FROM:
+        judged.discard("flat")
+    return {name: f"{figures[name]} > {bounds[name]}" for name in sorted(judged) if figures[name] > bounds[name]}
+
+
 def main() -> int:
-    """Run them and print the figures."""
+    """Run them, print the figures, and say by the exit code whether one is a wall."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="the share of their full size")
     parser.add_argument("--only-fairness", action="store_true", help="only the wall of a limit that tenants share")
+    parser.add_argument("--fair-ms", type=float, help="how long one tenant's task may wait for another's tasks")
     given = parser.parse_args()
+    bounds = dict(BOUNDS)
+    if given.fair_ms is not None:
+        bounds |= {name: given.fair_ms for name in BOUNDS if name.startswith("fair_")}
     with tempfile.TemporaryDirectory() as scratch, DevKafka.start(progress=say) as kafka:
         settings = Settings.from_env({}).with_changes(bootstrap=kafka.bootstrap)
         figures: dict[str, Any] = {}
@@ -217,8 +242,10 @@ def main() -> int:
             figures |= asyncio.run(measure(settings, Path(scratch), Walls.of(given.scale)))
         figures |= asyncio.run(measured_fairness(settings, Path(scratch) / "fair", given.scale))
     figures = {name: round(value, 3) for name, value in figures.items()}
-    print(json.dumps(figures | {"python": platform.python_version(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}))
-    return 0
+    beyond = broken(figures, bounds)
+    about = {"python": platform.python_version(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
+    print(json.dumps(figures | about | {"bounds": bounds, "broken": beyond}))
+    return 1 if beyond else 0
 
 
 if __name__ == "__main__":

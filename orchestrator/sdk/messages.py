@@ -98,25 +98,56 @@ class Signal(Generic[T]):
     async def wait(self, *, timeout: timedelta) -> T | None: ...
     async def wait(self, *, timeout: timedelta | None = None) -> T | None:
         """The next value, in the order of history; None when `timeout` (durable) is over first."""
+        came = await self._next(None if timeout is None else timeout.total_seconds())
+        return None if came is None else self.adapter.decode(came.payload)
+
+    async def batch(self, size: int, *, within: timedelta) -> list[T]:
+        """The next values together, in the order of history: `size` of them, or those that came until `within`
+        (durable) after the first was taken. Waits for the first as long as it takes.
+
+        Who is cancelled meanwhile has taken none. Raises ConfigurationError for a size below 1.
+        """
+        if size < 1:
+            raise ConfigurationError(f"signal {self.name}.batch({size}): a batch has at least one value")
+        loop, found = inside(f"signal {self.name}.batch()"), [await self._first()]
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                while len(found) < size:
+                    found.append(await self._first())
+        except TimeoutError:
+            pass
+        except BaseException:
+            if not loop.evicting:
+                for came in reversed(found):
+                    mailbox(loop).put_back(self.name, came)
+            raise
+        return [self.adapter.decode(came.payload) for came in found]
+
+    async def _first(self) -> Came:
+        came = await self._next(None)
+        assert came is not None
+        return came
+
+    async def _next(self, timeout_s: float | None) -> Came | None:
         loop = inside(f"signal {self.name}.wait()")
         box = mailbox(loop)
         kept = box.values.get(self.name)
         if kept:
-            return self.adapter.decode(kept.pop(0).payload)
+            return kept.pop(0)
         future = loop.create_future()
         box.waiters.setdefault(self.name, []).append(future)
         try:
-            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
+            async with asyncio.timeout(timeout_s):
                 came: Came = await future
         except BaseException as error:
             if future in box.waiters[self.name]:
                 box.waiters[self.name].remove(future)
             elif not loop.evicting and not future.cancelled():
                 box.put_back(self.name, future.result())
-            if timeout is not None and isinstance(error, TimeoutError):
+            if timeout_s is not None and isinstance(error, TimeoutError):
                 return None
             raise
-        return self.adapter.decode(came.payload)
+        return came
 
     def send(self, workflow_id: str, value: T) -> None:
         """From workflow code: signal another workflow."""

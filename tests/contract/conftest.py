@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.contract.forced import holding
 from tests.contract.modes import MODES, SKIPS
 from tests.contract.world import World
 
@@ -40,3 +42,10 @@ def world(request: pytest.FixtureRequest) -> World:
 def memory(request: pytest.FixtureRequest) -> World:
     """As `world`, for what only the log in memory can do."""
     return World(MODES[request.config.getoption("--mode")])
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    """Engines of this process can be held (`tests/contract/forced.py`)."""
+    with holding():
+        yield

@@ -65,6 +65,12 @@ SKIPS: tuple[Skip, ...] = (
         "every test on the log in memory",
         "processes share no memory, so there is no such log; the broker has the same tests, but those marked *memory*",
     ),
+    Skip(
+        "processes3",
+        "held",
+        "tests that hold an engine's thread, as the forced races do",
+        "nobody can hold a thread of another process; engines3 and remote have the same tests",
+    ),
 )
 """The only tests that may be left out, and why: docs/semantics.md shows it, and any other skip fails `make modes`."""
 

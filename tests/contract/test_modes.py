@@ -69,7 +69,7 @@ def test_a_skip_without_a_reason_in_the_table_is_a_failure(tmp_path: Path, capsy
     def skipped(kind: str, reason: str) -> str:
         return ElementTree.tostring(ElementTree.Element("skipped", type=kind, message=reason), "unicode")
 
-    (reason,) = reasons("processes3")
+    reason = min(reasons("processes3"))
     good, bad, expected = (
         skipped("pytest.skip", reason),
         skipped("pytest.skip", "it is slow"),

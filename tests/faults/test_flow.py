@@ -12,11 +12,10 @@ from tests.faults import flow
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
-KILLS = 9
 
-
-@pytest.mark.contract("flow-concurrency")
+@pytest.mark.contract("flow-concurrency", "flow-rate")
 def test_three_engines_killed_at_random_never_exceed_a_limit_and_leak_no_slot(
-    kafka: DevKafka, tmp_path: Path, rng: random.Random
+    kafka: DevKafka, tmp_path: Path, rng: random.Random, pytestconfig: pytest.Config
 ) -> None:
-    assert flow.play(kafka.bootstrap, tmp_path, rng, KILLS).kills == KILLS
+    kills = pytestconfig.getoption("--kills")
+    assert flow.play(kafka.bootstrap, tmp_path, rng, kills).kills == kills
