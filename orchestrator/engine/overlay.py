@@ -96,6 +96,10 @@ class Overlay:
         below = self.store.scan(family, prefix, after)
         return _merge(sorted(above.items(), key=_key), below, above) if above else below
 
+    def touches(self, family: str) -> bool:
+        """Whether the open layer changes rows of a family."""
+        return bool(self._open.rows[family])
+
     def commit(self) -> None:
         """The open layer's transaction returned OK. The committed layer must have been taken."""
         self._open, self._committed = Layer(), self._open

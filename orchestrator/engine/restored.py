@@ -16,7 +16,7 @@ from ..core.apply.fold import Settings
 from ..core.events import Event
 from ..core.levels import in_force
 from ..core.replay import NO_FOOTER, AcceptingAssembler
-from ..core.rows import CLAIM_KEY, META, POSITION_KEY, ClaimRow, PositionRow
+from ..core.rows import CLAIM_KEY, META, NEVER_MS, POSITION_KEY, TIMERS, ClaimRow, PositionRow, due_of
 from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
 from ..errors import LogReplaced, UndecodableRecord
@@ -241,7 +241,15 @@ class Restored:
         return wire
 
     def _write_restored(self) -> None:
-        self.store.write(self.overlay.take_open())
+        first = self._first_due_ms() if self.overlay.touches(TIMERS) else 0
+        self.store.write(self.overlay.take_open(), first)
+
+    def _first_due_ms(self) -> int:
+        """When the first timer is due, for the hint: slice by slice, what fired long ago is walked once."""
+        begin = min(self.store.timers_from, self.overlay.earliest_timer_ms)
+        first = next(self.overlay.scan(TIMERS, (1,), after=(1, begin)), None)
+        self.overlay.earliest_timer_ms = NEVER_MS
+        return due_of(first[0]) if first else NEVER_MS
 
     def _fold(self, wire: Wire) -> Event | None:
         """Fold one record; returns its event if it is a claim."""

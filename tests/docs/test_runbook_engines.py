@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -115,19 +116,22 @@ def test_a_lost_volume_a_backlog_and_a_double_owner(page: Page, place: Place) ->
             double("orchestrator audit verify --partition 3")
 
 
-def test_a_full_disk_then_damaged_directories(page: Page, place: Place) -> None:
+def test_a_full_disk_then_damaged_directories(page: Page, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real engine process, whose files may not grow for a while.
 
     Then of one partition a file is emptied, of one the directory is another's, of one it is of a later format.
     """
-    full, damaged = page("A full disk"), page("A damaged state directory")
+    first, full, damaged = page("Runbook"), page("A full disk"), page("A damaged state directory")
     run = troubled("full")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        monkeypatch.setenv("ORCHESTRATOR_HEALTH_PORT", str(probe.getsockname()[1]))
     place.run("topics", "init")
     with place.engine() as engine:
         limits = resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
         place.line([*start(run), "--timeout", "0.1"], exits.TIMEOUT)
         until(lambda: FULL in engine.said())
+        assert "parked" in first("orchestrator engine status", code=1)
         said = full("orchestrator doctor", code=1)
         assert "free" in said
         assert "nobody answers for partition 3" in said

@@ -23,11 +23,15 @@ from orchestrator.core.rows import (
     timer_due_key,
     timer_key,
 )
+from orchestrator.engine import restored
 from orchestrator.engine.overlay import Overlay
+from orchestrator.engine.visiting import ground_of
 from orchestrator.store import partition_store
+from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import Store
 from tests.engine.rig import MemorySite, Rig, kill, until
+from tests.faults.disks import restore_whole
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 app = Orchestrator("timer-hint")
@@ -153,5 +157,26 @@ def test_an_owner_begins_where_the_one_before_stood(
         assert max(watched.starts) <= far.due_at_ms
         assert len(one.bodies(e.TimerFired, "before")) == 1
         assert not one.bodies(e.TimerFired, "long")
+    finally:
+        one.close()
+
+
+def test_a_restore_from_the_start_leaves_the_hint_at_the_first_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written in slices, as a standby's is: what fired lies behind it when the partition is taken over."""
+    monkeypatch.setattr(restored, "RESTORE_SLICE", 5)
+    one = Rig(app, MemorySite(app.name, 1))
+    try:
+        one.engine()
+        for number in range(20):
+            one.start(f"short-{number}", sleeps, 0.01)
+        one.start("long", sleeps, HOUR_S)
+        for number in range(20):
+            assert one.result(f"short-{number}") == b'"slept"'
+        (far,) = one.wait_for(e.TimerSet, "long")
+        fresh = MemoryStore(CODEC)
+        ground = ground_of(one.site.log(app.name), fresh, CODEC, 0)
+        restore_whole(ground)
+        ground.give_up()
+        assert fresh.timers_from == far.due_at_ms
     finally:
         one.close()
