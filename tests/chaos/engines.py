@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import subprocess
 import uuid
 
 from confluent_kafka import KafkaException, Producer
@@ -40,10 +41,36 @@ def planned(points: list[str], rng: random.Random) -> list[Kill]:
     return sorted(kills, key=lambda kill: kill.empty)
 
 
+JOINED = 1_000
+"""Numbers of engines that join a group for a while begin here."""
+
+
+def _owned(campaign: Mixed) -> int:
+    """How many partitions the newest of the ordinary engines has claimed."""
+    names = [name for name in campaign.told() if int(name[7:-4]) < JOINED]
+    newest = max(names, key=lambda name: int(name[7:-4]))
+    return campaign.told()[newest].count(": claim ")
+
+
 class Counted(Mixed):
     """Kills are counted as they fall: also those before something fails."""
 
     tally: Tally
+    _joined = 0
+
+    def _until_fired(self, engine: subprocess.Popen[bytes], kill: Kill) -> None:
+        """A member has to give partitions away when another one joins: that one is killed too, behind it."""
+        if kill.point != "K17":
+            super()._until_fired(engine, kill)
+            return
+        self.until(lambda: _owned(self) == PARTITIONS, "a member owns every partition", engine)
+        self._joined += 1
+        other = self._engine(JOINED + self._joined, "", "thread", f"state-of-the-joined-{self._joined}")
+        try:
+            super()._until_fired(engine, kill)
+        finally:
+            other.kill()
+            other.wait(30)
 
     def _life(self, number: int, kill: Kill) -> None:
         super()._life(number, kill)
