@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
+import subprocess
 import uuid
 
 from confluent_kafka import KafkaException, Producer
@@ -12,7 +14,7 @@ from orchestrator.log.config import LogConfig
 from tests.chaos.load import Mixed
 from tests.chaos.plugs import Plug, Seat
 from tests.chaos.tally import Tally
-from tests.faults.campaign import Kill, Site
+from tests.faults.campaign import PARTITIONS, Kill, Site
 from tests.faults.flow import play as play_flow
 from tests.faults.test_kills import HITS, STATIC
 from tests.faults.test_zombies import Frozen
@@ -39,10 +41,36 @@ def planned(points: list[str], rng: random.Random) -> list[Kill]:
     return sorted(kills, key=lambda kill: kill.empty)
 
 
+JOINED = 1_000
+"""Numbers of engines that join a group for a while begin here."""
+
+
+def _owned(campaign: Mixed) -> int:
+    """How many partitions the newest of the ordinary engines has claimed."""
+    names = [name for name in campaign.told() if int(name[7:-4]) < JOINED]
+    newest = max(names, key=lambda name: int(name[7:-4]))
+    return campaign.told()[newest].count(": claim ")
+
+
 class Counted(Mixed):
     """Kills are counted as they fall: also those before something fails."""
 
     tally: Tally
+    _joined = 0
+
+    def _until_fired(self, engine: subprocess.Popen[bytes], kill: Kill) -> None:
+        """A member has to give partitions away when another one joins: that one is killed too, behind it."""
+        if kill.point != "K17":
+            super()._until_fired(engine, kill)
+            return
+        self.until(lambda: _owned(self) == PARTITIONS, "a member owns every partition", engine)
+        self._joined += 1
+        other = self._engine(JOINED + self._joined, "", "thread", f"state-of-the-joined-{self._joined}")
+        try:
+            super()._until_fired(engine, kill)
+        finally:
+            other.kill()
+            other.wait(30)
 
     def _life(self, number: int, kill: Kill) -> None:
         super()._life(number, kill)
@@ -78,30 +106,46 @@ class FrozenMixed(Mixed, Frozen):
     """The zombie's story under mixed load."""
 
 
+OTHER = "state-of-the-other"
+
+
 def twins(seat: Seat, tally: Tally) -> None:
-    """Two engines that are told to own the same partitions: one is fenced. Then a bare producer takes their ids."""
+    """Two engines that are told to own the same partitions: each is left to one. Then a bare producer takes the ids."""
     campaign = Mixed(place(seat, "twins"), seat.rng)
     campaign.feed(seat.of(40))
     with campaign.engines() as engines:
         engines.append(campaign._engine(0, "", "thread"))
         campaign.until_answered("the first engine works", engines[0])
-        engines.append(campaign._engine(1, "", "thread", "state-of-the-other"))
-        stopped = "this engine stops working on it"
-        campaign.until(lambda: campaign._said(0).count(stopped) == 2, "the first engine leaves both partitions")
+        engines.append(campaign._engine(1, "", "thread", OTHER))
+        campaign.until(lambda: len(_left(campaign)) == PARTITIONS, "each partition is left by one of them")
+        owners = {number: 1 - loser for number, loser in _left(campaign).items()}
         tally.faults["two engines with one id"] += 1
-        campaign.until_answered("the second engine works", engines[1])
-        for number in (0, 1):
+        for number, owner in owners.items():
+            campaign.until_answered("somebody works", engines[owner])
             if _steal(campaign, number):
                 tally.faults["id taken by a bare producer"] += 1
             else:
                 tally.anomalies.append(f"a fenced producer committed into partition {number} (I9)")
-            campaign.until_answered("the engine claimed again", engines[1])
-        engines[0].terminate()
-        campaign.end_with(engines[1], 1)
-    # The state that is judged is the one of the engine that stayed.
-    (campaign.site.directory / "state").rename(campaign.site.directory / "state-of-the-fenced")
-    (campaign.site.directory / "state-of-the-other").rename(campaign.site.directory / "state")
+        campaign.until_answered("the partitions were claimed again", engines[1])
+        campaign._until_ended(engines[1], 1)
+        for engine in engines:
+            campaign.drain(engine)
+    for number in (number for number, owner in owners.items() if owner == 1):
+        # The state that is judged is that of the engine that stayed.
+        kept, others = (campaign.site.directory / name / campaign.site.app / str(number) for name in ("state", OTHER))
+        kept.rename(kept.with_name(f"{number}-of-the-fenced"))
+        others.rename(kept)
     tally.judged(campaign.judge())
+
+
+def _left(campaign: Mixed) -> dict[int, int]:
+    """Partitions that an engine has stopped working on, and which one."""
+    found = {}
+    for engine, name in enumerate(("engine-0.log", "engine-1.log")):
+        for line in campaign.told().get(name, "").splitlines():
+            if "this engine stops working on it" in line and (match := re.search(r": partition (\d+): ", line)):
+                found[int(match[1])] = engine
+    return found
 
 
 def _steal(campaign: Mixed, number: int) -> bool:

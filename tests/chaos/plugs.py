@@ -47,7 +47,7 @@ class Plug:
 
 def all_plugs() -> dict[str, Plug]:
     """Every class, by name. A new one is one more line here."""
-    from tests.chaos import brokers, engines, local, suites, times
+    from tests.chaos import brokers, engines, local, proxies, suites, times
 
-    found = [*engines.PLUGS, *local.PLUGS, *brokers.PLUGS, *times.PLUGS, *suites.PLUGS]
+    found = [*engines.PLUGS, *local.PLUGS, *brokers.PLUGS, *times.PLUGS, *proxies.PLUGS, *suites.PLUGS]
     return {plug.name: plug for plug in found}
