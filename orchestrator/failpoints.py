@@ -3,12 +3,13 @@ nothing.
 
 The names are the fault table's kill points: K0 before `init_transactions`, K21 after one lane's; K22 the claim
 committed, K16 restoring, a file of a checkpoint or a record; K1 after poll, K2 before begin, K3 after it, K6 after the
-first of several produces, K7 all produced, K8 before commit, K10 while commit waits for its answer, K9 after it, K11
-footer read back, K12 before the batch is written to RocksDB, K13 after, K14 before RocksDB is closed, which flushes it;
-K15 a file of a checkpoint, its manifest last, about to get its name; K23 the outbox sent, K24 the release committed; K5
-a step returned, K25 its begin, K20 a worker's result computed and not sent; K17 and K18 in the callbacks of membership,
-K19 a timer due; `decided` between apply and encode of a batch. K4, a step within its effect, is marked by the step that
-a test runs.
+first of several produces, K8 the events produced and their footer not, K7 all produced, `gate` the footer before it
+read back and the commit not sent, K10 while commit waits for its answer, K9 after it, K11 footer read back, K12 before
+the batch is written to RocksDB, K13 after, K14 before RocksDB is closed, which flushes it; K15 a file of a checkpoint,
+its manifest last, about to get its name; K23 the outbox sent, K24 the release committed; K5 a step returned, K25 its
+begin, K20 a worker's result computed and not sent; K17 and K18 in the callbacks of membership, K19 a timer due;
+`decided` between apply and encode of a batch, `careful` before a turn whose attempt is on the log. K4, a step within
+its effect, is marked by the step that a test runs.
 
 A plan is `ORCHESTRATOR_FAILPOINTS`, e.g. `K8:3:kill` or `K10:1:sleep=2,K4:2:raise`: at the third hit of K8 the
 process is SIGKILLed. With `ORCHESTRATOR_FAILPOINT_LOG` each point that fires is appended to that file first, so that

@@ -131,7 +131,7 @@ class PartitionLoop:
         if not sabotaged("no_gate"):
             # The gate: a transaction's end is sent only after the footer before it was read back.
             self._prove_and_materialise()
-        failpoint("K8")
+        failpoint("gate")
         self.ground.lanes.commit()
         failpoint("K9")
         self.ground.overlay.commit()

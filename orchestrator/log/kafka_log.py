@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
@@ -33,6 +32,9 @@ class KafkaLog:
         self._standby: KafkaStandby | None = None
         self._inputs = KafkaInputs(config)
         self._outgoing = KafkaOutgoing(config)
+        # Asks, and is no member. An admin client that hears NOT_COORDINATOR to this question ends its process by
+        # SIGSEGV, and one whose connection ends under it asks in vain from then on (librdkafka 2.16).
+        self._group = Consumer(config.consumer())
         self._membership = StaticMembership(config) if config.assignment else GroupMembership(config)
 
     def topic_ids(self) -> TopicIds:
@@ -69,15 +71,11 @@ class KafkaLog:
     def noted(self, partition: int) -> str:
         """The metadata of the group's offset of one partition. Raises KafkaUnavailable when it cannot be had."""
         place = TopicPartition(self._config.topic("commands"), partition)
-        request = [ConsumerGroupTopicPartitions(self._config.group, [place])]
-        client = self._admin
         try:
-            (answer,) = client.list_consumer_group_offsets(request, request_timeout=ASK_S).values()
-            (found,) = answer.result().topic_partitions
+            (found,) = self._group.committed([place], timeout=ASK_S)
+            if found.error is not None:
+                raise KafkaException(found.error)
         except KafkaException as error:
-            # Whose connection to the coordinator ended under a request asks in vain from then on (librdkafka 2.16).
-            if self._admin is client:
-                self._admin = AdminClient(self._config.client())
             raise KafkaUnavailable(
                 f"the offsets of group {self._config.group} cannot be read ({error.args[0].str()}): they witness where"
                 " the log ended; trying again"
@@ -93,6 +91,7 @@ class KafkaLog:
 
     def close(self) -> None:
         """End every client but the membership's, which the engine ends first."""
+        self._group.close()
         self._outgoing.close()
         self._inputs.close()
         self._tail.close()

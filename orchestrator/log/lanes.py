@@ -83,10 +83,15 @@ class KafkaLanes:
             producer.begin_transaction()
             failpoint("K3")
             produce, topic, partition = producer.produce, self._topic, self._partition
-            for at, (key, value) in enumerate(records):
+            *before, last = records
+            for at, (key, value) in enumerate(before):
                 produce(topic, value, key, partition)
                 if not at:
                     failpoint("K6")
+            if before:
+                failpoint("K8")
+            key, value = last
+            produce(topic, value, key, partition)
             left = producer.flush(TRANSACTION_S)
         except (KafkaException, BufferError) as error:
             raise Fenced(f"lane {self._name()}: {_say(error)}") from error

@@ -40,8 +40,11 @@ class MemoryLanes:
         self._lane = next(self._next)
         failpoint("K3")
         self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records[:1]))
-        failpoint("K6")
-        self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records[1:]))
+        if records[1:]:
+            failpoint("K6")
+            self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records[1:-1]))
+            failpoint("K8")
+            self._cluster.produce(self._lane, self._epoch(), self._topic, self._partition, list(records[-1:]))
 
     def commit(self) -> None:
         failpoint_beside("K10")

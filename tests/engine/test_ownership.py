@@ -224,7 +224,10 @@ def test_a_running_step_is_kept_through_a_new_claim(rig: Make, gate: Gate) -> No
     assert one.bodies(e.StepInterrupted) == []
 
 
-@pytest.mark.parametrize("point", ["K1", "K2", "K3", "K6", "K7", "K8", "K9", "K10", "K11", "K12", "K13", "K21", "K23"])
+COMMIT_PATH = ("K1", "K2", "K3", "K6", "K7", "K8", "gate", "K9", "K10", "K11", "K12", "K13", "K21", "K23")
+
+
+@pytest.mark.parametrize("point", COMMIT_PATH)
 def test_an_error_anywhere_in_the_commit_path_loses_nothing(
     rig: Make, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

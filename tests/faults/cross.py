@@ -239,8 +239,8 @@ def stand(stage: Proxied, played: Sequence[Cell]) -> list[Cell]:
             try:
                 with around:
                     play(stage, load, cell)
-            except AssertionError as error:
-                cell.problem = str(error)[:300] or "an assertion of the load"
+            except Exception as error:  # whatever it is, this cell failed and the others are played
+                cell.problem = f"{type(error).__name__}: {error}"[:300]
         for engine in load.engines:
             engine.stop(1.0)
         verdict = load.verdict()

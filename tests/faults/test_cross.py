@@ -27,6 +27,7 @@ STANDS = {
         Cell("Fetch", "disconnect"),
         Cell("FindCoordinator", "error", code=15),
         Cell("OffsetFetch", "disconnect"),
+        Cell("OffsetFetch", "error", code=16),
         Cell("InitProducerId", "cut_answer"),
     ],
     "group": [Cell("ConsumerGroupHeartbeat", "error", code=14)],

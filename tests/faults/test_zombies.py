@@ -41,7 +41,7 @@ class Frozen(Campaign):
     def play(self) -> Found:
         """Freeze, take over, thaw, finish, judge."""
         self.feed(3)
-        engines = [self._engine(0, f"K8:20:sleep={HELD_S}", "thread", "frozen")]
+        engines = [self._engine(0, f"gate:20:sleep={HELD_S}", "thread", "frozen")]
         try:
             self.until(lambda: self._fire_log.exists() and self._fire_log.stat().st_size, "the first engine waits")
             self.until_held()
