@@ -122,8 +122,11 @@ def test_the_same_command_starts_once(world: World) -> None:
 def test_a_start_with_a_delay_begins_no_sooner_and_survives_a_restart(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(says.options(start_delay=timedelta(milliseconds=300)), "late")
-        assert (await handle.describe()).status == "delayed"
+        far = await client.start(says.options(start_delay=timedelta(hours=1)), "never")
+        assert (await far.describe()).status == "delayed"
         await world.restart()
+        assert (await far.describe()).status == "delayed"
+        await far.terminate()
         assert await handle.result() == "late"
         started, ended = [
             event.at_ms async for event in handle.history() if event.type in ("RunStarted", "RunCompleted")
@@ -139,7 +142,7 @@ def test_a_run_and_an_execution_end_in_time(world: World) -> None:
         short = await client.start(never.options(run_timeout=timedelta(milliseconds=200)))
         with pytest.raises(RunFailed, match="run time-out"):
             await short.result()
-        looping = await client.start(for_ever.options(id="loop", execution_timeout=timedelta(milliseconds=900)), 0)
+        looping = await client.start(for_ever.options(id="loop", execution_timeout=timedelta(seconds=2)), 0)
         with pytest.raises(RunFailed, match="execution time-out"):
             await looping.result()
         assert len(await runs_of(client, "loop")) > 1
