@@ -46,7 +46,6 @@ from orchestrator.store.blobs import Blobs
 from orchestrator.store.large import kept, light
 
 log = logging.getLogger(__name__)
-
 _POLL_S = 0.2
 
 
@@ -86,7 +85,7 @@ class WorkerOptions:
 
 @dataclass(eq=False)
 class Held:
-    """A granted attempt: its newest details, those that were sent, and whether the engine still wants it.
+    """A granted attempt: its newest details, those that were said, as they were sent, and whether it is still wanted.
 
     `ended`: its outcome is being told. `lost`: it is another's. `over`: it has its outcome, and its end was asked for.
     """
@@ -94,6 +93,7 @@ class Held:
     call: StepCall
     details: Payload
     said: Payload
+    sent: Payload
     beating: bool = False
     ended: bool = False
     lost: bool = False
@@ -237,8 +237,7 @@ class RemoteWorker:
             del self._asked[offer.token]
 
     async def _begin(self, offer: TaskOffer) -> None:
-        guarded = offer.on_crash != "retry"
-        if guarded and not await self._reserve(offer.token):
+        if offer.on_crash != "retry" and not await self._reserve(offer.token):
             self._release()
             return
         lease_s = max(self._options.lease_s, 2 * offer.heartbeat_ms / 1000)
@@ -258,7 +257,9 @@ class RemoteWorker:
         there = await self._fetched(call)
         # From here on nothing is waited for: an end that is asked for later finds the attempt.
         stop = self._asked[offer.token]
-        self._held[offer.token] = Held(call, offer.details, offer.details, over=stop is not None and stop.over)
+        self._held[offer.token] = Held(
+            call, offer.details, offer.details, offer.details, over=stop is not None and stop.over
+        )
         if stop is not None:
             self._executor.unreserve(offer.token)
             self._reported(outcome(call, NOTHING, cancelled(call, "before it began")))
@@ -306,7 +307,7 @@ class RemoteWorker:
             if body.failure is not None and held.details is not held.said:
                 # The next attempt gets the newest details, unless they are too large for anybody.
                 with suppress(LimitExceeded):
-                    await self._say_alive(held)
+                    await self._say_alive(held, *await self._words(held))
             # An end that was asked for because the step has its outcome is no news.
             while not (held.over and body.failure is not None and body.failure.type == CANCELLED):
                 try:
@@ -330,7 +331,10 @@ class RemoteWorker:
             return
         held.beating = True
         try:
-            await self._say_alive(held)
+            details, body = await self._words(held)
+            # An outcome that came meanwhile says the last details itself, before it: these would come behind it.
+            if not held.ended:
+                await self._say_alive(held, details, body)
         except LimitExceeded as error:
             held.over = True
             self._executor.cancel(held.call.token)
@@ -339,15 +343,20 @@ class RemoteWorker:
         finally:
             held.beating = False
 
-    async def _say_alive(self, held: Held) -> None:
-        call, before, held.said = held.call, held.said, held.details
-        body = HeartbeatStep(call.run_id, call.step, call.attempt, call.token, held.details)
+    async def _words(self, held: Held) -> tuple[Payload, HeartbeatStep]:
+        """The newest details, and what says them: as a blob, or those sent before where that cannot be done."""
+        call, details = held.call, held.details
+        body = HeartbeatStep(call.run_id, call.step, call.attempt, call.token, details)
+        if len(details.data) <= PAYLOAD_BYTES:
+            return details, body
         try:
-            if len(body.details.data) > PAYLOAD_BYTES:
-                body = await asyncio.to_thread(light, body, self._keep)
+            return details, await asyncio.to_thread(light, body, self._keep)
         except BlobError as error:
             log.warning("a heartbeat of %s has the details of the one before: %s", call.where(), error)
-            held.said, body = before, body._replace(details=before)
+            return details, body._replace(details=held.sent)
+
+    async def _say_alive(self, held: Held, details: Payload, body: HeartbeatStep) -> None:
+        call, held.said, held.sent = held.call, details, body.details
         try:
             await self._asks.command(call.workflow_id, body, Request(trace=call.trace))
         except CommandRejected as error:

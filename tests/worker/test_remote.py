@@ -19,7 +19,7 @@ from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, Top
 from orchestrator.core.tasks import Reply, StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, BlobRef, Payload
 from orchestrator.errors import CommandRejected, LimitExceeded, ReplyTimeout
-from orchestrator.sdk.execution import ExecutorOptions
+from orchestrator.sdk.execution import ExecutorOptions, StepReport
 from orchestrator.store.blobs import DirectoryBlobs, MemoryBlobs
 from orchestrator.worker.executor import Executor
 from orchestrator.worker.remote import RemoteWorker, WorkerOptions
@@ -319,6 +319,36 @@ def test_arguments_that_cannot_be_had_fail_the_attempt_and_hold_no_slot(
         assert (await bench.engine.wait_for(ReportStep, 2))[1].failure is None
 
     work(test, blobs=blobs, unsafe=unsafe, slots=1)
+
+
+def test_large_details_come_before_the_failure_that_follows_them() -> None:
+    """Writing them takes longer than failing does."""
+    blobs = MemoryBlobs()
+    put, failed = blobs.put, threading.Event()
+
+    def slow(data: bytes) -> BlobRef:
+        failed.wait(LONG_S)
+        return put(data)
+
+    blobs.put = slow  # type: ignore[method-assign]
+
+    async def test(bench: Bench) -> None:
+        reported = bench.worker._reported
+
+        def noted(report: StepReport) -> None:
+            reported(report)
+            if isinstance(report.body, ReportStep):
+                bench.worker._loop.call_later(0, failed.set)
+
+        bench.worker._reported = noted  # type: ignore[method-assign]
+        bench.offer("beat_large_and_fail", size=1_100_000)
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert report.failure.type == "ValueError"
+        said = [body for body in bench.engine.commands if isinstance(body, HeartbeatStep | ReportStep)]
+        assert [type(body) for body in said] == [HeartbeatStep, ReportStep]
+        assert said[0].details.blob.size == 1_100_002
+
+    work(test, blobs=blobs)
 
 
 def test_details_that_cannot_be_written_keep_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,13 @@ async def beat_and_hold(file: str) -> None:
 
 
 @app.step
+async def beat_large_and_fail(size: int) -> None:
+    """Says something large, and fails at once."""
+    step_info().heartbeat("x" * size)
+    raise ValueError("after the heartbeat")
+
+
+@app.step
 async def beat_hold_and_fail(file: str) -> None:
     step_info().heartbeat("first")
     await hold(file)
