@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from orchestrator.codec.records import Codec
 from orchestrator.core import machine
 from orchestrator.core.apply.fold import Settings
+from orchestrator.core.events import BatchFooter, PartitionClaimed
 from orchestrator.core.replay import BatchAssembler
-from orchestrator.core.rows import FAMILIES, META, POSITION_KEY
+from orchestrator.core.rows import CLAIM_KEY, FAMILIES, META, POSITION_KEY
 from orchestrator.engine.overlay import Overlay
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import Store
@@ -38,9 +39,20 @@ def fold(store: Store, codec: Codec, settings: Settings, records: Iterable[RawRe
 
 
 def dumps(store: Store, codec: Codec, settings: Settings, records: Iterable[RawRecord]) -> Dumps:
-    """A state beside what the log means up to the same footer."""
-    position = store.get(META, POSITION_KEY)
-    end = position.next_offset if position is not None else 0
+    """A state beside what the log means up to the same footer, and the same claim."""
     rebuilt = MemoryStore(codec)
-    fold(rebuilt, codec, settings, [raw for raw in records if raw.offset < end])
+    fold(rebuilt, codec, settings, _up_to(store, codec, records))
     return Dumps(dump(store), dump(rebuilt))
+
+
+def _up_to(store: Store, codec: Codec, records: Iterable[RawRecord]) -> Iterator[RawRecord]:
+    """What the state has seen: batches up to its footer, and then claims up to its own."""
+    position, claim = store.get(META, POSITION_KEY), store.get(META, CLAIM_KEY)
+    for raw in records:
+        if position is None or raw.offset >= position.next_offset:
+            event = codec.decode_event(raw.key, raw.value).event
+            if isinstance(event.body, BatchFooter):
+                return
+            if not isinstance(event.body, PartitionClaimed) or claim is None or event.claim_no > claim.claim_no:
+                continue
+        yield raw

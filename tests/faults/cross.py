@@ -30,6 +30,7 @@ from orchestrator.engine.run import Engine
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.partitioner import partition_of
+from orchestrator.log.ports import Headers
 from tests.faults.kafka_proxy import ACTIONS, APIS, Rule
 from tests.faults.proxied import Proxied, proxied_broker
 from tests.invariants.load import Expected, KafkaSite, Load, SentSignal, Site
@@ -112,12 +113,12 @@ class ProxiedSite(KafkaSite):
     def log(self, app: str) -> KafkaLog:
         return KafkaLog(self._proxied)
 
-    def send(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
+    def send(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None:
         """As every caller does: what was not sent is sent again, under its id; what comes next comes behind it."""
         number, deadline = partition_of(key, self.partitions), time.monotonic() + ENDS_S
         while True:
             said: queue.Queue[str] = queue.Queue()
-            self._transport.send(number, key, value, said.put)
+            self._transport.send(number, key, value, said.put, headers)
             problem = said.get(timeout=ENDS_S)
             if not problem:
                 return

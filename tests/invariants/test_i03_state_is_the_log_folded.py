@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orchestrator.core import commands as c
 from orchestrator.core.apply.fold import Settings
+from orchestrator.core.rows import CLAIM_KEY, META
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import Store, state_hash
@@ -57,3 +58,15 @@ def test_i3_a_restored_engine_stands_where_the_live_one_stood(load: Load) -> Non
     third.stop(1.0)
     for number, store in load.stores.items():
         assert fold(load, number, MemoryStore(load.codec)) == state_hash(store)
+
+
+def test_i3_a_state_with_a_claim_and_no_batch_is_the_fold_of_that_claim(memory: Load) -> None:
+    """Nothing else was committed: what the oracle compares must reach to the claim."""
+    engine = memory.engine()
+    load_all = range(memory.site.partitions)
+    while not all(number in memory.stores and memory.stores[number].get(META, CLAIM_KEY) for number in load_all):
+        memory.site.wait(0.01)
+    found = memory.dumps()
+    engine.stop(1.0)
+    assert [found[number].live == found[number].rebuilt for number in load_all] == [True, True]
+    assert all(found[number].live["meta"] for number in load_all)
