@@ -11,6 +11,8 @@ from .raw import ByPartition, RawRecord
 from .verdict import DUPLICATE, EARLY_TIMER, LOST_WRITE, OFFSETS, PREMATURE_REPLY, UNSEEN, Anomaly, Verdict
 
 SILENT = {"StepLeaseExpired", "StepTimeout"}
+UNRECORDED = {"update_rejected", "unknown_update", "no_code", "overloaded"}
+"""Codes of refusals that leave nothing on the log."""
 SLACK_MS = 50
 """How far the log's clock and the broker's may differ on one machine before a report's time proves anything."""
 
@@ -89,6 +91,10 @@ def check_inputs(
         verdict.totals["commands"] += 1
         if item.name == "QueryWorkflow":
             continue
+        if item.name == "UpdateWorkflow" and item.key not in outcomes.by_command and item.key[1] not in acked:
+            # What the run's code refuses, or cannot judge yet, leaves nothing; an answer that it was accepted would be
+            # premature.
+            continue
         taken = item.key in outcomes.by_command or outcomes.reflects(raw, item.key[1])
         position = positions.get(raw.partition, 0)
         command = f"{item.name or 'undecodable bytes'} {item.key[1]}".strip()
@@ -121,6 +127,8 @@ def check_replies(replies: Iterable[RawRecord], outcomes: Outcomes, inputs: list
         fields = decoded.fields
         command_id = fields["command_id"]
         if decoded.name != "Reply" or command_id in queries or fields["outcome"] in ("answered", "not_ready"):
+            continue
+        if fields["outcome"] == "rejected" and fields["code"] in UNRECORDED:
             continue
         verdict.totals["replies"] += 1
         where = f"{raw.topic}/{raw.partition}@{raw.offset}"

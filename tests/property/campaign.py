@@ -48,13 +48,17 @@ APP = "property"
 CODEC = Codec()
 PATIENCE = 20_000
 DEATHS = 12
+DEATH_KINDS = ("abandon", "die", "usurp", "release")
 LONG_MS = 86_400_000
+LONG, LONG_LOOP = 0.01, 40
+"""How many cases have long histories, and how often these repeat a small program."""
 
 
 class Case(NamedTuple):
-    """Programs, and the seed of what happens to them."""
+    """Programs, the programs of the updates that each of them gets, and the seed of what happens to them."""
 
     programs: list[Node]
+    updates: list[list[Node]]
     seed: str
     calm: bool
     """Nothing is cancelled or terminated, and time moves only when nothing else can."""
@@ -69,19 +73,28 @@ class Tally(NamedTuple):
     exact: int
     """Root runs whose outcome and results the program's meaning fixes."""
     deaths: int
+    updates: int
+    """Those that were answered by their handlers."""
+    longest: int
+    """Turns of the longest history, each of which ends a prefix."""
 
 
 def make_case(seed: int, number: int) -> Case:
     """The case of a seed and a number."""
     rng = random.Random(f"{seed}/{number}")
     maker = Maker(rng, patient=rng.random() < 0.15)
-    programs = []
+    programs, updates = [], []
+    long = rng.random() < LONG
     for _ in range(rng.choice((1, 1, 2, 3))):
         program = maker.program(Plan(rng.choice((3, 6, 12)), rng.choice((3, 5, 8, 14))))
+        if long:
+            program = ["seq", [program, ["loop", LONG_LOOP, maker.program(Plan(4, 3, alone=True))]]]
         if rng.random() < 0.15:
             program = ["again", program, maker.program(Plan(4, 4, alone=True))]
         programs.append(program)
-    return Case(programs, f"{seed}/{number}/course", rng.random() < 0.4)
+        count = rng.choice((0, 0, 1, 1, 3))
+        updates.append([maker.program(Plan(rng.choice((1, 3, 6)), 4, alone=True, quiet=True)) for _ in range(count)])
+    return Case(programs, updates, f"{seed}/{number}/course", rng.random() < 0.4)
 
 
 class Course:
@@ -140,6 +153,10 @@ class Course:
             for node, times in walk(program):
                 if node[0] == "signal":
                     more += [c.SignalWorkflow(node[1], Payload(data=b"%d" % n)) for n in range(times)]
+            for at, task in enumerate(self.case.updates[number]):
+                refused = rng.random() < 0.2
+                payload = json.dumps([-1 - at if refused else at, task]).encode()
+                more += [c.UpdateWorkflow("put", Payload(data=payload))]
             if not self.case.calm and rng.random() < 0.35:
                 self.disturbed.add(workflow)
                 more += [c.CancelWorkflow() for _ in range(rng.choice((1, 1, 2)))]
@@ -166,8 +183,9 @@ class Course:
                     return
         raise checks.Wrong(f"no end after {PATIENCE} moves")
 
-    def _move(self) -> bool:
-        rng, process = self.rng, self.process
+    def moves(self) -> list[tuple[Any, ...]]:
+        """What can happen next, the likelier more often; `do` lets one of them happen."""
+        process = self.process
         moves: list[tuple[Any, ...]] = []
         for number, loop in process.loops.items():
             if number not in process.owned:
@@ -178,22 +196,26 @@ class Course:
         moves += [("end", token) for token in list(process.executor.calls)[:6]]
         moves += [("post",)] * 2 if self.posts else []
         moves += [("late",)] if self.late else []
-        moves += [("zombie",)] if self.zombies else []
+        return moves + ([("zombie",)] if self.zombies else [])
+
+    def _move(self) -> bool:
+        rng, moves = self.rng, self.moves()
         if not moves:
             if not self._open():
                 return False
-            if not self._pass_time():
+            if not self.pass_time():
                 raise checks.Wrong(f"nothing left to happen, and these runs are open: {self._open()}\n{self._all()}")
             return True
         if not self.case.calm and rng.random() < 0.02:
-            self._pass_time()
+            self.pass_time()
         if rng.random() < (0.01 if self.death else 0.0):
-            self._die(rng.choice(("abandon", "die", "usurp", "release")))
+            self.die(rng.choice(DEATH_KINDS))
             return True
-        self._do(*rng.choice(moves))
+        self.do(*rng.choice(moves))
         return True
 
-    def _do(self, kind: str, of: Any = None) -> None:
+    def do(self, kind: str, of: Any = None) -> None:
+        """One of `moves`."""
         process = self.process
         try:
             if kind == "claim":
@@ -213,7 +235,7 @@ class Course:
                 if kind == "post" and self.rng.random() < 0.15:
                     self.late.append(post)
         except Killed:
-            self._die("die")
+            self.die("die")
         except Fenced:
             process.abandon(of)
 
@@ -234,7 +256,8 @@ class Course:
         command = c.Command(f"{body.token}/report/{len(self.late)}", report.workflow_id, body)
         self.late.append((report.workflow_id, self.codec.encode_command(command)))
 
-    def _die(self, how: str) -> None:
+    def die(self, how: str) -> None:
+        """The owner's process ends, or gives up its claims; one of `DEATH_KINDS`."""
         self.died += 1
         rng, old = self.rng, self.process
         if how == "abandon":
@@ -284,7 +307,7 @@ class Course:
             zombie.die()
             self.zombies.remove(zombie)
 
-    def _pass_time(self) -> bool:
+    def pass_time(self) -> bool:
         """To the next moment that something waits for, if there is one."""
         moments = []
         for loop in self.process.loops.values():
@@ -311,6 +334,11 @@ class Course:
             lines += [f"partition {number}", told([e for e in fold(self.codec, settings, records)[1] if e.seq])]
         return "\n".join(lines)
 
+    def close(self) -> None:
+        """Nothing of it goes on."""
+        for process in (self.process, *self.zombies):
+            process.die()
+
     # -- what came of it ---------------------------------------------------------------------------------------------
 
     def records(self, kind: str, committed: bool = True) -> dict[int, list[RawRecord]]:
@@ -336,19 +364,21 @@ def judge(course: Course) -> Tally:
         for event in visible:
             if event.seq:
                 histories[event.workflow_id, event.run_id].append(event)
-    prefixes = 0
+    prefixes = longest = 0
     for (workflow, run), history in histories.items():
         try:
-            prefixes += checks.replays(history, course.rng)
+            tried = checks.replays(history)
+            prefixes, longest = prefixes + tried, max(longest, tried)
             checks.Differential(history).check()
         except checks.Wrong as error:
             raise checks.Wrong(f"{workflow} {run}: {error}\n{told(history)}") from None
-    exact = _roots(course, histories)
-    return Tally(len(histories), sum(map(len, histories.values())), prefixes, exact, course.died)
+    exact, answered = _roots(course, histories)
+    total = sum(map(len, histories.values()))
+    return Tally(len(histories), total, prefixes, exact, course.died, answered, longest)
 
 
-def _roots(course: Course, histories: dict[tuple[str, str], list[Event]]) -> int:
-    exact = 0
+def _roots(course: Course, histories: dict[tuple[str, str], list[Event]]) -> tuple[int, int]:
+    exact = answered = 0
     for number, program in enumerate(course.case.programs):
         root = f"w{number}"
         found, ends = Counter[str](), []
@@ -357,7 +387,9 @@ def _roots(course: Course, histories: dict[tuple[str, str], list[Event]]) -> int
                 found += checks.steps(history)
             if workflow == root:
                 ends += [event.body for event in history if isinstance(event.body, checks.ENDS)]
-        checks.bounded(program, found)
+        checks.bounded(["seq", [program, *course.case.updates[number]]], found)
+        answered += checks.updates([history for (workflow, _), history in histories.items() if workflow == root])
+        own = Counter({label: count for label, count in found.items() if "/u" not in label})
         final = [end for end in ends if not isinstance(end, e.RunContinuedAsNew)]
         if len(final) != 1:
             raise checks.Wrong(f"{root} ended {len(final)} times: {final}")
@@ -367,8 +399,8 @@ def _roots(course: Course, histories: dict[tuple[str, str], list[Event]]) -> int
         if root not in course.disturbed:
             if status not in ("completed", "failed"):
                 raise checks.Wrong(f"{root} is {status}, and nobody asked for that")
-            exact += checks.denoted(program, status, value, found)
-    return exact
+            exact += checks.denoted(program, status, value, own)
+    return exact, answered
 
 
 def told(history: list[Event]) -> str:
@@ -405,8 +437,7 @@ def run_case(case: Case) -> Tally:
         course.run()
         return judge(course)
     finally:
-        for process in (course.process, *course.zombies):
-            process.die()
+        course.close()
 
 
 def shrink(case: Case, tries: int = 2_000) -> tuple[Case, Exception]:
@@ -435,12 +466,20 @@ def _failure(case: Case) -> Exception | None:
 
 
 def _fewer(case: Case) -> Iterator[Case]:
-    programs = case.programs
+    programs, updates = case.programs, case.updates
     for number, program in enumerate(programs):
+        before, behind = slice(number), slice(number + 1, None)
         if len(programs) > 1:
-            yield case._replace(programs=programs[:number] + programs[number + 1 :])
+            fewer = programs[before] + programs[behind], updates[before] + updates[behind]
+            yield case._replace(programs=fewer[0], updates=fewer[1])
+        if updates[number]:
+            yield case._replace(updates=[*updates[before], updates[number][1:], *updates[behind]])
         for less in smaller(program):
-            yield case._replace(programs=[*programs[:number], less, *programs[number + 1 :]])
+            yield case._replace(programs=[*programs[before], less, *programs[behind]])
+        for at, task in enumerate(updates[number]):
+            for less in smaller(task):
+                tasks = [*updates[number][:at], less, *updates[number][at + 1 :]]
+                yield case._replace(updates=[*updates[before], tasks, *updates[behind]])
 
 
 def run_many(seed: int, histories: int, first: int = 0, stride: int = 1) -> Tally:
@@ -448,14 +487,15 @@ def run_many(seed: int, histories: int, first: int = 0, stride: int = 1) -> Tall
 
     Raises Wrong with the command that repeats the case.
     """
-    total, number = Tally(0, 0, 0, 0, 0), first
+    total, number = Tally(0, 0, 0, 0, 0, 0, 0), first
     while total.histories < histories:
         try:
             found = run_case(make_case(seed, number))
         except Exception as error:
             repeat = f"python -m tests.property.campaign --seed {seed} --case {number}"
             raise checks.Wrong(f"repeat and shrink with: {repeat}\n{type(error).__name__}: {error}") from error
-        total = Tally(*(a + b for a, b in zip(total, found, strict=True)))
+        longest = max(total.longest, found.longest)
+        total = Tally(*(a + b for a, b in zip(total, found, strict=True)))._replace(longest=longest)
         number += stride
     return total
 
@@ -476,8 +516,8 @@ def main() -> None:
         return
     smallest, error = shrink(case)
     print(f"{type(error).__name__}: {error}\n\nshrunk to (course {smallest.seed}, calm: {smallest.calm}):")
-    for program in smallest.programs:
-        print(f"  {json.dumps(program)}")
+    for program, tasks in zip(smallest.programs, smallest.updates, strict=True):
+        print(f"  {json.dumps(program)}", *(f"    update {json.dumps(task)}" for task in tasks), sep="\n")
     raise SystemExit(1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,25 +20,19 @@ from tests.property.model import Asked, ModelRun
 from tests.property.programs import Failing, Node, Racy, denote, walk
 
 ENDS = (e.RunCompleted, e.RunFailed, e.RunCancelled, e.RunContinuedAsNew, e.RunTerminated)
-ALL_PREFIXES = 12
-SOME_PREFIXES = 5
 
 
 class Wrong(AssertionError):
     """A property does not hold."""
 
 
-def replays(history: Sequence[Event], rng: random.Random) -> int:
-    """Workflow code replayed at prefixes asks for what is recorded; returns how many prefixes were tried."""
+def replays(history: Sequence[Event]) -> int:
+    """Workflow code replayed at every prefix asks for what is recorded; returns how many prefixes there are."""
     Replayer(app).replay(history)
     turns = taken(history)
-    cuts = range(len(turns))
-    if not turns:
-        return 0
-    chosen = list(cuts) if len(turns) <= ALL_PREFIXES else sorted({*rng.sample(cuts, SOME_PREFIXES), len(turns) - 1})
     started = history[0].body
     assert isinstance(started, e.RunStarted)
-    for cut in chosen:
+    for cut in range(len(turns)):
         live = LiveRun(interpret.code, history[0].workflow_id, history[0].run_id, started)
         try:
             for delivery, recorded in turns[:cut]:
@@ -52,7 +45,7 @@ def replays(history: Sequence[Event], rng: random.Random) -> int:
                 raise Wrong(f"after {cut} deliveries, event {delivery.seq}: {problem.message}")
         finally:
             live.evict()
-    return len(chosen)
+    return len(turns)
 
 
 def taken(history: Sequence[Event]) -> list[tuple[Event, list[Event]]]:
@@ -79,7 +72,13 @@ class Differential:
 
         Mode `wait` is no habit of the standard library's: programs with such steps are not judged here.
         """
-        if any(node[0] == "step" and node[4] == "wait" for node, _ in walk(self.program)):
+        programs = [self.program]
+        programs += [
+            json.loads(event.body.payload.data)[1]
+            for event in self._history
+            if isinstance(event.body, e.UpdateAccepted)
+        ]
+        if any(node[0] == "step" and node[4] == "wait" for program in programs for node, _ in walk(program)):
             self._model.close()
             return
         try:
@@ -103,6 +102,9 @@ class Differential:
             return partial(model.loop.fire, self._timers[body.timer])
         if isinstance(body, e.SignalReceived):
             return partial(model.told, body.name, json.loads(body.payload.data))
+        if isinstance(body, e.UpdateAccepted):
+            number, program = json.loads(body.payload.data)
+            return partial(model.update, body.update, number, program)
         if isinstance(body, e.CancelRequested):
             return model.cancel
         return lambda: None
@@ -156,9 +158,34 @@ class Differential:
             return "cancel child", self._labels[body.child]
         if isinstance(body, e.RunCompleted):
             return "completed", json.loads(body.result.data)
+        if isinstance(body, e.UpdateCompleted):
+            if body.failure is not None:
+                return "update failed", body.update
+            return "updated", (body.update, json.loads(body.result.data))
         if isinstance(body, e.RunContinuedAsNew):
             return "again", json.dumps(list(interpret.code.signature.unbind(body.arguments)[0]))
         return {e.RunFailed: "failed", e.RunCancelled: "cancelled"}[type(body)], None
+
+
+def updates(histories: Sequence[Sequence[Event]]) -> int:
+    """Of the runs of one workflow: no update is accepted twice, or refused and accepted, or answered twice or before.
+
+    Returns how many were answered. Raises Wrong.
+    """
+    accepted, answered = set[str](), set[str]()
+    for history in histories:
+        here = set[str]()
+        for body in (event.body for event in history):
+            if isinstance(body, e.UpdateAccepted):
+                if body.update in accepted or json.loads(body.payload.data)[0] < 0:
+                    raise Wrong(f"update {body.update} was accepted, and before, or it was to be refused: {body}")
+                accepted.add(body.update)
+                here.add(body.update)
+            elif isinstance(body, e.UpdateCompleted):
+                if body.update not in here or body.update in answered:
+                    raise Wrong(f"update {body.update} was answered, and before, or not accepted by this run: {body}")
+                answered.add(body.update)
+    return len(answered)
 
 
 def _arguments(body: e.StepScheduled) -> Any:

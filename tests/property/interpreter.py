@@ -86,6 +86,8 @@ async def _at_once(ops: Ops, node: Node, at: str) -> Any:
 
 app = Orchestrator("property")
 SIGNALS = {name: app.signal(name, int) for name in "ab"}
+PUT = app.update("put", list[Any], list[Any])
+"""A number, below zero what the validator refuses, and a program; the answer is the number and what that came to."""
 
 
 @app.step
@@ -118,5 +120,22 @@ class Durable:
 
 @app.workflow
 async def interpret(program: list[Any], at: str) -> Any:
-    """Carry a program out."""
+    """Carry a program out, and those of the updates that come meanwhile."""
+    PUT.handle(put, validator=may_put)
     return await carry_out(Durable(), program, at)
+
+
+def may_put(task: list[Any]) -> None:
+    """Refuses numbers below zero."""
+    if task[0] < 0:
+        raise ValueError(f"{task[0]} is below zero")
+
+
+async def put(task: list[Any]) -> list[Any]:
+    """An update's program, beside the run's own; its labels tell which."""
+    return [task[0], await carry_out(Durable(), task[1], update_at(task[0]))]
+
+
+def update_at(number: int) -> str:
+    """Where the program of an update stands."""
+    return f"/u{number}"

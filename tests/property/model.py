@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from tests.property.interpreter import carry_out
+from tests.property.interpreter import carry_out, update_at
 from tests.property.programs import Node
 
 Asked = tuple[str, Any]
-"""step, child, timer, and their cancels, with label (timer: its due time); or how the run ended, with its value."""
+"""step, child, timer, and their cancels, with label (timer: its due time); an update's id and answer; or how the run
+ended, with its value."""
 
 
 class ModelLoop(asyncio.BaseEventLoop):
@@ -92,6 +93,7 @@ class ModelRun:
         self._kept: dict[str, list[int]] = {}
         self._waiters: dict[str, list[asyncio.Future[int]]] = {}
         self._ended = False
+        self._handlers: list[asyncio.Task[None]] = []
         self.loop.now_ms = now_ms
         with self._inside():
             self._main = self.loop.create_task(carry_out(self, program, at))
@@ -165,6 +167,18 @@ class ModelRun:
             waiters.pop(0).set_result(value)
         else:
             self._kept.setdefault(name, []).append(value)
+
+    def update(self, name: str, number: int, program: Node) -> None:
+        """An update was accepted: its handler is a task of its own."""
+        self._handlers.append(self.loop.create_task(self._carry_out(name, number, program)))
+
+    async def _carry_out(self, name: str, number: int, program: Node) -> None:
+        try:
+            value = await carry_out(self, program, update_at(number))
+        except Exception:
+            self.loop.asked.append(("update failed", name))
+        else:
+            self.loop.asked.append(("updated", (name, [number, value])))
 
     def cancel(self) -> None:
         """The run is to be cancelled."""

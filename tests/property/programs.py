@@ -23,6 +23,8 @@ class Plan(NamedTuple):
     depth: int = DEPTH
     alone: bool = False
     """Without signals that are waited for without a time-out: a child has no id that a test could send to."""
+    quiet: bool = False
+    """Without signals at all: those of a run are meant for its main program."""
 
 
 class Maker:
@@ -64,7 +66,7 @@ class Maker:
 
     def _leaf(self, plan: Plan) -> Node:
         rng = self._rng
-        kind = rng.choice(("step",) * 6 + ("sleep", "signal"))
+        kind = rng.choice(("step",) * 6 + ("sleep", "sleep" if plan.quiet else "signal"))
         if kind == "step":
             return self._step()
         self._left -= 1

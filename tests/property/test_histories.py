@@ -36,6 +36,7 @@ def test_every_history_is_what_its_program_means(seed: int, part: int, pytestcon
     assert found.prefixes > found.histories
     assert found.exact
     assert found.deaths
+    assert found.updates
 
 
 # -- a defect that is planted is found --------------------------------------------------------------------------------
@@ -53,6 +54,13 @@ def cancels_what_has_fired() -> Iterator[None]:
 def cancels_no_step() -> Iterator[None]:
     """A step that is cancelled runs on."""
     with mock.patch.dict(decide_turn.DECIDE_TURN, {c.CancelStep: lambda *_: []}):  # type: ignore[arg-type]
+        yield
+
+
+@contextmanager
+def answers_no_update() -> Iterator[None]:
+    """What an update's handler came to is not recorded."""
+    with mock.patch.dict(decide_turn.DECIDE_TURN, {c.CompleteUpdate: lambda *_: []}):  # type: ignore[arg-type]
         yield
 
 
@@ -84,7 +92,13 @@ def writes_another_footer() -> Iterator[None]:
         yield
 
 
-PLANTED = [cancels_what_has_fired, cancels_no_step, takes_the_last_signal_first, writes_another_footer]
+PLANTED = [
+    cancels_what_has_fired,
+    cancels_no_step,
+    answers_no_update,
+    takes_the_last_signal_first,
+    writes_another_footer,
+]
 
 
 @pytest.mark.parametrize("planted", PLANTED)
