@@ -75,3 +75,14 @@ class Troubles:
     def _tls(self) -> str:
         handshake = self._said.get(KafkaError._TRANSPORT, "")
         return self._said.get(KafkaError._SSL, handshake if handshake.startswith("SSL handshake failed") else "")
+
+
+def known(offset: int) -> int:
+    """An offset that a broker gave. Raises KafkaException if none did.
+
+    librdkafka says "invalid offset" (-1001), and no error, when an answer came too late: taken for the end of a log it
+    parked partitions as cut.
+    """
+    if offset < 0:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no broker gave an offset"))
+    return offset

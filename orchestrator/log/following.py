@@ -16,7 +16,7 @@ from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec
 
 from ..errors import ConfigurationError
 from .config import LogConfig
-from .connecting import connected
+from .connecting import connected, known
 from .ports import Wire
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,9 @@ class FollowingReader:
         self._introduce(self._admin, partition)
         asked = {"isolation_level": IsolationLevel.READ_COMMITTED, "request_timeout": ASK_S}
         try:
-            start, end = (self._admin.list_offsets({place: spec}, **asked)[place].result().offset for spec in _ENDS)
+            start, end = (
+                known(self._admin.list_offsets({place: spec}, **asked)[place].result().offset) for spec in _ENDS
+            )
         except KafkaException as error:
             raise ConfigurationError(f"{self._topic}/{partition}: {error.args[0].str()}") from error
         return start, end

@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
+from .connecting import known
 from .ports import Wire
 from .reader import read_partition
 from .topics import ASK_S, admin
@@ -100,7 +101,7 @@ def _bounds(config: LogConfig, client: AdminClient) -> dict[int, tuple[int, int]
         for spec in (EarliestSpec(), LatestSpec()):  # type: ignore[no-untyped-call]
             asked: dict[TopicPartition, OffsetSpec] = {TopicPartition(topic, number): spec for number in numbers}
             futures = client.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S)
-            ends.append({place.partition: future.result().offset for place, future in futures.items()})
+            ends.append({place.partition: known(future.result().offset) for place, future in futures.items()})
     except KafkaException as error:
         raise KafkaUnavailable(f"{topic}: {error.args[0].str()}") from error
     return {number: (ends[0][number], ends[1][number]) for number in numbers}

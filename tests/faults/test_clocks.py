@@ -11,7 +11,7 @@ from orchestrator.core.values import Payload
 from orchestrator.engine import partition as partition_module
 from orchestrator.testing.memory_cluster import MemoryCluster
 from tests.chaos import mixed_app
-from tests.engine.rig import MemorySite, Rig, kill
+from tests.engine.rig import MemorySite, Rig, kill, until
 from tests.faults.clocks import KINDS, JumpingClock
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, check, replies_of
 
@@ -50,12 +50,18 @@ def update(one: Rig, workflow: str) -> None:
         one._replies.pop(f"bump-{workflow}")
 
 
+def has_jumped(clock: JumpingClock) -> bool:
+    """Whether it was set anew: looking at it may do it."""
+    return bool(clock.wall_ms() and clock.jumps.total())
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_jumping_clocks_cost_nothing(one: Rig, kind: str, seed: int) -> None:
     clocks = [JumpingClock(kind, seed + number, 0.03) for number in range(2)]
     first = one.engine(clock=clocks[0])
     expected = feed(one, 0)
+    until(lambda: has_jumped(clocks[0]))
     kill(first)
     second = one.engine(clock=clocks[1])
     expected |= feed(one, RUNS)
@@ -64,6 +70,7 @@ def test_jumping_clocks_cost_nothing(one: Rig, kind: str, seed: int) -> None:
             update(one, workflow)
     for workflow, model in expected.items():
         assert int(one.result(workflow)) == model.result, workflow
+    until(lambda: has_jumped(clocks[1]))
     clocks[1].set_right()
     second.stop(5.0)
     verdict = check(
@@ -74,4 +81,3 @@ def test_jumping_clocks_cost_nothing(one: Rig, kind: str, seed: int) -> None:
     )
     assert not verdict.anomalies, verdict.text()
     assert verdict.totals["completed"] == len(expected)
-    assert all(clock.jumps["clock set forward"] or clock.jumps["clock set back"] for clock in clocks)
