@@ -24,9 +24,9 @@ environment-dev:
 demo: environment-demo ## the main job with its faults (KILL_STEP= RATE_LIMIT_STEP= BREAK_STEP= SEED= LIMIT=)
 	@$(BIN)/python -m examples.environment_audit
 
-# Two processes: what needs the broker in one, the rest beside it.
+# Three processes: the contract on a broker, what else needs one, the rest beside them.
 test: environment-dev ## every test, on the in-memory log and on a real broker (ARGS= for pytest)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: environment-dev ## format, lint, types, and the tests that are neither broker nor slow
 	@$(BIN)/ruff format --check .

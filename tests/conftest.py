@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.contract.modes import MODES
 if TYPE_CHECKING:
     from orchestrator.devkafka import DevKafka
 
+CONTRACT = Path(__file__).parent / "contract"
 SEED = pytest.StashKey[int]()
 
 
@@ -38,10 +40,14 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`: who needs the broker shares one process, one after the other; the rest runs beside."""
+    """With `--dist loadgroup`: who needs a broker shares one process, one after the other; the rest runs beside.
+
+    The contract has a process, and a broker, of its own: most of what it does is to wait.
+    """
     for item in items:
         if item.get_closest_marker("broker"):
-            item.add_marker(pytest.mark.xdist_group("broker"))
+            contract = item.path.is_relative_to(CONTRACT)
+            item.add_marker(pytest.mark.xdist_group("contract" if contract else "broker"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

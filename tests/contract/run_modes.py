@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 from tests.contract.modes import MODES, reasons
 
 SUITE = "tests/contract"
-AT_ONCE = 2
-"""Modes: most of what a test does is to wait, for engines to start and for time to pass."""
+AT_ONCE, PROCESSES = 2, 2
+"""Modes, and processes of each with brokers of their own: most of what a test does is to wait, for engines and time."""
 
 
 def counts(report: Path, mode: str) -> dict[str, int]:
@@ -49,7 +49,8 @@ def left_out(suite: ElementTree.Element, mode: str) -> Iterator[str]:
 def run(mode: str, scratch: Path) -> dict[str, int]:
     """The suite in one mode; what it printed is shown when it is over."""
     report, said = scratch / f"{mode}.xml", scratch / f"{mode}.log"
-    words = [sys.executable, "-m", "pytest", "-q", SUITE, "--mode", mode, f"--junitxml={report}"]
+    beside = ["-n", str(PROCESSES), "--dist", "load"]
+    words = [sys.executable, "-m", "pytest", "-q", SUITE, "--mode", mode, *beside, f"--junitxml={report}"]
     with said.open("wb") as out:
         code = subprocess.run(words, check=False, stdout=out, stderr=subprocess.STDOUT).returncode
     print(f"== {mode}: {MODES[mode].what}", said.read_text(encoding="utf-8"), sep="\n", flush=True)
