@@ -56,8 +56,8 @@ class FakeOwned:
 class FakeRepeats:
     """Looks at no run."""
 
-    def __init__(self, reference: str, connect: object) -> None:
-        assert reference == APP
+    def __init__(self, reference: str, connect: object, blobs: Path) -> None:
+        assert (reference, blobs) == (APP, Settings().blobs)
 
     def start(self) -> None:
         """Nothing."""

@@ -13,7 +13,8 @@ from tests.architecture.source import ROOT, name_of, python_files
 def test_the_consumer_runs_the_command_of_its_name(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
-    def main(argv: list[str]) -> int:
+    def main(argv: list[str], *, whole_process: bool) -> int:
+        assert whole_process
         seen.append(argv)
         return 7
 
