@@ -155,11 +155,14 @@ def _steal(campaign: Mixed, number: int) -> bool:
     """
     config = LogConfig(campaign.site.app, campaign.site.bootstrap)
     thief = Producer({**config.client(), "transactional.id": config.lane_names(number)[0]})
+    fenced = _fenced(campaign, number)
     thief.init_transactions(30)
     thief.begin_transaction()
     thief.produce(config.topic("events"), b"not an event", b"x", number)
     with contextlib.suppress(KafkaException):
         thief.flush(10)
+    # A claim that was under way already would not have fenced it.
+    campaign.until(lambda: _fenced(campaign, number) > fenced, f"the engine is fenced in partition {number}")
     before = _claims(campaign, number)
     campaign.until(lambda: _claims(campaign, number) > before, f"partition {number} is claimed again")
     try:
@@ -167,6 +170,11 @@ def _steal(campaign: Mixed, number: int) -> bool:
     except KafkaException:
         return True
     return False
+
+
+def _fenced(campaign: Mixed, number: int) -> int:
+    found = re.compile(rf": partition {number}: .*; claiming again")
+    return sum(len(found.findall(text)) for text in campaign.told().values())
 
 
 def _claims(campaign: Mixed, number: int) -> int:
