@@ -18,6 +18,7 @@ from tests.faults.campaign import PARTITIONS, Kill, Site
 from tests.faults.flow import play as play_flow
 from tests.faults.test_kills import HITS, STATIC
 from tests.faults.test_zombies import Frozen
+from tests.oracle.raw import READ_COMMITTED
 
 OF_GROUP = ("K7", "K8", "K9", "K11", "K12", "K17", "K18", "K22", "")
 FEW_HITS = {**HITS, "K17": 1}
@@ -158,7 +159,9 @@ def _steal(campaign: Mixed, number: int) -> bool:
     fenced = _fenced(campaign, number)
     thief.init_transactions(30)
     thief.begin_transaction()
-    thief.produce(config.topic("events"), b"not an event", b"x", number)
+    # A record of the log, once more: were it ever seen, everybody would notice.
+    again = campaign._read("events", READ_COMMITTED)[number][-1]
+    thief.produce(config.topic("events"), again.value, again.key, number)
     with contextlib.suppress(KafkaException):
         thief.flush(10)
     # A claim that was under way already would not have fenced it.
