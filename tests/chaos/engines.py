@@ -165,9 +165,10 @@ def _steal(campaign: Mixed, number: int) -> bool:
     with contextlib.suppress(KafkaException):
         thief.flush(10)
     # A claim that was under way already would not have fenced it.
-    campaign.until(lambda: _fenced(campaign, number) > fenced, f"the engine is fenced in partition {number}")
-    before = _claims(campaign, number)
-    campaign.until(lambda: _claims(campaign, number) > before, f"partition {number} is claimed again")
+    campaign.until(
+        lambda: _fenced(campaign, number) > fenced and _claimed_since(campaign, number),
+        f"partition {number} is claimed again",
+    )
     try:
         thief.commit_transaction(20)
     except KafkaException:
@@ -180,8 +181,11 @@ def _fenced(campaign: Mixed, number: int) -> int:
     return sum(len(found.findall(text)) for text in campaign.told().values())
 
 
-def _claims(campaign: Mixed, number: int) -> int:
-    return sum(text.count(f"partition {number}: claim ") for text in campaign.told().values())
+def _claimed_since(campaign: Mixed, number: int) -> bool:
+    """Whether every engine that was fenced has claimed since, or stopped working on it."""
+    words = re.compile(rf": partition {number}: (?:claim \d|.*; claiming again|.*; this engine stops)")
+    last = [found[-1] for text in campaign.told().values() if (found := words.findall(text))]
+    return bool(last) and not any("claiming again" in one for one in last)
 
 
 def flow(seat: Seat, tally: Tally) -> None:
