@@ -18,6 +18,7 @@ from tests.faults.campaign import PARTITIONS, Kill, Site
 from tests.faults.flow import play as play_flow
 from tests.faults.test_kills import HITS, STATIC
 from tests.faults.test_zombies import Frozen
+from tests.oracle.raw import READ_COMMITTED
 
 OF_GROUP = ("K7", "K8", "K9", "K11", "K12", "K17", "K18", "K22", "")
 FEW_HITS = {**HITS, "K17": 1}
@@ -155,13 +156,19 @@ def _steal(campaign: Mixed, number: int) -> bool:
     """
     config = LogConfig(campaign.site.app, campaign.site.bootstrap)
     thief = Producer({**config.client(), "transactional.id": config.lane_names(number)[0]})
+    fenced = _fenced(campaign, number)
     thief.init_transactions(30)
     thief.begin_transaction()
-    thief.produce(config.topic("events"), b"not an event", b"x", number)
+    # A record of the log, once more: were it ever seen, everybody would notice.
+    again = campaign._read("events", READ_COMMITTED)[number][-1]
+    thief.produce(config.topic("events"), again.value, again.key, number)
     with contextlib.suppress(KafkaException):
         thief.flush(10)
-    before = _claims(campaign, number)
-    campaign.until(lambda: _claims(campaign, number) > before, f"partition {number} is claimed again")
+    # A claim that was under way already would not have fenced it.
+    campaign.until(
+        lambda: _fenced(campaign, number) > fenced and _claimed_since(campaign, number),
+        f"partition {number} is claimed again",
+    )
     try:
         thief.commit_transaction(20)
     except KafkaException:
@@ -169,8 +176,16 @@ def _steal(campaign: Mixed, number: int) -> bool:
     return False
 
 
-def _claims(campaign: Mixed, number: int) -> int:
-    return sum(text.count(f"partition {number}: claim ") for text in campaign.told().values())
+def _fenced(campaign: Mixed, number: int) -> int:
+    found = re.compile(rf": partition {number}: .*; claiming again")
+    return sum(len(found.findall(text)) for text in campaign.told().values())
+
+
+def _claimed_since(campaign: Mixed, number: int) -> bool:
+    """Whether every engine that was fenced has claimed since, or stopped working on it."""
+    words = re.compile(rf": partition {number}: (?:claim \d|.*; claiming again|.*; this engine stops)")
+    last = [found[-1] for text in campaign.told().values() if (found := words.findall(text))]
+    return bool(last) and not any("claiming again" in one for one in last)
 
 
 def flow(seat: Seat, tally: Tally) -> None:
