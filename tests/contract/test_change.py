@@ -226,11 +226,11 @@ def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(world: World)
         transport = client.calls.caller._transport
         send, went = transport.send, []
 
-        def astray(partition: int, key: bytes, value: bytes, failed: Any) -> None:
+        def astray(partition: int, key: bytes, value: bytes, *rest: Any) -> None:
             """Every command goes to the partition next to its own."""
             wrong = (partition_of(key, transport.partitions) + 1) % transport.partitions
             went.append((partition, wrong))
-            send(wrong, key, value, failed)
+            send(wrong, key, value, *rest)
 
         transport.send = astray
         try:

@@ -36,6 +36,7 @@ import contextlib
 import functools
 import json
 import random
+import signal
 import struct
 import sys
 import threading
@@ -591,6 +592,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.chance:
             proxy.chaos = Chaos(options.seed, chosen, options.chance, options.actions.split(","), least, most)
         print(f"127.0.0.1:{proxy.port} before {options.broker}, seed {options.seed}", file=sys.stderr, flush=True)
+        # Background jobs of a shell ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait(options.seconds or None)
     return 0

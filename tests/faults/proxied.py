@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -75,6 +76,8 @@ def main() -> int:
     try:
         behind = f"127.0.0.1:{broker.nodes[0].proxied_port}"
         print(json.dumps({"direct": broker.bootstrap, "behind_the_proxy": behind}), flush=True)
+        # Background jobs of a shell ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
     finally:

@@ -18,7 +18,9 @@ from orchestrator.core.rows import META, POSITION_KEY
 from orchestrator.core.tasks import Reply, TaskOffer
 from orchestrator.core.values import Payload, ReplyTo
 from orchestrator.engine import restored
+from orchestrator.engine.batch import Batch
 from orchestrator.engine.partition import State
+from orchestrator.engine.timers import Timers
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
 from orchestrator.sdk.execution import ExecutorOptions
@@ -106,24 +108,22 @@ def test_an_answer_goes_to_the_topic_of_replies_alone() -> None:
 
 def test_a_partition_that_fell_by_a_defect_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is parked, it is not hung: the supervisor must not end the process for it."""
-    from orchestrator.engine.intake import Intake
+    fire = Timers.fire
 
-    one = Rig(app, MemorySite(app.name, 2))
-    engine = one.engine()
-    timers = Intake.timers
-
-    def broken(intake: Intake, batch: object) -> None:
-        if intake._ground.number == 0:
+    def broken(timers: Timers, batch: Batch) -> None:
+        if timers._ground.number == 0:
             raise ZeroDivisionError("a defect")
-        timers(intake, batch)  # type: ignore[arg-type]
+        fire(timers, batch)
 
     names = [f"w{n}" for n in range(20)]
     fallen = next(name for name in names if partition_of(name.encode(), 2) == 0)
     whole = next(name for name in names if partition_of(name.encode(), 2) == 1)
+    one = Rig(app, MemorySite(app.name, 2))
     try:
+        engine = one.engine()
         one.start(fallen, doubles, 1)
         one.result(fallen)
-        monkeypatch.setattr(Intake, "timers", broken)
+        monkeypatch.setattr(Timers, "fire", broken)
         one.send(fallen, c.CancelWorkflow())
         until(lambda: engine.partitions[0].state is State.PARKED)
         assert engine.partitions[0].join(PATIENCE_S)

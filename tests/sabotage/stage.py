@@ -237,7 +237,7 @@ class Stage:
                 replies_of(self.rig.records("replies")[0]),
                 list(received),
                 quiescent=quiescent,
-                ends=self.rig.site.ends(f"{NAME}.events"),
+                ends=self.rig.site.ends(f"{self.rig.app.name}.events"),
                 dumps=self._dumps() if quiescent and model else {},
                 effects=("add",) if model else (),
             ),
@@ -247,7 +247,10 @@ class Stage:
         """The first engine's state, beside what the log says up to there. What a gap cuts off means no state."""
         events = self.rig.records("events")
         with contextlib.suppress(LogGap):
-            return {n: dumps(one, self.rig.codec, Settings(NAME), events[n]) for n, one in self.rig.stores.items()}
+            return {
+                n: dumps(one, self.rig.codec, Settings(self.rig.app.name), events[n])
+                for n, one in self.rig.stores.items()
+            }
         return {}
 
     def close(self) -> None:
