@@ -592,8 +592,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.chance:
             proxy.chaos = Chaos(options.seed, chosen, options.chance, options.actions.split(","), least, most)
         print(f"127.0.0.1:{proxy.port} before {options.broker}, seed {options.seed}", file=sys.stderr, flush=True)
-        # Background jobs of a shell ignore it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait(options.seconds or None)
     return 0
