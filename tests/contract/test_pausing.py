@@ -32,7 +32,7 @@ async def two_steps() -> int:
 
 
 @app.workflow
-async def takes_what_comes(*patience: float) -> list[str]:
+async def takes_what_comes(patience: list[float]) -> list[str]:
     taken = []
     for seconds in patience:
         try:
@@ -81,7 +81,7 @@ def test_what_runs_ends_and_nothing_new_begins(world: World) -> None:
 @pytest.mark.contract("pause")
 def test_signals_and_due_timers_wait_in_their_order(world: World) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.start(takes_what_comes, 0.3, 3_600.0)
+        handle = await client.start(takes_what_comes, [0.3, 3_600.0])
         await until(handle, "TimerSet")
         await handle.pause()
         await until(handle, "TimerFired")
@@ -96,7 +96,7 @@ def test_signals_and_due_timers_wait_in_their_order(world: World) -> None:
 @pytest.mark.contract("pause")
 def test_only_a_run_that_runs_is_paused_and_a_paused_one_can_be_ended(world: World) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.start(takes_what_comes, 60.0, 60.0)
+        handle = await client.start(takes_what_comes, [60.0, 60.0])
         with pytest.raises(CommandRejected, match="is running") as refused:
             await handle.resume()
         assert refused.value.code == "not_paused"

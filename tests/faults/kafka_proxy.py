@@ -568,9 +568,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", required=True, metavar="HOST:PORT", help="the listener that it stands before")
     parser.add_argument("--listen", type=int, required=True, metavar="PORT", help="where clients come, on 127.0.0.1")
-    parser.add_argument(
-        "--fault", action="append", default=[], metavar="API:ACTION[:nth=N,times=N,delay=S,code=N,until=API]"
-    )
+    fault = "API:ACTION[:nth=N,times=N,delay=S,code=N,until=API]"
+    parser.add_argument("--fault", action="append", default=[], metavar=fault)
     parser.add_argument("--chance", type=float, default=0.0, help="harm by chance: the probability for each request")
     parser.add_argument("--apis", default="EndTxn,AddPartitionsToTxn,Produce", help="whose requests, with --chance")
     parser.add_argument("--actions", default="late,delay,delay_answer", help="which actions, with --chance")
@@ -592,9 +591,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.chance:
             proxy.chaos = Chaos(options.seed, chosen, options.chance, options.actions.split(","), least, most)
         print(f"127.0.0.1:{proxy.port} before {options.broker}, seed {options.seed}", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait(options.seconds or None)
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # background jobs of a shell ignore it
+        threading.Event().wait(options.seconds or None)
     return 0
 
 
