@@ -60,6 +60,9 @@ class Repeats:
         """End, after a last look, of a few seconds at most, if the engine is still there."""
         self._once_more = once_more
         self._stopped.set()
+        if not self._thread.is_alive():
+            # Ctrl-C came before the first look.
+            return
         self._thread.join(LAST_LOOK_S if once_more else 0.0)
         if self._thread.is_alive() and self._cancel is not None:
             self._cancel()

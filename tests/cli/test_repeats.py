@@ -63,3 +63,8 @@ def test_without_an_engine_it_looks_again_and_ends(monkeypatch: pytest.MonkeyPat
     assert all(looked.acquire(timeout=20) for _ in range(3))
     looks.stop(once_more=True)
     assert not looks._thread.is_alive()
+
+
+def test_what_never_began_to_look_ends_at_once() -> None:
+    """Ctrl-C between the engine's start and the first look."""
+    Repeats(REFERENCE, nobody).stop(once_more=True)
