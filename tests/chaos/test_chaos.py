@@ -15,6 +15,8 @@ from tests.chaos.plugs import Plug, all_plugs
 from tests.chaos.tally import Tally
 from tests.faults.campaign import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def chaos(*words: str) -> tuple[int, dict[str, Any], list[str]]:
     """The command: its exit code, its last line, and the lines before."""

@@ -26,7 +26,10 @@ from orchestrator.store.rows import ROW_CACHE_ROWS, state_hash
 from orchestrator.telemetry.observer import Observer
 from tests.engine.rig import MemorySite, Rig, kill, until
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 Make = Callable[..., Rig]
 ALL = StandbyOptions()

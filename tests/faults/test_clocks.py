@@ -15,6 +15,8 @@ from tests.engine.rig import MemorySite, Rig, kill, until
 from tests.faults.clocks import KINDS, JumpingClock
 from tests.oracle.oracle import Evidence, Expected, LoadModel, SentSignal, check, replies_of
 
+pytestmark = pytest.mark.slow
+
 RUNS = 6
 
 
