@@ -36,9 +36,9 @@ check: environment-dev ## format, lint, types, and the tests that are neither br
 types: environment-dev
 	@$(BIN)/mypy
 
-# Many of these wait for a moment rather than compute: one worker more than the two cores.
+# Each worker collects all tests for itself: no more of them than the two cores.
 fast-tests: environment-dev
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not broker and not slow"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not broker and not slow"
 
 modes: environment-dev ## the contract's suite in every engine mode; its last line is one JSON object (ARGS=--ci: CI's)
 	@$(BIN)/python -m tests.contract.run_modes $(ARGS)

@@ -16,6 +16,8 @@ from orchestrator.engine.options import EngineOptions
 from orchestrator.sdk.turn import Overlong
 from tests.engine.rig import Rig
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Orchestrator], Rig]
 NAME = "bugs"
 

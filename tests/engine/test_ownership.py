@@ -18,6 +18,8 @@ from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
 from tests.engine.rig import Rig, kill
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Orchestrator], Rig]
 
 
