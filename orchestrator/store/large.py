@@ -35,12 +35,7 @@ def kept(payload: Payload, blobs: Blobs | None, inline: int, most: int) -> Paylo
 
 def light(record: T, keep: Callable[[Payload], Payload]) -> T:
     """A record with each payload that may be a blob as `keep` has it. Raises what that raises."""
-    changed = {}
-    for name in FIELDS.get(type(record), ()):
-        payload = getattr(record, name)
-        if (held := keep(payload)) is not payload:
-            changed[name] = held
-    return _replaced(record, changed) if changed else record
+    return _changed(record, FIELDS.get(type(record), ()), lambda _, payload: keep(payload))
 
 
 def bytes_of(payload: Payload, blobs: Blobs | None, what: str) -> Payload:
@@ -60,24 +55,23 @@ def bytes_of(payload: Payload, blobs: Blobs | None, what: str) -> Payload:
 
 def whole(record: T, blobs: Blobs | None, what: Callable[[str], str], names: Sequence[str] = ()) -> T:
     """A record with the bytes of its payloads (of those `names`). Raises BlobError; `what(field)` names the place."""
-    changed = {}
-    for name in names or FIELDS.get(type(record), ()):
-        payload = getattr(record, name)
-        if payload.blob is not None:
-            changed[name] = bytes_of(payload, blobs, what(name))
-    return _replaced(record, changed) if changed else record
+
+    def filled(name: str, payload: Payload) -> Payload:
+        return payload if payload.blob is None else bytes_of(payload, blobs, what(name))
+
+    return _changed(record, names or FIELDS.get(type(record), ()), filled)
 
 
 def carried(record: T, blobs: Blobs | None, room: int) -> T:
     """A record with the bytes of its blobs as far as `room` goes: who reads it need not have the store."""
-    changed = {}
-    for name in FIELDS.get(type(record), ()):
-        payload = getattr(record, name)
+
+    def roomy(_: str, payload: Payload) -> Payload:
+        nonlocal room
         found = at_hand(payload, blobs, room)
         room -= len(found.data)
-        if found is not payload:
-            changed[name] = found
-    return _replaced(record, changed) if changed else record
+        return found
+
+    return _changed(record, FIELDS.get(type(record), ()), roomy)
 
 
 def at_hand(payload: Payload, blobs: Blobs | None, room: int) -> Payload:
@@ -94,5 +88,15 @@ def at_hand(payload: Payload, blobs: Blobs | None, room: int) -> Payload:
         return payload
 
 
-def _replaced(record: Any, changed: dict[str, Payload]) -> Any:
-    return record._replace(**changed)
+def _changed(record: T, names: Sequence[str], change: Callable[[str, Payload], Payload]) -> T:
+    """A record with its payloads of these names as `change` has them; itself where it leaves them as they are."""
+    changed = {}
+    for name in names:
+        payload = getattr(record, name)
+        if (found := change(name, payload)) is not payload:
+            changed[name] = found
+    if not changed:
+        return record
+    named_tuple: Any = record
+    replaced: T = named_tuple._replace(**changed)
+    return replaced

@@ -211,8 +211,9 @@ class PartitionStore:
                 self._cache.pop(place, None)
         touched = {family for family, _ in changes}
         self._mark(batch, touched)
-        low = lowest_due(max(self._timers_from, timers_from), changes)
+        low = max(self._timers_from, timers_from)
         if TIMERS in touched:
+            low = lowest_due(low, changes)
             noted = self._marks[TIMERS].to_bytes(8, "big") + low.to_bytes(8, "big")
             batch.put(TIMERS_FROM, noted, self._handle(HINTS))
         assert self._db is not None

@@ -1,4 +1,4 @@
-"""The application of the campaign: every kind of load, each run with a result that the model knows.
+"""The kill campaign's application with more: every kind of load, each run with a result that the model knows.
 
 Its processes are told by the environment which application they are (`ORCHESTRATOR_APP_NAME`), and where the outside
 receiver of effects writes (`KILLS_RECEIPTS`).
@@ -7,28 +7,16 @@ receiver of effects writes (`KILLS_RECEIPTS`).
 from __future__ import annotations
 
 import asyncio
-import os
-from datetime import timedelta
 
-from orchestrator import Orchestrator, RetryPolicy, StepFailed, step_info
-from tests.faults.kill_app import receive
+from orchestrator import StepFailed
+from tests.faults.kill_app import CHILD, EFFECTS as KILLED, add, app, child, go, once, receive, stumble
 
-app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "mixed")
-go = app.signal("go", int)
 bump = app.update("bump", int, int)
 slots = app.limit("slots", concurrency=8)
 
-CHILD = "/child"
-EFFECTS = ("add", "narrow", "stumble", "once")
+EFFECTS = (*KILLED, "narrow")
 """The steps: each has an effect outside before it returns."""
 CHILD_RESULT, CHILD_STEPS = 12, 2
-
-
-@app.step
-async def add(x: int) -> int:
-    """An ordinary step."""
-    receive()
-    return x + 1
 
 
 @app.step(limits=[slots])
@@ -36,28 +24,6 @@ async def narrow(x: int) -> int:
     """A step of which few run at once, over all engines."""
     receive()
     return x + 1
-
-
-@app.step(retry=RetryPolicy(initial_interval=timedelta(milliseconds=20)))
-async def stumble(x: int) -> int:
-    """Fails at its first attempt."""
-    receive()
-    if step_info().attempt == 1:
-        raise RuntimeError("the first attempt fails")
-    return x + 1
-
-
-@app.step(on_crash="fail")
-async def once(x: int) -> int:
-    """A step that is never begun twice: a kill may end it as interrupted."""
-    receive()
-    return x + 1
-
-
-@app.workflow
-async def child(x: int) -> int:
-    """A child of two steps."""
-    return await add(await add(x))
 
 
 @app.workflow
