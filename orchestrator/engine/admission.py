@@ -31,10 +31,12 @@ class Load:
 
     def changed(self, before: RunRow | None, after: RunRow | None) -> None:
         """An event was applied to a run."""
-        for row, sign in ((before, -1), (after, 1)):
-            if row is not None and row.status not in CLOSED:
-                self.runs += sign
-                self.steps += sign * row.pending_steps
+        if before is not None and before.status not in CLOSED:
+            self.runs -= 1
+            self.steps -= before.pending_steps
+        if after is not None and after.status not in CLOSED:
+            self.runs += 1
+            self.steps += after.pending_steps
 
 
 def refusal(

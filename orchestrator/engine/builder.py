@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..codec.records import Codec
 from ..core import machine
@@ -87,10 +88,10 @@ class Builder:
     def _read(self, arguments: Payload, workflow_type: str) -> Payload:
         return bytes_of(arguments, self._options.blobs, f"the arguments of {workflow_type}")
 
-    def context(self, batch: Batch) -> Context:
-        """What decisions of this batch may know beside state."""
-        settings, options = self._settings, self._options
-        return Context(settings.app, batch.now_ms, self.code_of, level=batch.level, suggest_at=options.suggest_at)
+    def context(self, batch: Batch, **more: Any) -> Context:
+        """What decisions of this batch may know beside state; `more`: other fields of it."""
+        app, suggest_at = self._settings.app, self._options.suggest_at
+        return Context(app, batch.now_ms, self.code_of, level=batch.level, suggest_at=suggest_at, **more)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -294,7 +295,7 @@ class Builder:
         if too_large:
             self._park(batch, place, "limit", too_large)
             return
-        if problem := next(filter(None, map(unwritable, commands)), ""):
+        if problem := unwritable(tuple(commands)):
             self._park(batch, place, "bug", problem)
             return
         context = self.context(batch)

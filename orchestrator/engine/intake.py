@@ -98,7 +98,7 @@ class Intake:
         if isinstance(body, ReportStep):
             body = reported(report.workflow_id, body, self._keep, self._options.payload_bytes)
         command = Command("", report.workflow_id, body)
-        context = self._builder.context(batch)._replace(is_local=True, any_attempt=sabotaged("lease_ignored"))
+        context = self._builder.context(batch, is_local=True, any_attempt=sabotaged("lease_ignored"))
         if isinstance(body, HeartbeatStep):
             self._steps.beat(body.token)
             if body.details == NOTHING and not self._has_timer(report.workflow_id, body):
@@ -234,7 +234,7 @@ class Intake:
             if not self._routing.is_here(batch, command, wire):
                 return
         except LimitExceeded as error:
-            context = self._builder.context(batch)._replace(input=(wire.topic, wire.partition, wire.offset))
+            context = self._builder.context(batch, input=(wire.topic, wire.partition, wire.offset))
             self._builder.take(batch, rejected(command, context, "limit", f"it belongs to another partition: {error}"))
             return
         if isinstance(command.body, QueryWorkflow):
@@ -248,7 +248,8 @@ class Intake:
         self._decide(batch, command, wire)
 
     def _decide(self, batch: Batch, command: Command, wire: Wire) -> None:
-        context = self._builder.context(batch)._replace(
+        context = self._builder.context(
+            batch,
             input=(wire.topic, wire.partition, wire.offset),
             any_attempt=sabotaged("lease_ignored"),
             partitions=self._routing.partitions_now(command),

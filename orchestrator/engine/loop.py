@@ -70,7 +70,7 @@ class PartitionLoop:
         self._open: Batch | None = None
         self._sent_at = 0.0
         self._batch_no = 0
-        self._footer_hash = b""
+        self._footer_hash, self._said_upto = b"", BatchId(0, 0)
         self._proven_at = self._counted_at = 0.0
         self._seen = 0
         self._resting = False
@@ -89,16 +89,15 @@ class PartitionLoop:
         self.builder.level = ground.level()
         self._unproven = self._open = None
         self._seen = 0
-        at: InputPosition = ground.input_position(ids)
-        self._input = at
+        self._input: InputPosition = ground.input_position(ids)
         self._counted_at = shared.clock.monotonic()
         self.outbox = Outbox(shared.log, shared.codec, self.inbox, shared.sign, self._options.blobs)
-        self.outbox.upto = position.outbox_upto if position else BatchId(0, 0)
-        self.intake.begin(at.offset)
+        self.outbox.upto = self._said_upto = position.outbox_upto if position else BatchId(0, 0)
+        self.intake.begin(self._input.offset)
         _, end = shared.log.inputs().bounds(ground.number)
         self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end, self._mark.take())
         self.inbox.drop_commands()
-        shared.log.inputs().follow(ground.number, at.offset, self.inbox.put_commands, self.inbox.commands_lost)
+        shared.log.inputs().follow(ground.number, self._input.offset, self.inbox.put_commands, self.inbox.commands_lost)
         self.steps.perform(self.steps.resume(ground.overlay, self._options.instance, self.inbox.reported))
         self.outbox.send(ground.overlay.scan(OUTBOX, ()))
         self.builder.later.update(dict.fromkeys(self.builder.open_runs()))
@@ -201,8 +200,8 @@ class PartitionLoop:
         return max(0.0, min([*waits, due_ms / 1000, idle, 1.0]))
 
     def _outbox_moved(self) -> bool:
-        position = self.ground.position()
-        return position is not None and self.outbox.upto > position.outbox_upto
+        """Since the last footer, be it proven or not."""
+        return self.outbox.upto > self._said_upto
 
     def _new_batch(self) -> Batch:
         batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
@@ -271,7 +270,8 @@ class PartitionLoop:
     def _encode_footer(self, batch: Batch) -> None:
         self._batch_no += 1
         self._input = self._input._replace(offset=self.intake.next_offset)
-        self.builder.close(batch, self._footer_hash, self._input, self.outbox.upto)
+        self._said_upto = self.outbox.upto
+        self.builder.close(batch, self._footer_hash, self._input, self._said_upto)
 
     # -- prove, materialise ------------------------------------------------------------------------------------------
 

@@ -35,7 +35,11 @@ def kept(payload: Payload, blobs: Blobs | None, inline: int, most: int) -> Paylo
 
 def light(record: T, keep: Callable[[Payload], Payload]) -> T:
     """A record with each payload that may be a blob as `keep` has it. Raises what that raises."""
-    return _changed(record, FIELDS.get(type(record), ()), lambda _, payload: keep(payload))
+    for name in FIELDS.get(type(record), ()):
+        payload = getattr(record, name)
+        if (found := keep(payload)) is not payload:
+            record = _replaced(record, name, found)
+    return record
 
 
 def bytes_of(payload: Payload, blobs: Blobs | None, what: str) -> Payload:
@@ -55,23 +59,22 @@ def bytes_of(payload: Payload, blobs: Blobs | None, what: str) -> Payload:
 
 def whole(record: T, blobs: Blobs | None, what: Callable[[str], str], names: Sequence[str] = ()) -> T:
     """A record with the bytes of its payloads (of those `names`). Raises BlobError; `what(field)` names the place."""
-
-    def filled(name: str, payload: Payload) -> Payload:
-        return payload if payload.blob is None else bytes_of(payload, blobs, what(name))
-
-    return _changed(record, names or FIELDS.get(type(record), ()), filled)
+    for name in names or FIELDS.get(type(record), ()):
+        payload = getattr(record, name)
+        if payload.blob is not None:
+            record = _replaced(record, name, bytes_of(payload, blobs, what(name)))
+    return record
 
 
 def carried(record: T, blobs: Blobs | None, room: int) -> T:
     """A record with the bytes of its blobs as far as `room` goes: who reads it need not have the store."""
-
-    def roomy(_: str, payload: Payload) -> Payload:
-        nonlocal room
+    for name in FIELDS.get(type(record), ()):
+        payload = getattr(record, name)
         found = at_hand(payload, blobs, room)
         room -= len(found.data)
-        return found
-
-    return _changed(record, FIELDS.get(type(record), ()), roomy)
+        if found is not payload:
+            record = _replaced(record, name, found)
+    return record
 
 
 def at_hand(payload: Payload, blobs: Blobs | None, room: int) -> Payload:
@@ -88,15 +91,7 @@ def at_hand(payload: Payload, blobs: Blobs | None, room: int) -> Payload:
         return payload
 
 
-def _changed(record: T, names: Sequence[str], change: Callable[[str, Payload], Payload]) -> T:
-    """A record with its payloads of these names as `change` has them; itself where it leaves them as they are."""
-    changed = {}
-    for name in names:
-        payload = getattr(record, name)
-        if (found := change(name, payload)) is not payload:
-            changed[name] = found
-    if not changed:
-        return record
+def _replaced(record: T, name: str, payload: Payload) -> T:
     named_tuple: Any = record
-    replaced: T = named_tuple._replace(**changed)
+    replaced: T = named_tuple._replace(**{name: payload})
     return replaced

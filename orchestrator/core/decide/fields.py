@@ -16,17 +16,18 @@ STRATEGIES = ("queue", "cancel_oldest", "cancel_newest", "round_robin")
 MOST_NEEDS = 100
 
 
-def unwritable(value: Any) -> str:
-    """Why a value of workflow code, or a field of it, cannot stand on the log; "" if it can."""
-    if isinstance(value, str):
-        # A lone surrogate: half of a character, as in "\ud800".
-        if value.isascii() or value.encode(errors="replace").decode() == value:
-            return ""
-        return f"{value[:100]!a} is no text that can be written: it holds a lone surrogate"
-    if isinstance(value, int):
-        return "" if -(1 << 63) <= value < 1 << 63 else f"{value:.3e} is no number of 64 bits"
-    if isinstance(value, tuple) and value is not DEFAULT_STEP_OPTIONS:
-        return next(filter(None, map(unwritable, value)), "")
+def unwritable(value: tuple[Any, ...]) -> str:
+    """Why a value of workflow code with a field of it, at any depth, cannot stand on the log; "" if it can."""
+    for part in value:
+        if isinstance(part, str):
+            # A lone surrogate: half of a character, as in "\ud800".
+            if not part.isascii() and part.encode(errors="replace").decode() != part:
+                return f"{part[:100]!a} is no text that can be written: it holds a lone surrogate"
+        elif isinstance(part, int):
+            if not -(1 << 63) <= part < 1 << 63:
+                return f"{part:.3e} is no number of 64 bits"
+        elif isinstance(part, tuple) and part is not DEFAULT_STEP_OPTIONS and (problem := unwritable(part)):
+            return problem
     return ""
 
 
