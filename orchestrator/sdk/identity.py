@@ -63,6 +63,9 @@ def wheel_of(module: str) -> str:
 
 def _holder(module: str, file: Path) -> metadata.Distribution | None:
     """The distribution whose RECORD names the file: a name alone could be that of a checkout beside an old install."""
+    roots = [entry for entry in sys.path if file.is_relative_to(Path(entry).resolve())]
+    if next(iter(metadata.distributions(path=roots)), None) is None:
+        return None
     top = module.partition(".")[0]
     for name in metadata.packages_distributions().get(top, ()):
         found = metadata.distribution(name)

@@ -89,11 +89,14 @@ class Registry:
             code.bound = obj
 
     def check(self) -> None:
-        """Every hint resolves. Raises MissingHint; engines call it before they start."""
+        """Every hint resolves, and whose code this is has been looked up. Raises MissingHint.
+
+        Engines call it before they start: what it finds out, no partition has to wait for.
+        """
         for step in self._steps.values():
             _ = step.signature
         for workflow in self.workflows():
-            _ = workflow.signature
+            _ = workflow.signature, workflow.identity
             if workflow.is_handler and workflow.entity is None:
                 raise ConfigurationError(
                     f"{workflow.workflow_type} is a handler of a class without @app.entity: decorate the class"
