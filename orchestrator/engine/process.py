@@ -65,6 +65,7 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         return open_or_rebuild(directory / str(number), codec)
 
     codec = codec_of(settings)
+    codec.prepare()
     log_ = KafkaLog(LogConfig.of(settings, app.name))
     engine = Engine(log_, app.registry, make_executor, open_store, options, codec=codec)
     with Probes(settings.health_host, settings.health_port, engine.health):

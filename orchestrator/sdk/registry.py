@@ -89,14 +89,11 @@ class Registry:
             code.bound = obj
 
     def check(self) -> None:
-        """Every hint resolves, and whose code this is has been looked up. Raises MissingHint.
-
-        Engines call it before they start: what it finds out, no partition has to wait for.
-        """
+        """Every hint resolves. Raises MissingHint; engines call it before they start."""
         for step in self._steps.values():
             _ = step.signature
         for workflow in self.workflows():
-            _ = workflow.signature, workflow.identity
+            _ = workflow.signature
             if workflow.is_handler and workflow.entity is None:
                 raise ConfigurationError(
                     f"{workflow.workflow_type} is a handler of a class without @app.entity: decorate the class"
