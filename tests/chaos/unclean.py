@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
 import sys
@@ -11,12 +12,18 @@ import uuid
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from orchestrator.core import commands as c
+from orchestrator.core.values import Payload
 from orchestrator.devkafka import DevKafka
+from orchestrator.log.partitioner import partition_of
+from tests.chaos import lossy_app
 from tests.chaos.cluster import Cluster, until
 from tests.chaos.load import Mixed
 from tests.chaos.plugs import Plug, Seat
 from tests.chaos.tally import Tally
-from tests.faults.campaign import ROOT, Site
+from tests.faults import kill_app
+from tests.faults.campaign import PARTITIONS, ROOT, Site
+from tests.oracle.oracle import Expected, SentSignal
 from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, ends
 
 WITNESSES = {
@@ -30,9 +37,34 @@ HIDDEN = ("nothing could be read for", "did not come back")
 
 
 class Lossy(Mixed):
-    """The mixed load on a log that loses its end: of effects and answers behind it nothing is known any more."""
+    """Steps and signals; of effects and answers behind the loss nothing is known any more."""
 
+    app = "tests.chaos.lossy_app:app"
+    effects = kill_app.EFFECTS
     outside = False
+
+    def feed(self, count: int) -> None:
+        """Runs that ask nothing of other partitions."""
+        for _ in range(count):
+            workflow, n, values = f"w{len(self.expected)}", self.rng.randint(1, 4), (self._value(), self._value())
+            arguments = lossy_app.alone.code.signature.bind((n,), {})
+            self.last = self._send(workflow, c.StartWorkflow("alone", arguments))
+            self.asked[self.last] = partition_of(workflow.encode(), PARTITIONS)
+            sent = [self._send(workflow, c.SignalWorkflow("go", Payload(data=b"%d" % value))) for value in values]
+            result, signals = lossy_app.result_of(n, values), tuple(map(SentSignal, sent))
+            self.expected[workflow] = Expected(result, lossy_app.steps_of(n), "completed", signals)
+
+    def __init__(self, site: Site, rng: random.Random) -> None:
+        self.asked: dict[str, int] = {}
+        super().__init__(site, rng)
+
+    def until_all_answer(self, what: str, engine: subprocess.Popen[bytes]) -> None:
+        """Until in every partition somebody who asks from now on is answered."""
+        before = set(self.asked)
+        self.until(
+            lambda: len({self.asked[one] for one in (self.asked.keys() - before) & self.answered}) == PARTITIONS, what,
+            engine,
+        )  # fmt: skip
 
 
 def unclean(seat: Seat, tally: Tally) -> None:
@@ -51,7 +83,7 @@ def unclean(seat: Seat, tally: Tally) -> None:
         state = WITNESSES[fault] or "state"
         with campaign.engines() as engines:
             engines.append(campaign._engine(0, "", "thread"))
-            campaign.until_answered("the engine works", engines[0])
+            campaign.until_all_answer("the engine works", engines[0])
             lost = _lose(cluster, campaign, engines, not WITNESSES[fault])
             assert any(lost.values()), "the election lost nothing: nothing was shown"
             if WITNESSES[fault]:
@@ -67,7 +99,7 @@ def unclean(seat: Seat, tally: Tally) -> None:
             campaign.drain(engines.pop())
             tally.notes += [line for number in lost for line in _accept(campaign, number, state)]
             engines.append(campaign._engine(2, "", "thread", state))
-            campaign.until_answered("the engine goes on", engines[-1])
+            campaign.until_all_answer("the engine goes on", engines[-1])
             campaign.end_with(engines[-1], 2)
         if state != "state":
             _keep_state(campaign, state)
@@ -85,7 +117,7 @@ def _lossy_topics(bootstrap: str, app: str) -> None:
     admin.create_topics([topic])[f"{app}.events"].result(30)
 
 
-def _lose(cluster: Cluster, campaign: Mixed, engines: list[subprocess.Popen[bytes]], running: bool) -> dict[int, int]:
+def _lose(cluster: Cluster, campaign: Lossy, engines: list[subprocess.Popen[bytes]], running: bool) -> dict[int, int]:
     """Broker 2 falls behind broker 1, which ends; broker 2 comes back alone and leads, without what it missed.
 
     How many offsets each partition lost that did.
@@ -95,7 +127,7 @@ def _lose(cluster: Cluster, campaign: Mixed, engines: list[subprocess.Popen[byte
     behind.kill()
     until(lambda: all(cluster.in_sync(topic, n) == {1} for n in (0, 1)), "broker 1 alone is in sync")
     for _ in range(3):
-        campaign.until_answered("batches that broker 2 has not", engines[0])
+        campaign.until_all_answer("batches that broker 2 has not", engines[0])
     if not running:
         engines[0].kill()
         engines[0].wait(30)

@@ -29,6 +29,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from orchestrator.core import commands as c
 from orchestrator.core.values import Payload
 from orchestrator.engine.run import Engine
+from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.partitioner import partition_of
@@ -172,10 +173,16 @@ class Crossed(Load):
             self._open.pop()
 
     def restart(self) -> Engine:
-        """Another engine in the place of the one there is."""
+        """Another engine in the place of the one there is; one that finds no broker is started again."""
         while self.engines:
             self.engines.pop().stop(1.0)
-        return self.engine()
+        deadline = time.monotonic() + FIRES_S
+        while True:
+            try:
+                return self.engine()
+            except KafkaUnavailable:
+                if time.monotonic() > deadline:
+                    raise
 
 
 @contextlib.contextmanager
