@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer
 
-from orchestrator.codec.records import CLAIM_KEY
+from orchestrator.codec.records import CLAIM_KEY, FOOTER_KEY
+from orchestrator.core import events as e
 from orchestrator.devkafka import DevKafka
 from orchestrator.log.config import LogConfig
-from tests.docs.conftest import TROUBLED, WAIT_S, troubled
+from orchestrator.log.partitioner import partition_of
+from tests.docs.conftest import PARTITIONS, TROUBLED, WAIT_S, troubled, until
 from tests.docs.hung import AN_HOUR_MS
 from tests.docs.lost_ends import Lost, lose_end
 from tests.docs.runbook import Entry
@@ -110,3 +114,54 @@ def test_a_lanes_transaction_is_ended_by_kafkas_tool(page: Page, site: Site, kaf
     )
     assert site.rig.site.open_transactions(f"{site.place.app}.events") == []
     goes_on(site, cut)
+
+
+@pytest.mark.slow
+def test_a_run_whose_child_answered_into_the_lost_part(page: Page, site: Site) -> None:
+    """The child's partition lost nothing: it knows the question that is asked again, and has answered it."""
+    cut = page("A log that lost its end")
+    run, child = (
+        troubled("asks"),
+        next(f"child-{n}" for n in range(99) if partition_of(b"child-%d" % n, PARTITIONS) != TROUBLED),
+    )
+    again = threading.Event()
+    again.set()
+
+    @site.rig.app.step(name="first")
+    def first() -> int:
+        assert again.wait(WAIT_S)
+        return 1
+
+    @site.rig.app.workflow(name="child")
+    async def answers(x: int) -> int:
+        return x + 1
+
+    @site.rig.app.workflow(name="asks")
+    async def asks() -> int:
+        return await answers.options(id=child)(await first())
+
+    engine = site.engine()
+    site.rig.start(run, asks)
+    assert site.rig.result(run) == b"2"
+    engine.stop(5.0)
+    records = site.rig.records("events")
+    footer = next(at for at, record in enumerate(records[TROUBLED]) if record.key == FOOTER_KEY)
+    records[TROUBLED] = records[TROUBLED][: footer + 1]
+    site.replace_events(records)
+    shutil.rmtree(site.place.state)
+    cut('orchestrator partition repair 3 --yes --reason "unclean election on broker 2, ticket 4711"')
+    again.clear()
+    site.engine()
+    answered = site.rig.records("commands")[TROUBLED][-1]
+    until(lambda: site.rig.site.group_offsets().get(TROUBLED, 0) > answered.offset)
+    again.set()
+    until(lambda: f"waits for child workflow child ({child})" in cut("orchestrator workflow show ID", ID=run))
+    assert "completed" in cut("orchestrator workflow show ID", ID=child)
+    asked = [event for event in site.rig.events(run) if isinstance(event.body, e.ChildScheduled)]
+    assert "ChildScheduled" in cut("orchestrator workflow history ID", ID=run)
+    cut(
+        'orchestrator workflow reset ID --event NUMBER --reason "it was answered into the lost part"',
+        ID=run,
+        NUMBER=str(asked[-1].seq - 1),
+    )
+    assert site.rig.result(run) == b"2"
