@@ -76,9 +76,10 @@ class Stage:
         node = self.cluster.node(self.cluster.leader(self._events, self.rng.randrange(2)))
         node.pause()
         try:
-            self.campaign.until_answered("answers beside a frozen broker", self.engine)
+            took = self.campaign.until_answered("answers beside a frozen broker", self.engine)
         finally:
             node.resume()
+        self.tally.notes.append(f"a broker frozen: answered again after {took:.1f} s")
         self.cluster.heal()
         self.tally.faults["broker frozen and thawed"] += 1
 
