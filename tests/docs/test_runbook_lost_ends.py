@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
-from orchestrator.codec.records import CLAIM_KEY, FOOTER_KEY
+from orchestrator.codec.records import CLAIM_KEY
 from orchestrator.core import events as e
+from orchestrator.core.limit_rows import home_of
 from orchestrator.devkafka import DevKafka
 from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
@@ -116,37 +118,55 @@ def test_a_lanes_transaction_is_ended_by_kafkas_tool(page: Page, site: Site, kaf
     goes_on(site, cut)
 
 
-@pytest.mark.slow
-def test_a_run_whose_child_answered_into_the_lost_part(page: Page, site: Site) -> None:
-    """The child's partition lost nothing: it knows the question that is asked again, and has answered it."""
-    cut = page("A log that lost its end")
-    run, child = (
-        troubled("asks"),
-        next(f"child-{n}" for n in range(99) if partition_of(b"child-%d" % n, PARTITIONS) != TROUBLED),
-    )
-    again = threading.Event()
-    again.set()
+def asking(site: Site, child: str, again: threading.Event) -> list[Any]:
+    """Workflows that ask another partition, behind a step that waits for `again`: for a child, for a slot."""
+    app = site.rig.app
+    slots = app.limit("slots", concurrency=1)
 
-    @site.rig.app.step(name="first")
+    @app.step(name="first")
     def first() -> int:
         assert again.wait(WAIT_S)
         return 1
 
-    @site.rig.app.workflow(name="child")
+    @app.step(name="narrow", limits=[slots])
+    def narrow(x: int) -> int:
+        return x + 1
+
+    @app.workflow(name="child")
     async def answers(x: int) -> int:
         return x + 1
 
-    @site.rig.app.workflow(name="asks")
+    @app.workflow(name="asks")
     async def asks() -> int:
         return await answers.options(id=child)(await first())
 
+    @app.workflow(name="limited")
+    async def limited() -> int:
+        return await narrow(await first())
+
+    return [asks, limited]
+
+
+@pytest.mark.slow
+def test_runs_that_were_answered_into_the_lost_part(page: Page, site: Site) -> None:
+    """Whoever was asked lost nothing: it knows the question that is asked again, and has answered it."""
+    cut = page("A log that lost its end")
+    runs = [troubled("asks"), troubled("limited")]
+    child = next(f"child-{n}" for n in range(99) if partition_of(b"child-%d" % n, PARTITIONS) != TROUBLED)
+    assert partition_of(home_of("default").encode(), PARTITIONS) != TROUBLED
+    again = threading.Event()
+    codes = asking(site, child, again)
     engine = site.engine()
-    site.rig.start(run, asks)
-    assert site.rig.result(run) == b"2"
+    for run, code in zip(runs, codes, strict=True):
+        site.rig.start(run, code)
+    until(lambda: len(site.rig.bodies(e.StepScheduled)) == len(runs))
+    begun = len(site.rig.records("events")[TROUBLED])
+    again.set()
+    for run in runs:
+        assert site.rig.result(run) == b"2"
     engine.stop(5.0)
     records = site.rig.records("events")
-    footer = next(at for at, record in enumerate(records[TROUBLED]) if record.key == FOOTER_KEY)
-    records[TROUBLED] = records[TROUBLED][: footer + 1]
+    records[TROUBLED] = records[TROUBLED][:begun]
     site.replace_events(records)
     shutil.rmtree(site.place.state)
     cut('orchestrator partition repair 3 --yes --reason "unclean election on broker 2, ticket 4711"')
@@ -155,13 +175,16 @@ def test_a_run_whose_child_answered_into_the_lost_part(page: Page, site: Site) -
     answered = site.rig.records("commands")[TROUBLED][-1]
     until(lambda: site.rig.site.group_offsets().get(TROUBLED, 0) > answered.offset)
     again.set()
-    until(lambda: f"waits for child workflow child ({child})" in cut("orchestrator workflow show ID", ID=run))
+    why = [f"waits for child workflow child ({child})", "waits for a slot of limit slots"]
+    asked = [e.ChildScheduled, e.StepScheduled]
+    for run, waits, kind in zip(runs, why, asked, strict=True):
+        until(lambda run=run, waits=waits: waits in cut("orchestrator workflow show ID", ID=run))  # type: ignore[misc]
+        assert kind.__name__ in cut("orchestrator workflow history ID", ID=run)
+        number = [event.seq for event in site.rig.events(run) if isinstance(event.body, kind)][-1] - 1
+        cut(
+            'orchestrator workflow reset ID --event NUMBER --reason "it was answered into the lost part"',
+            ID=run,
+            NUMBER=str(number),
+        )
+        assert site.rig.result(run) == b"2"
     assert "completed" in cut("orchestrator workflow show ID", ID=child)
-    asked = [event for event in site.rig.events(run) if isinstance(event.body, e.ChildScheduled)]
-    assert "ChildScheduled" in cut("orchestrator workflow history ID", ID=run)
-    cut(
-        'orchestrator workflow reset ID --event NUMBER --reason "it was answered into the lost part"',
-        ID=run,
-        NUMBER=str(asked[-1].seq - 1),
-    )
-    assert site.rig.result(run) == b"2"
