@@ -112,12 +112,11 @@ def _topics(settings: Settings, name: str) -> list[Finding]:
 
 
 def _transactions(settings: Settings, name: str) -> list[Finding]:
-    from orchestrator.log.hanging import hanging
+    from orchestrator.log.hanging import hanging_anywhere
 
     from .topics import log_config
 
-    config = log_config(settings, name)
-    found = [one for topic in ("events", "commands") for one in hanging(config, config.topic(topic))]
+    found = hanging_anywhere(log_config(settings, name))
     if not found:
         return [Finding("transactions", "ok", "none has been open for longer than its time-out")]
     return [Finding("transactions", "bad", one.sentence()) for one in found]

@@ -16,6 +16,8 @@ Row = Mapping[str, Any]
 
 FORMATS = ("table", "json", "jsonl")
 MAX_CELL = 80
+WHOLE = {"says", "remedy"}
+"""Sentences for people, often with a command to paste: they stand last in their tables, and are never cut."""
 PAGE = 500
 """Lines of a table that are printed together."""
 
@@ -59,7 +61,7 @@ def cell(name: str, value: Any) -> str:
         return ""
     text = value if isinstance(value, str) else dumps(value)
     text = " ".join(text.split())
-    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+    return text if len(text) <= MAX_CELL or name in WHOLE else text[: MAX_CELL - 1] + "…"
 
 
 def heading(name: str) -> str:

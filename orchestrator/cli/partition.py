@@ -12,11 +12,14 @@ import click
 from orchestrator.codec.registry import codec_of
 from orchestrator.core.values import Actor
 from orchestrator.engine.repair import Acceptance, Damage, Repairer
+from orchestrator.engine.soundness import HangingTransaction
+from orchestrator.log.config import LogConfig
+from orchestrator.log.hanging import abort_lanes, outlasting
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.store.partition_store import PartitionStore
 
 from . import exits
-from .output import dumps, output_option
+from .output import dumps, output_option, say
 from .session import person, settings_of
 from .topics import existing, log_config
 
@@ -31,6 +34,7 @@ def partition() -> None:
 @partition.command("repair")
 @click.argument("number", type=click.IntRange(min=0))
 @click.option("--yes", is_flag=True, help="Accept what was found; without it, it is only said.")
+@click.option("--abort-hung", is_flag=True, help="First end transactions that the partition's lanes left open: void.")
 @click.option("--skip-input", is_flag=True, help="Record commands that would be read again as lost instead.")
 @click.option("--reason", default="", help="Why; recorded in the partition's log.")
 @output_option
@@ -43,10 +47,14 @@ def repair_command(context: click.Context, /, number: int, yes: bool, output: st
     is set aside for every reader, a state that reflects something else is kept beside and rebuilt, the runs concerned
     are parked, and commands are read again from the last good footer on. All of it is recorded. Exit code 1 if
     something was found and not accepted.
+
+    A transaction that stays open hides what follows: it is named, and nothing else is done. `--abort-hung` ends those
+    of the partition's own lanes, whose end was lost with a broker.
     """
     settings = settings_of(context)
     config = log_config(settings)
     existing(config, [number])
+    _uncover(config, number, options["abort_hung"])
     codec = codec_of(settings)
     directory = settings.state_dir / config.app / str(number)
     fresh = directory.with_name(f"{number}.rebuilt")
@@ -73,6 +81,22 @@ def repair_command(context: click.Context, /, number: int, yes: bool, output: st
     _show(number, found, yes, kept, output)
     if not found.is_none and not yes:
         raise exits.Exit(exits.FAILED)
+
+
+def _uncover(config: LogConfig, number: int, abort: bool) -> None:
+    """Nothing may hide the log's end from who looks at it. Raises HangingTransaction, which says what to do."""
+    found = outlasting(config, number)
+    if found is None:
+        return
+    if not abort:
+        raise HangingTransaction(found.sentence())
+    if left := abort_lanes(config, found):
+        lanes = ", ".join(config.lane_names(number))
+        raise HangingTransaction(
+            f"{left[0].what()}, and none of {lanes} opened it: an engine with more lanes (ORCHESTRATOR_LANES), or a"
+            f" stranger: {left[0].command()}"
+        )
+    say(f"partition {number}: what hid offsets {found.first} to {found.end - 1} was aborted, and is void")
 
 
 def _keep(directory: Path, fresh: Path, accepted: bool) -> str:

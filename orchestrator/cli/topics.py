@@ -11,6 +11,7 @@ from orchestrator.codec.registry import missing_schemas, register_schemas
 from orchestrator.config import Settings
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.config import LogConfig
+from orchestrator.log.hanging import hanging_anywhere
 from orchestrator.log.topics import Finding, check_topics, init_topics, partition_count
 
 from . import exits
@@ -81,9 +82,14 @@ def init(context: click.Context, /, queues: tuple[str, ...], output: str, **opti
 @output_option
 @click.pass_context
 def check(context: click.Context, /, queues: tuple[str, ...], output: str) -> None:
-    """Compare the topics and the brokers with what the engine relies on; exit code 1 if something differs."""
+    """Compare the topics and the brokers with what the engine relies on; exit code 1 if something differs.
+
+    Transactions that stay open, and hide the end of a partition, are named too.
+    """
     settings = settings_of(context)
-    findings = check_topics(log_config(settings), queues_of(settings, queues)) + registered(settings)
+    config = log_config(settings)
+    findings = check_topics(config, queues_of(settings, queues)) + registered(settings)
+    findings += [Finding(False, one.what(), one.remedy()) for one in hanging_anywhere(config)]
     rows = [{"verdict": "ok" if found.ok else "bad", "what": found.what, "remedy": found.remedy} for found in findings]
     print_rows(rows, ["verdict", "what", "remedy"], output)
     if not all(found.ok for found in findings):

@@ -129,7 +129,9 @@ class Ground(Restored):
                 unknown = set(body.lanes) - set(self.lanes.names)
                 valid = valid and found.claim_no < self.claim_no and not unknown
             if time.monotonic() > deadline and not self.inbox.tail:
-                raise HangingTransaction(f"{self.where}: our own claim {self.claim_no} did not come back")
+                raise HangingTransaction(
+                    f"{self.where}: our own claim {self.claim_no} did not come back: see `orchestrator doctor`"
+                )
 
     def _follow_from_end(self) -> None:
         """Sabotage only: what was written before this moment is not looked at."""

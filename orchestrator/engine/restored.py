@@ -47,6 +47,8 @@ RESTORE_SLICE = 4_000
 NEAR = 1_000
 TAIL_HIGH, TAIL_LOW = 50_000, 5_000
 NEAR_WAIT_S = 1.0
+FOOTER_S = 1.0
+"""How long the state's last footer is waited for before another reader is asked whether it is there."""
 
 
 class Restored:
@@ -201,12 +203,37 @@ class Restored:
         self._tail_paused = False
         self.tail().follow(self.number, at, self._hear)
         if position is not None and not sabotaged("store_trusted"):
-            first = self._next()
+            first = self._footer_at(at)
             if first.offset != at or event_hash(first.key, first.value) != position.footer_hash:
                 raise LogReplaced(
                     f"{self.where} offset {at}: not the footer that the state was folded from: the log was cut and"
                     f" written again. See `orchestrator partition repair {self.number}`."
                 )
+
+    def _footer_at(self, at: int) -> Wire:
+        """The first record from the state's last footer on, which is visible if it is there: nothing open lies below.
+
+        Raises LogReplaced when there is none: the end of its transaction was lost, and it was aborted since.
+        """
+        if not self.inbox.wait_tail(FOOTER_S) and self._ends_before(at):
+            raise LogReplaced(
+                f"{self.where} offset {at}: the footer that the state was folded from is not there any more, nor"
+                f" anything behind it: the log was cut. See `orchestrator partition repair {self.number}`."
+            )
+        return self._next()
+
+    def _ends_before(self, at: int) -> bool:
+        """Whether a reader that is told where the log ends passes `at` and meets nothing: silence alone is no proof."""
+        seen: list[Wire] = []
+        reader, deadline = self.log.standby(), time.monotonic() + self.options.hang_s
+        reader.follow(self.number, at, seen.extend)
+        try:
+            while reader.reached(self.number) <= at and not seen and time.monotonic() < deadline:
+                if self.inbox.wait_tail(FOOTER_S / 20):
+                    return False
+            return reader.reached(self.number) > at and not seen
+        finally:
+            reader.unfollow(self.number)
 
     def _restore_near(self, end: int) -> None:
         """Fold what is visible before any lane is initialised: the old owner works on meanwhile."""
@@ -283,7 +310,7 @@ class Restored:
         if not self.inbox.wait_tail(self.options.hang_s):
             raise HangingTransaction(
                 f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must"
-                f" follow: an open"
-                " transaction hides them. See docs/runbook.md, hung transaction."
+                " follow: an open transaction hides them. `orchestrator doctor` names it, and what ends it; see"
+                " docs/runbook.md, a hung transaction."
             )
         return self.inbox.tail.popleft()

@@ -150,6 +150,9 @@ class Follower(Restored):
             self._tail_paused = False
             self.tail().resume(self.number)
 
+    def _ends_before(self, at: int) -> bool:
+        return self.tail().reached(self.number) > at and not self.inbox.tail
+
     def _next(self) -> Wire:
         waited = 0.0
         while not self.inbox.wait_tail(WAIT_S):

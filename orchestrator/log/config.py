@@ -14,6 +14,8 @@ from ..config import Settings
 
 MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own default of `max.message.bytes`: 1 MiB and a record's overhead."""
+SOCKET_TIMEOUT_MS = 10_000
+"""How long a broker may take to answer one request before another one is asked."""
 LANE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _librdkafka = logging.getLogger("orchestrator.kafka")
 
@@ -71,6 +73,8 @@ class LogConfig:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 1000,
             "socket.nagle.disable": True,
+            # A broker that stands still keeps its connections: for a minute, by default, nobody looks elsewhere.
+            "socket.timeout.ms": SOCKET_TIMEOUT_MS,
             **self.options,
             **{name.replace("_", "."): value for name, value in special.items()},
         }

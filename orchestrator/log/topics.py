@@ -13,7 +13,7 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, KafkaUnavailable
 from .config import MAX_MESSAGE_BYTES, LogConfig
 from .connecting import Troubles, made
 from .ports import TopicIds
@@ -149,7 +149,10 @@ def _set_group(client: AdminClient, config: LogConfig) -> None:
 
 
 def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
-    """Identities as the cluster sees them now. Raises ConfigurationError naming `topics init` when one is missing."""
+    """Identities as the cluster sees them now.
+
+    Raises ConfigurationError naming `topics init` when one is missing, KafkaUnavailable when nobody says.
+    """
     client = client or admin(config)
     names = [config.topic("commands"), config.topic("events")]
     found = client.describe_topics(TopicCollection(names), request_timeout=ASK_S)
@@ -158,6 +161,8 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
         try:
             described[name] = future.result()
         except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise KafkaUnavailable(f"topic {name}: {error.args[0].str()}") from error
             raise ConfigurationError(
                 f"topic {name}: {error.args[0].str()}. Create the application's topics: orchestrator topics init"
             ) from error
@@ -165,7 +170,10 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
     # More events than commands: a growth began, and commands are still routed by the old count.
     if len(commands.partitions) > len(events.partitions):
         raise ConfigurationError(unequal(config, len(commands.partitions), len(events.partitions)))
-    cluster = client.describe_cluster(request_timeout=ASK_S).result()
+    try:
+        cluster = client.describe_cluster(request_timeout=ASK_S).result()
+    except KafkaException as error:
+        raise KafkaUnavailable(f"the cluster does not say who it is: {error.args[0].str()}") from error
     return TopicIds(str(cluster.cluster_id), str(commands.topic_id), str(events.topic_id), len(commands.partitions))
 
 

@@ -2,8 +2,8 @@
 
 `python -m tests.chaos --minutes 50 --directory chaos` plays one slice (50 minutes at most) and writes its report to the
 directory; called again it goes on from there. `--merge` only adds the slices up. `--classes kills,brokers` chooses
-among the classes, `--turn CLASS --seed N` repeats one turn. The exit code is 1 if anything was lost, duplicated or
-otherwise wrong, or if a class never fired.
+among the classes, `--turn CLASS --seed N` repeats one turn, `--fault NAME` chooses among the faults of some classes.
+The exit code is 1 if anything was lost, duplicated or otherwise wrong, or if a class never fired.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def turn(given: argparse.Namespace) -> int:
 
             broker = DevKafka.start()
             bootstrap = broker.bootstrap
-        plug.play(Seat(given.seed, work, bootstrap, given.scale), tally)
+        plug.play(Seat(given.seed, work, bootstrap, given.scale, given.fault), tally)
     except Exception as error:
         traceback.print_exc()
         tally.anomalies.append(f"{plug.name} with seed {given.seed}: {type(error).__name__}: {str(error)[:2000]}")
@@ -70,8 +70,12 @@ def main() -> int:
     parser.add_argument("--merge", action="store_true", help="only add up the slices that are there")
     parser.add_argument("--turn", default="", metavar="CLASS", help="one turn of this class, with --seed")
     parser.add_argument("--bootstrap", default="", help="the broker of one turn (its own if none is named)")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="of one turn; repeat for more")
     given = parser.parse_args()
     if given.turn:
+        plug = all_plugs()[given.turn]
+        if given.fault and not (plug.chooses and set(given.fault) <= set(plug.faults)):
+            parser.error(f"faults of {plug.name} to choose from: {', '.join(plug.faults) if plug.chooses else 'none'}")
         given.seed = time.time_ns() % 2**31 if given.seed is None else given.seed
         return turn(given)
     plugs = all_plugs()

@@ -1,23 +1,18 @@
-"""Faults of brokers: three nodes on loopback, killed and restarted under load; and an election that loses records."""
+"""Faults of brokers: three nodes on loopback, killed, frozen and restarted under load."""
 
 from __future__ import annotations
 
 import random
-import re
 import subprocess
 import uuid
 from collections.abc import Callable, Sequence
 
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-
 from orchestrator.devkafka import DevKafka
-from tests.chaos.cluster import Cluster, restart, until
+from tests.chaos.cluster import Cluster, restart
 from tests.chaos.load import Mixed
 from tests.chaos.plugs import Plug, Seat
 from tests.chaos.tally import Tally
 from tests.faults.campaign import Site
-from tests.oracle.raw import READ_COMMITTED, READ_UNCOMMITTED, ends
 
 TRANSACTIONS, GROUPS = "__transaction_state", "__consumer_offsets"
 
@@ -81,9 +76,10 @@ class Stage:
         node = self.cluster.node(self.cluster.leader(self._events, self.rng.randrange(2)))
         node.pause()
         try:
-            self.campaign.until_answered("answers beside a frozen broker", self.engine)
+            took = self.campaign.until_answered("answers beside a frozen broker", self.engine)
         finally:
             node.resume()
+        self.tally.notes.append(f"a broker frozen: answered again after {took:.1f} s")
         self.cluster.heal()
         self.tally.faults["broker frozen and thawed"] += 1
 
@@ -92,10 +88,16 @@ class Stage:
         return f"{self.campaign.site.app}.events"
 
 
-ACTS = (
-    Stage.leader, Stage.leader_of_commands, Stage.transactions, Stage.group, Stage.rolling, Stage.everything,
-    Stage.frozen,
-)  # fmt: skip
+ACTS = {
+    Stage.leader: ["leader of events killed"],
+    Stage.leader_of_commands: ["leader of commands killed"],
+    Stage.transactions: ["transaction coordinator killed"],
+    Stage.group: ["group coordinator killed"],
+    Stage.rolling: ["broker restarted in order", "rolling restart"],
+    Stage.everything: ["all brokers killed at once"],
+    Stage.frozen: ["broker frozen and thawed"],
+}
+"""What can be done, and the faults that it counts."""
 
 
 ACTS_A_TURN = 3
@@ -122,86 +124,14 @@ def play(seat: Seat, tally: Tally, acts: Sequence[Callable[[Stage], None]], runs
 
 
 def brokers(seat: Seat, tally: Tally) -> None:
-    """Three acts in any order; the engine is the same process all the time."""
-    play(seat, tally, random.Random(seat.seed).sample(ACTS, seat.of(ACTS_A_TURN)), seat.of(40))
-
-
-# -- an election that loses records ------------------------------------------------------------------------------------
-
-
-WITNESSES = ("the engine that ran on", "its successor with its state", "a successor without state")
-
-
-def unclean(seat: Seat, tally: Tally) -> None:
-    """Committed batches are lost by an unclean election: whoever owns a partition that lost some stands still there."""
-    rng = seat.rng
-    witness = rng.choice(WITNESSES)
-    app = f"unclean-{uuid.uuid4().hex[:6]}"
-    with DevKafka.start(nodes=3) as kafka:
-        cluster = Cluster(kafka)
-        _lossy_topics(kafka.bootstrap, app)
-        campaign = Mixed(Site(kafka.bootstrap, app, seat.directory / app), rng)
-        campaign.feed(10)
-        with campaign.engines() as engines:
-            engines.append(campaign._engine(0, "", "thread"))
-            campaign.until_answered("the engine works", engines[0])
-            lost = _lose(cluster, campaign, engines, witness == WITNESSES[0])
-            assert any(lost.values()), "the election lost nothing: nothing was shown"
-            if witness != WITNESSES[0]:
-                state = "state" if witness == WITNESSES[1] else "state-of-nobody"
-                engines.append(campaign._engine(1, "", "thread", state))
-            campaign.feed(5)
-            until(lambda: all(map(_parked(campaign).get, lost)), f"the loss of {lost} is noticed by {witness}", 90.0)
-            assert engines[-1].poll() is None, campaign.said()
-        for number, count in lost.items():
-            tally.notes.append(f"{count} offsets lost, noticed by {witness}: {_parked(campaign)[number]}")
-            tally.faults[f"unclean election before {witness}"] += 1
-
-
-def _lossy_topics(bootstrap: str, app: str) -> None:
-    """Events on two brokers of which one alone may take a write, and any may lead: what nobody should set."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    settings = {
-        "min.insync.replicas": "1", "unclean.leader.election.enable": "true", "retention.ms": "-1",
-        "message.timestamp.type": "LogAppendTime",
-    }  # fmt: skip
-    topic = NewTopic(f"{app}.events", replica_assignment=[[1, 2], [1, 2]], num_partitions=2, config=settings)
-    admin.create_topics([topic])[f"{app}.events"].result(30)
-
-
-def _lose(cluster: Cluster, campaign: Mixed, engines: list[subprocess.Popen[bytes]], running: bool) -> dict[int, int]:
-    """Broker 2 falls behind broker 1, which ends; broker 2 comes back alone and leads, without what it missed.
-
-    How many offsets each partition lost that did.
-    """
-    topic = f"{campaign.site.app}.events"
-    behind, ahead = cluster.node(2), cluster.node(1)
-    behind.kill()
-    until(lambda: all(cluster.in_sync(topic, n) == {1} for n in (0, 1)), "broker 1 alone is in sync")
-    for _ in range(3):
-        campaign.until_answered("batches that broker 2 has not", engines[0])
-    if not running:
-        engines[0].kill()
-        engines[0].wait(30)
-    before = ends(campaign.site.bootstrap, topic, READ_COMMITTED)
-    ahead.kill()
-    behind.start()
-    until(lambda: all(cluster.leader(topic, n) == 2 for n in (0, 1)), "broker 2 was elected")
-    after = ends(campaign.site.bootstrap, topic, READ_UNCOMMITTED)
-    return {n: before[n][1] - after[n][1] for n in before if after[n][1] < before[n][1]}
-
-
-def _parked(campaign: Mixed) -> dict[int, str]:
-    """Partitions that stand still by their log, and why."""
-    said = "\n".join(campaign.told().values())
-    found = re.findall(r"ERROR orchestrator\.engine\.partition: partition (\d+): (.*)", said)
-    return {int(number): why for number, why in found if "partition repair" in why or "did not write" in why}
+    """Three acts in any order, or those that are asked for; the engine is the same process all the time."""
+    acts = [act for act, faults in ACTS.items() if set(faults) & set(seat.faults)]
+    if not seat.faults:
+        acts = random.Random(seat.seed).sample(list(ACTS), seat.of(ACTS_A_TURN))
+    play(seat, tally, acts, seat.of(40))
 
 
 PLUGS = (
-    Plug("brokers", brokers,
-         ("leader of events killed", "leader of commands killed", "transaction coordinator killed",
-          "group coordinator killed", "broker restarted in order", "rolling restart", "all brokers killed at once",
-          "broker frozen and thawed"), 4.0, 240.0),
-    Plug("unclean", unclean, [f"unclean election before {witness}" for witness in WITNESSES], 1.5, 90.0),
+    Plug("brokers", brokers, tuple(dict.fromkeys(fault for faults in ACTS.values() for fault in faults)), 4.0, 240.0,
+         chooses=True),
 )  # fmt: skip

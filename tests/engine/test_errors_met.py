@@ -13,18 +13,22 @@ from orchestrator.codec.records import Codec
 from orchestrator.config import Settings
 from orchestrator.core import commands as c
 from orchestrator.core.limit_rows import home_of
+from orchestrator.core.rows import META, POSITION_KEY
 from orchestrator.core.values import LimitedTask, LimitNeed
+from orchestrator.engine import restored
 from orchestrator.engine.clock import SYSTEM_CLOCK, Clock, SystemClock
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.ownership import Ground
 from orchestrator.engine.skew import ClockSkewed
 from orchestrator.engine.soundness import ClaimLost, HangingTransaction
-from orchestrator.errors import ConfigurationError, OrchestratorError, StoreDamaged, StoreError
+from orchestrator.engine.standby import Follower
+from orchestrator.engine.visiting import ground_of, visit
+from orchestrator.errors import ConfigurationError, LogReplaced, OrchestratorError, StoreDamaged, StoreError
 from orchestrator.projections.audit_jobs import _heard
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
-from orchestrator.testing.memory_cluster import MemoryCluster
+from orchestrator.testing.memory_cluster import ABORTED, COMMITTED, MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
 from tests.engine.rig import Rig
 
@@ -70,6 +74,27 @@ def test_an_open_transaction_hides_the_log(owners: Owners) -> None:
     owners.cluster.produce("somebody-else", epoch, "shop.events", 0, [(b"k", b"v")])
     with pytest.raises(HangingTransaction, match="open transaction hides them"):
         owner.take_over()
+
+
+def test_a_footer_that_was_aborted_behind_the_state(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end was lost with a broker, and a person aborted it: nothing is hidden there, and nothing is there."""
+    monkeypatch.setattr(restored, "FOOTER_S", 0.02)
+    codec = Codec()
+    store = MemoryStore(codec)
+    owners.one()
+    (log,) = owners.logs
+    with visit(ground_of(log, store, codec, 0)) as loop:
+        loop.hand_over()
+    at = store.get(META, POSITION_KEY).next_offset - 1
+    for entry in owners.cluster.partition("shop.events", 0).entries[at:]:
+        entry.state = ABORTED if entry.state == COMMITTED else entry.state
+    inbox, options = Inbox(lambda: None, lambda: None), EngineOptions(hang_s=5.0)
+    owner, follower = (kind(0, log, codec, store, inbox, options) for kind in (Ground, Follower))
+    with pytest.raises(LogReplaced, match=f"offset {at}: the footer that the state was folded from is not there"):
+        owner.restore()
+    owner.give_up()
+    with pytest.raises(LogReplaced, match="nor anything behind it: the log was cut"):
+        follower.begin()
 
 
 def test_a_clock_that_is_wrong(owners: Owners) -> None:

@@ -4,7 +4,8 @@
 one of the API's next requests while runs are under way, then everything must end; after that one more run must. Callers
 reach the broker past the proxy, the engine reaches it through the proxy alone. AddOffsetsToTxn and TxnOffsetCommit are
 not in the engine's vocabulary: there the fault meets a neighbour, an ordinary transactional loop behind the same proxy,
-and the engine must not notice.
+and the engine must not notice. With `--kept FILE` each cell is a line of that file as it ends, and a cell that is found
+there is not played again: a cross that was interrupted goes on. `--table FILE` only prints the cross of such a file.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from orchestrator.core import commands as c
 from orchestrator.core.values import Payload
 from orchestrator.engine.run import Engine
+from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.partitioner import partition_of
@@ -170,10 +173,16 @@ class Crossed(Load):
             self._open.pop()
 
     def restart(self) -> Engine:
-        """Another engine in the place of the one there is."""
+        """Another engine in the place of the one there is; one that finds no broker is started again."""
         while self.engines:
             self.engines.pop().stop(1.0)
-        return self.engine()
+        deadline = time.monotonic() + FIRES_S
+        while True:
+            try:
+                return self.engine()
+            except KafkaUnavailable:
+                if time.monotonic() > deadline:
+                    raise
 
 
 @contextlib.contextmanager
@@ -253,6 +262,36 @@ def stand(stage: Proxied, played: Sequence[Cell]) -> list[Cell]:
     return list(played)
 
 
+def outcome(cell: Cell | None) -> str:
+    """A cell of the table."""
+    if cell is None:
+        return "not played"
+    if cell.sound:
+        return "clean"
+    return "never fired" if not cell.fired else "**wrong**"
+
+
+def table(found: Sequence[Cell]) -> str:
+    """The whole cross, in Markdown: a line for each API, a column for each fault."""
+    last = {(cell.api, cell.fault): cell for cell in found}
+    head = ["API", *(f"`{fault}`" for fault in FAULTS)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for api in APIS:
+        row = [
+            "none" if fault == "reorder" and api not in PIPELINED else outcome(last.get((api, fault)))
+            for fault in FAULTS
+        ]
+        lines.append(f"| {' | '.join([api, *row])} |")
+    return "\n".join(lines)
+
+
+def kept(path: Path | None) -> list[Cell]:
+    """The cells that a file has, in the order in which they were played."""
+    if path is None or not path.exists():
+        return []
+    return [Cell(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def summary(seed: int, found: Sequence[Cell]) -> dict[str, object]:
     """What the last line says."""
     return {
@@ -276,21 +315,39 @@ def main() -> int:
     parser.add_argument("--faults", default=",".join(FAULTS), help="which faults")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     parser.add_argument("--minutes", type=float, default=0.0, help="again and again, no cell begins later; 0: once")
+    parser.add_argument("--kept", type=Path, default=None, metavar="FILE", help="a line for each cell that was played")
+    parser.add_argument("--table", type=Path, default=None, metavar="FILE", help="print what such a file says, no more")
     options = parser.parse_args()
+    if options.table is not None:
+        print(table(kept(options.table)))
+        return 0
     logging.basicConfig(level=logging.CRITICAL)
-    rng, found, began = random.Random(options.seed), [], time.monotonic()
     print(f"seed {options.seed}", file=sys.stderr)
+    found = kept(options.kept)
+    found += campaign(options, {(cell.api, cell.fault) for cell in found})
+    print(json.dumps(summary(options.seed, found)))
+    return 0 if found and all(cell.sound for cell in found) else 1
+
+
+def campaign(options: argparse.Namespace, done: set[tuple[str, str]]) -> list[Cell]:
+    """Play what is not done, once or until the time is over."""
+    rng, began, found = random.Random(options.seed), time.monotonic(), list[Cell]()
+    late = began + options.minutes * 60 if options.minutes else float("inf")
     with proxied_broker() as stage:
         while True:
             for cell in cells(options.apis.split(","), options.faults.split(","), rng):
-                if options.minutes and time.monotonic() > began + options.minutes * 60:
+                if (cell.api, cell.fault) in done:
+                    continue
+                if time.monotonic() > late:
                     break
                 found += stand(stage, [cell])
-                print(f"{time.monotonic() - began:7.1f} s {json.dumps(asdict(cell))}", file=sys.stderr, flush=True)
-            if not options.minutes or time.monotonic() > began + options.minutes * 60:
-                break
-    print(json.dumps(summary(options.seed, found)))
-    return 0 if found and all(cell.sound for cell in found) else 1
+                line = json.dumps(asdict(cell))
+                print(f"{time.monotonic() - began:7.1f} s {line}", file=sys.stderr, flush=True)
+                if options.kept is not None:
+                    with options.kept.open("a", encoding="utf-8") as file:
+                        file.write(f"{line}\n")
+            if not options.minutes or options.kept is not None or time.monotonic() > late:
+                return found
 
 
 if __name__ == "__main__":

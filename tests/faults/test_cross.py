@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
-from tests.faults.cross import CODES, FAULTS, PIPELINED, Cell, cells, stand, summary
+from tests.faults.cross import CODES, FAULTS, PIPELINED, Cell, cells, kept, stand, summary, table
 from tests.faults.kafka_proxy import APIS
 from tests.faults.proxied import Proxied
 
@@ -54,3 +57,16 @@ def test_a_fault_that_never_fired_fails_the_campaign() -> None:
     assert summary(1, [fired])["sound"] is True
     assert summary(1, [fired, silent])["failed"] == ["EndTxn delay"]
     assert summary(1, [])["sound"] is False
+
+
+def test_the_table_says_what_was_played_and_what_cannot_be(tmp_path: Path) -> None:
+    played = [Cell("EndTxn", "drop", fired=1), Cell("EndTxn", "late"), Cell("Produce", "error", fired=1, lost=1)]
+    path = tmp_path / "cells"
+    path.write_text("".join(f"{json.dumps(asdict(cell))}\n" for cell in played), encoding="utf-8")
+    assert kept(path) == played
+    rows = {row.split(" | ")[0].strip("| "): row for row in table(played).splitlines()}
+    assert rows["EndTxn"].count("not played") == len(FAULTS) - 3
+    for word in ("clean", "never fired", "none"):
+        assert rows["EndTxn"].count(f"| {word} |") == 1
+    assert "**wrong**" in rows["Produce"]
+    assert set(APIS) < set(rows)

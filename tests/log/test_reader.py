@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from orchestrator.log.hanging import hanging
+from orchestrator.log import hanging as hanging_module
+from orchestrator.log.hanging import abort_lanes, hanging
 from orchestrator.log.ports import Lanes, Wire
 from orchestrator.log.reader import read_partition
 from tests.log.world import WAIT_S, KafkaWorld
@@ -62,7 +63,9 @@ def test_more_than_one_slice_is_read_whole_and_in_order(kafka_world: KafkaWorld)
     lanes.close()
 
 
-def test_what_follows_an_open_transaction_is_not_read_and_the_transaction_is_told(kafka_world: KafkaWorld) -> None:
+def test_what_follows_an_open_transaction_is_not_read_and_the_transaction_is_told(
+    kafka_world: KafkaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topic = f"{kafka_world.app}.events"
     lanes, other = kafka_world.log().lanes(0), kafka_world.log(lanes=3).lanes(0)
     other.init()
@@ -78,6 +81,9 @@ def test_what_follows_an_open_transaction_is_not_read_and_the_transaction_is_tol
     assert (found.topic, found.partition, found.first) == (topic, 0, at)
     assert f"abort --topic {topic} --partition 0 --start-offset {at}" in found.sentence()
     assert hanging(kafka_world.config(), topic) == [], "it is not older than its time-out yet"
+    monkeypatch.setattr(hanging_module, "MARKED_S", 0.0)
+    (left,) = abort_lanes(kafka_world.config(), found)
+    assert left.first == at, "it is not theirs to end"
     lanes.init(other.names)
     assert values(kafka_world, least=3) == [b"0", b"1", b"hidden"]
     assert hanging(kafka_world.config(), topic, older_than_s=0) == []

@@ -10,7 +10,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
+from orchestrator.devkafka import DevKafka
 from orchestrator.errors import ConfigurationError, KafkaUnavailable
+from orchestrator.log import topics
 from orchestrator.log.config import LogConfig
 from orchestrator.log.topics import Finding, check_topics, init_topics, topic_ids
 from tests.log.world import PARTITIONS, WAIT_S, KafkaWorld
@@ -158,6 +160,25 @@ def test_missing_topics_name_the_command_that_makes_them(kafka_world: KafkaWorld
     with pytest.raises(ConfigurationError, match="orchestrator topics init"):
         topic_ids(config)
     assert {found.remedy for found in check_topics(config) if not found.ok} == {"orchestrator topics init"}
+
+
+def test_a_broker_that_stands_still_is_no_missing_topic(
+    kafka_world: KafkaWorld, kafka: DevKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = kafka_world.config()
+    client = topics.admin(config)
+    known = topic_ids(config, client)
+    (node,) = kafka.nodes
+    with monkeypatch.context() as patch:
+        patch.setattr(topics, "ASK_S", 0.5)
+        patch.setattr(topics, "admin", lambda config: client)
+        node.pause()
+        try:
+            with pytest.raises(KafkaUnavailable, match=f"topic {kafka_world.app}.commands: .*[Tt]imed out"):
+                topic_ids(config, client)
+        finally:
+            node.resume()
+    assert topic_ids(config, client) == known
 
 
 def test_no_broker_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

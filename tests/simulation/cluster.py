@@ -281,6 +281,9 @@ class Ports:
     def tail(self) -> Feed:
         return self.feeds[0]
 
+    def standby(self) -> Feed:
+        return Feed(self._cluster, f"{self.app}.events")
+
     def inputs(self) -> Feed:
         return self.feeds[1]
 
