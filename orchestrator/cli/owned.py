@@ -10,10 +10,12 @@ import sys
 import threading
 from collections.abc import Mapping
 
+from orchestrator.ending import END_S
+
 from .output import say
 
-KILL_AFTER_S = 5.0
-"""How long beyond its grace time an owned process may take to end before it is killed."""
+KILL_AFTER_S = END_S + 5.0
+"""How long beyond its grace time an owned process may take to end before it is killed: it ends itself before."""
 TRACE_S = 2.0
 """How long a process that is killed may take to print where each of its threads was (faulthandler, on SIGABRT)."""
 
@@ -48,10 +50,14 @@ class Owned:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, once it was told to drain: by a second signal, which it hears, or not."""
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(TRACE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
     def wait(self, grace_s: float) -> int:
         """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import logging
 import random
 import threading
@@ -51,6 +52,9 @@ class Partition:
         self.problem = ""
         self.inbox = self.make_inbox()
         self._loop: PartitionLoop | None = None
+        self._fell = False
+        self._settled = 0
+        """The last claim that was released, or that another's came after."""
         self._thread = threading.Thread(target=self.run, name=f"partition-{number}", daemon=True)
 
     def make_inbox(self) -> Inbox:
@@ -77,6 +81,11 @@ class Partition:
         """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
         loop = self._loop
         return loop.idle_for() if loop is not None and self.state is State.OWNED else None
+
+    @property
+    def unreleased(self) -> bool:
+        """Whether a claim of this process may be the last on the log: its successor takes over as after a crash."""
+        return self._loop is not None and self._loop.ground.claim_no > self._settled
 
     @property
     def awaited(self) -> bool:
@@ -114,7 +123,8 @@ class Partition:
         return not self._thread.is_alive()
 
     def run(self) -> None:
-        """The whole life of a partition, in the calling thread."""
+        """The whole life of a partition, in the calling thread. Its directory is nobody's when it ends, however."""
+        store: Store | None = None
         try:
             store = self._open_store()
             if store is not None:
@@ -128,10 +138,21 @@ class Partition:
             log.exception("partition %d stopped", self.number)
             self._fall(f"{type(error).__name__}: {error}")
         finally:
-            self._shared.stopped(self.number, self.problem)
+            try:
+                if store is not None:
+                    self._close(store)
+            finally:
+                self._shared.stopped(self.number, self.problem)
+
+    def _close(self, store: Store) -> None:
+        if self._fell:
+            # A scan that was left half way holds the directory open.
+            gc.collect()
+        store.close()
 
     def _fall(self, problem: str) -> None:
         """Parked by a defect: others go on, so nothing may take this one for hung, or wait for what it held."""
+        self._fell = True
         self.problem = problem
         self.state = State.PARKED
         if self._loop is not None:
@@ -162,7 +183,7 @@ class Partition:
             while not self.inbox.request.release:
                 loop.cycle()
                 self._shared.checkpoints.look(self.number)
-            loop.hand_over()
+            self._hand_over(loop)
             self._end(loop, State.STOPPED, "")
             log.info("partition %d: released", self.number)
         except Fenced as error:
@@ -189,6 +210,7 @@ class Partition:
             return self._let_go(loop)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
+            self._settled = loop.ground.claim_no
             if self._shared.options.claims_back:
                 return self._again(loop, random.uniform(1.0, 3.0))
             loop.abandon()
@@ -205,10 +227,14 @@ class Partition:
         A release that fails leaves an unclean claim, no worse than that.
         """
         try:
-            loop.hand_over()
+            self._hand_over(loop)
         except (Fenced, LogGap, ClaimLost, *PASSING) as error:
             log.warning("partition %d: it could not be released: %s", self.number, error)
         return self._again(loop, SKEW_RETRY_S)
+
+    def _hand_over(self, loop: PartitionLoop) -> None:
+        loop.hand_over()
+        self._settled = loop.ground.claim_no
 
     def _claim(self, loop: PartitionLoop) -> None:
         self.state = State.RESTORING
@@ -258,8 +284,7 @@ class Partition:
     def _end(self, loop: PartitionLoop, state: State, problem: str) -> None:
         self.problem = problem
         self.state = state
+        self._shared.checkpoints.released(self.number)
         loop.turns.clear()
         with suppress(StoreError):
             loop.queries.dismiss()
-        self._shared.checkpoints.released(self.number)
-        loop.ground.store.close()
