@@ -74,12 +74,14 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         engine.start()
         log.info("engine %s works on %s", options.instance, app.name)
         left: list[int] = []
+        limits = (settings.grace_s, settings.grace_s + END_S)
         try:
             while not ending.wait(LOOK_S):
                 pass
         finally:
+            log.info("ending: what runs may finish within %g s, all of it takes %g s at most", *limits)
             if Leaving.of_process is not None:
-                Leaving.of_process.within(settings.grace_s + END_S, lambda: engine.ending)
+                Leaving.of_process.within(limits[1], lambda: engine.ending)
             left = engine.stop(settings.grace_s)
             engine.ending = "when everything of ours had ended"
             flush()
@@ -123,7 +125,7 @@ def _signatures(settings: Settings) -> SignatureOptions:
             f"ORCHESTRATOR_SIGNATURES=required: an engine signs what it sends to other workflows, and {which}: set"
             " ORCHESTRATOR_SIGNING_KEY to a key whose public half is in ORCHESTRATOR_KEY_RING"
         )
-    return SignatureOptions(keys, signer, required)
+    return SignatureOptions(keys, signer, required, settings.key_ring)
 
 
 def _anchors(settings: Settings) -> AnchorOptions | None:

@@ -26,6 +26,7 @@ from .checkpoints import CheckpointTaker, NoCheckpoints
 from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
+from .keyring import RingWatch
 from .large import keeper, reported
 from .options import EngineOptions
 from .partition import Partition, State
@@ -98,6 +99,7 @@ class Engine:
             self._sign,
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
+        self._ring = RingWatch(self.options.signatures)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s, self._counted)
 
     def make_guard(self) -> TurnGuard:
@@ -122,6 +124,7 @@ class Engine:
         """Join the application's engines."""
         self._supervisor.start()
         self._topics.start()
+        self._ring.start()
         if self._anchors is not None:
             self._anchors.start()
         if self._checkpoints is not None:
@@ -149,7 +152,7 @@ class Engine:
             log.warning("%d steps were cut off at the end of the grace time", len(cut))
         self.ending = "while everything was closed"
         # Anchors are sent by the log's producer, so the log comes last.
-        beside = {"standbys": self._standby.stop, "topics": self._topics.stop}
+        beside = {"standbys": self._standby.stop, "topics": self._topics.stop, "key ring": self._ring.stop}
         if self._anchors is not None:
             beside["anchors"] = self._anchors.stop
         if self._checkpoints is not None:

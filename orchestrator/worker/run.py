@@ -96,12 +96,16 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        leaving = Leaving.of_process
-        if leaving is not None and drain.is_set():
-            leaving.at_once()
+        leaving, limit_s = Leaving.of_process, settings.grace_s + END_S
+        if not drain.is_set():
+            log.info(
+                "ending: what runs may finish within %g s, all of it takes %g s at most", settings.grace_s, limit_s
+            )
+            drain.set()
+            if leaving is not None:
+                leaving.within(limit_s, lambda: worker.ending)
         elif leaving is not None:
-            leaving.within(settings.grace_s + END_S, lambda: worker.ending)
-        drain.set()
+            leaving.at_once()
 
     for number in SIGNALS:
         loop.add_signal_handler(number, end)
