@@ -115,7 +115,7 @@ def check(spec: ScheduleSpec) -> None:
         if not LEAST_INTERVAL_MS <= interval.every_ms <= LAST_MS:
             raise ConfigurationError(
                 f"an interval of {interval.every_ms} ms: from {LEAST_INTERVAL_MS} to {LAST_MS} ms, for every firing is"
-                " a run of its own. What is to happen more often is a loop with asyncio.sleep in one workflow, or a step"
+                " a run of its own. What is to happen more often is a loop with asyncio.sleep in one workflow or step"
             )
         if abs(interval.offset_ms) > LAST_MS:
             raise ConfigurationError(f"an interval's offset of {interval.offset_ms} ms: at most {LAST_MS}")
