@@ -149,14 +149,16 @@ class RemoteWorker:
             await poller
             log.info("takes nothing more; %d steps may finish within %g s", len(self._held), self._options.grace_s)
         finally:
-            self.ending = "while the queues were left"
-            await asyncio.to_thread(self._source.close)
+            # A coordinator that is gone holds nothing up: steps end, and are reported, meanwhile.
+            closing = asyncio.create_task(asyncio.to_thread(self._source.close))
             self.ending = "while steps were running"
             await self._settle(self._asking, max(_GRANT_S, until - time.monotonic()))
             cut = await asyncio.to_thread(self._executor.stop, max(0.0, until - time.monotonic()))
             await asyncio.sleep(0)  # reports handed over by the executor's thread become tasks
             self.ending = "while outcomes were reported"
             await self._settle(self._telling, self._options.report_s)
+            self.ending = "while the queues were left"
+            await closing
         for token in cut:
             log.warning("step %s was cut off by the end of the grace time; its lease runs out", token)
         return frozenset(cut)
