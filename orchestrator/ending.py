@@ -24,6 +24,8 @@ ABANDONED = 7
 AS_AFTER_A_CRASH = "as after a crash: nothing that was recorded is lost (docs/runbook.md, an end without Kafka)"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SAY_S = 1.0
+LAST_S = 5.0
+"""How long exit functions may take, and threads that wait for a broker, once a command has ended."""
 
 
 class Ending:
@@ -72,6 +74,13 @@ class Leaving:
         os.set_blocking(self._tells, False)
         Leaving.of_process = self
         atexit.register(self._leave)
+
+    def with_code(self, code: int) -> None:
+        """Everything of ours has ended: leave with this exit code, in order or, after `LAST_S`, without."""
+        self.code = code
+        waiting = threading.Timer(LAST_S, self._leave)
+        waiting.daemon = True
+        waiting.start()
 
     def within(self, limit_s: float, doing: Callable[[], str]) -> None:
         """From now on the process lives for `limit_s` at most, and no longer than until `at_once`.

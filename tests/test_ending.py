@@ -58,7 +58,8 @@ class Client:
 client = Client()
 atexit.register(print, "an exit function of the user")
 print("the last line")
-leaving.code = CODE
+if CODE is not None:
+    leaving.with_code(CODE)
 sys.exit(3)
 """
 
@@ -70,6 +71,22 @@ def test_what_is_left_is_not_torn_down_and_nothing_said_is_lost(code: str, found
     )
     assert done.returncode == found, done.stderr
     assert done.stdout.splitlines() == ["the last line", "an exit function of the user", *torn]
+
+
+def test_a_thread_that_waits_for_ever_holds_no_command_up() -> None:
+    """One that `asyncio.to_thread` began is joined by the interpreter."""
+    program = """
+import sys, threading
+from orchestrator import ending
+ending.LAST_S = 0.1
+leaving = ending.Leaving()
+threading.Thread(target=threading.Event().wait).start()
+print("the last line")
+leaving.with_code(6)
+sys.exit(6)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (6, "the last line\n"), done.stderr
 
 
 STUCK = """

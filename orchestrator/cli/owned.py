@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from orchestrator.ending import END_S
 
@@ -18,6 +20,7 @@ KILL_AFTER_S = END_S + 5.0
 """How long beyond its grace time an owned process may take to end before it is killed: it ends itself before."""
 TRACE_S = 2.0
 """How long a process that is killed may take to print where each of its threads was (faulthandler, on SIGABRT)."""
+AGAIN_S = 0.1
 
 
 class Owned:
@@ -50,14 +53,15 @@ class Owned:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once, once it was told to drain: by a second signal, which it hears, or not."""
-        if self._process.poll() is None:
+        """End it at once: by a second signal, which lets it say what it left, else by SIGKILL."""
+        until = time.monotonic() + TRACE_S
+        while self._process.poll() is None and time.monotonic() < until:
+            # Signals that come together are one.
             self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(TRACE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(AGAIN_S)
+        self._process.kill()
+        self._process.wait()
 
     def wait(self, grace_s: float) -> int:
         """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code.
