@@ -18,6 +18,7 @@ import signal, sys
 from orchestrator.cli.owned import end_with_owner
 end_with_owner()
 def drained(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     open(sys.argv[1], "a").write("drained")
     sys.exit(7)
 if sys.argv[2] == "polite":
@@ -80,6 +81,7 @@ def test_what_does_not_end_is_killed_and_says_where_it_was(
 
 
 def test_kill_asks_once_more_and_does_not_wait_for_who_is_deaf(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owned, "TRACE_S", 60.0)
     member = Owned("engine", [str(fake), "polite"], environment())
     until_ready(fake)
     member.kill()

@@ -11,16 +11,8 @@ from orchestrator.config import KAFKA_PREFIX, READERS, Settings
 from orchestrator.ending import END_S
 from tests.k8s.manifests import Manifest, container, manifests, one, pod, services, workloads
 
-LONGEST_SHUTDOWN_S = (
-    Settings.from_env(
-        {
-            name: value
-            for name, value in one("ConfigMap", "orchestrator")["data"].items()
-            if name == "ORCHESTRATOR_GRACE_S"
-        }
-    ).grace_s
-    + END_S
-)
+GRACE_S = float(one("ConfigMap", "orchestrator")["data"].get("ORCHESTRATOR_GRACE_S", Settings().grace_s))
+LONGEST_SHUTDOWN_S = GRACE_S + END_S
 """What a consumer ends itself within, whatever it waits for."""
 PROBES = {"startupProbe": "/startup", "readinessProbe": "/ready", "livenessProbe": "/live"}
 Rule = Callable[[Manifest], bool]
