@@ -19,11 +19,13 @@ from .ownership import Ground
 from .poison import PoisonedInput
 from .shared import Shared
 from .skew import ClockSkewed
-from .soundness import ClaimLost, HangingTransaction
+from .soundness import ClaimLost, HangingTransaction, claimed_by
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+TAKEN_S = 1.0
+"""How long an owner that could not be released looks for who may have taken the partition."""
 SKEW_RETRY_S = 30.0
 """Clocks that are wrong are not set right within seconds, and each look at them is a claim and a release."""
 PASSING = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable)
@@ -188,6 +190,8 @@ class Partition:
             log.info("partition %d: released", self.number)
         except Fenced as error:
             log.warning("partition %d: %s; claiming again", self.number, error)
+            if self.inbox.request.release and self._taken(loop):
+                self._settled = loop.ground.claim_no
             # Two owners that claim in turn would fence each other for ever: one of them waits longer.
             return self._again(loop, random.uniform(0.05, 0.5))
         except Overlong:
@@ -231,6 +235,17 @@ class Partition:
         except (Fenced, LogGap, ClaimLost, *PASSING) as error:
             log.warning("partition %d: it could not be released: %s", self.number, error)
         return self._again(loop, SKEW_RETRY_S)
+
+    def _taken(self, loop: PartitionLoop) -> bool:
+        """Whether another's claim comes back behind ours: what fences an owner that stood still."""
+        shared = self._shared
+        until = shared.clock.monotonic() + TAKEN_S
+        while self.inbox.wait_tail(max(0.0, until - shared.clock.monotonic())):
+            who = claimed_by(shared.codec, self.inbox.tail.popleft())
+            if who and not who.startswith(f"{shared.options.instance} "):
+                log.warning("partition %d: claimed by %s; there is nothing to release", self.number, who)
+                return True
+        return False
 
     def _hand_over(self, loop: PartitionLoop) -> None:
         loop.hand_over()
