@@ -168,6 +168,9 @@ class RemoteWorker:
             _, late = await asyncio.wait(tasks, timeout=timeout_s)
             for task in late:
                 task.cancel()
+            if late:
+                # They say what becomes of them.
+                await asyncio.wait(late, timeout=_POLL_S)
 
     def _from_thread(self, call: Callable[..., object]) -> Callable[..., None]:
         def hand_over(*values: Any) -> None:
