@@ -52,17 +52,24 @@ class Crew:
 
     def stop(self) -> None:
         """Drain every process and wait until all have ended."""
-        members, self._members = self._members, []
         try:
-            for member in members:
+            for member in self._members:
                 member.drain()
-            for member in members:
+            for member in self._members:
                 member.wait(self._plan.grace_s)
         except KeyboardInterrupt:
-            # A second Ctrl-C: whoever sits here has waited enough. What was running runs again at the next start.
-            for member in members:
-                member.kill()
+            # A second Ctrl-C: whoever sits here has waited enough.
+            self.kill()
             raise
+        self._members = []
+
+    def kill(self) -> None:
+        """End every process at once. What was running runs again at the next start."""
+        for member in self._members:
+            member.drain()
+        for member in self._members:
+            member.kill()
+        self._members = []
 
     def lost(self) -> tuple[str, int] | None:
         """Name and exit code of a process that ended by itself."""
@@ -120,6 +127,9 @@ def _wind_up(crew: Crew, repeats: Repeats) -> None:
     say("ending: running steps may finish ...")
     try:
         repeats.stop(once_more=crew.lost() is None)
+    except KeyboardInterrupt:
+        crew.kill()
+        raise
     finally:
         crew.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator import errors
+from orchestrator.ending import ABANDONED as ABANDONED
 
 OK = 0
 FAILED = 1

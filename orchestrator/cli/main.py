@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None, *, whole_process: bool = False) -> int:
     leaving = Leaving() if argv is None or whole_process else None
     code = _run(sys.argv[1:] if argv is None else argv)
     if leaving is not None:
-        leaving.code = code
+        leaving.with_code(code)
     return code
 
 

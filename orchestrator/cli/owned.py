@@ -8,14 +8,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
+
+from orchestrator.ending import END_S
 
 from .output import say
 
-KILL_AFTER_S = 5.0
-"""How long beyond its grace time an owned process may take to end before it is killed."""
+KILL_AFTER_S = END_S + 5.0
+"""How long beyond its grace time an owned process may take to end before it is killed: it ends itself before."""
 TRACE_S = 2.0
 """How long a process that is killed may take to print where each of its threads was (faulthandler, on SIGABRT)."""
+AGAIN_S = 0.1
 
 
 class Owned:
@@ -48,10 +53,15 @@ class Owned:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        """End it at once: by a second signal, which lets it say what it left, else by SIGKILL."""
+        until = time.monotonic() + TRACE_S
+        while self._process.poll() is None and time.monotonic() < until:
+            # Signals that come together are one.
+            self._process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(AGAIN_S)
+        self._process.kill()
+        self._process.wait()
 
     def wait(self, grace_s: float) -> int:
         """Wait for its end, kill it if it takes longer than its grace time allows; returns its exit code.

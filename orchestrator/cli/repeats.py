@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 2.0
 LAST_LOOK_S = 5.0
 """How long the last look may hold up the end."""
+HEARD_WITHIN_S = 0.2
 AT_ONCE = 50
 """Runs that one process replays; more wait for the next look."""
 LISTED = 1_000
@@ -63,10 +64,16 @@ class Repeats:
         if not self._thread.is_alive():
             # Ctrl-C came before the first look.
             return
-        self._thread.join(LAST_LOOK_S if once_more else 0.0)
+        self._wait(LAST_LOOK_S if once_more else 0.0)
         if self._thread.is_alive() and self._cancel is not None:
             self._cancel()
-        self._thread.join(LAST_LOOK_S)
+        self._wait(LAST_LOOK_S)
+
+    def _wait(self, timeout_s: float) -> None:
+        """For the thread's end, in short rounds: a signal that another thread got is heard at the next one."""
+        until = time.monotonic() + timeout_s
+        while self._thread.is_alive() and (left_s := until - time.monotonic()) > 0:
+            self._thread.join(min(HEARD_WITHIN_S, left_s))
 
     def _serve(self) -> None:
         while not self._stopped.wait(LOOK_S):

@@ -35,7 +35,9 @@ def schedule() -> None:
 @click.argument("workflow_type", metavar="TYPE")
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--cron", multiple=True, metavar="'M H D M W'", help="As in '30 9 * * mon-fri'; may be given again.")
-@click.option("--every", type=float, multiple=True, metavar="SECONDS", help="An interval; may be given again.")
+@click.option(
+    "--every", type=float, multiple=True, metavar="SECONDS", help="An interval, at least 1; may be given again."
+)
 @click.option("--timezone", default="UTC", show_default=True, help="Of cron expressions, as in Europe/Berlin.")
 @click.option("--jitter", type=float, default=0.0, metavar="SECONDS", help="Delay each firing by up to that much.")
 @click.option("--overlap", type=OVERLAP, default="skip", show_default=True, help="If its last run still works.")

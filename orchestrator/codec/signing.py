@@ -92,6 +92,21 @@ class PublicKeys:
         """Read files, and the `*.pub` of directories. Raises ConfigurationError naming what is no public key."""
         return cls([_public(path) for path in _files(places)])
 
+    def renew(self, files: Iterable[Path]) -> list[str]:
+        """Be the keys of these files from now on, for every thread at once; what is wrong with those that hold none."""
+        found, problems = [], []
+        for path in files:
+            try:
+                found.append(_public(path))
+            except ConfigurationError as error:
+                problems.append(str(error))
+        self._keys = {_key_id(key): key for key in found}
+        return problems
+
+    def ids(self) -> set[str]:
+        """Of the keys that are there now."""
+        return set(self._keys)
+
     def has(self, key_id: str) -> bool:
         """Whether the key is one of those given."""
         return key_id in self._keys

@@ -18,6 +18,8 @@ HORIZON_DAYS = 366 * 9
 """How far ahead is looked: beyond the longest gap between two 29ths of February."""
 LAST_MS = 32_503_680_000_000
 """The end of the year 2999: times beyond are mistakes, and calendars end soon after."""
+LEAST_INTERVAL_MS = 1_000
+"""As often as a cron expression's or a calendar's finest. What was recorded before there was a least goes on."""
 MOST_PARTS = 100
 MONTHS = {
     name: at
@@ -110,8 +112,11 @@ def check(spec: ScheduleSpec) -> None:
     if not all(0 <= ms <= LAST_MS for ms in (spec.start_ms, spec.end_ms, spec.jitter_ms)):
         raise ConfigurationError(f"start, end and jitter of a schedule are from 0 to {LAST_MS} ms (the year 2999)")
     for interval in spec.intervals:
-        if not 0 < interval.every_ms <= LAST_MS:
-            raise ConfigurationError(f"an interval of {interval.every_ms} ms: it must be above zero, up to {LAST_MS}")
+        if not LEAST_INTERVAL_MS <= interval.every_ms <= LAST_MS:
+            raise ConfigurationError(
+                f"an interval of {interval.every_ms} ms: from {LEAST_INTERVAL_MS} to {LAST_MS} ms, for every firing is"
+                " a run of its own. What is to happen more often is a loop with asyncio.sleep in one workflow or step"
+            )
         if abs(interval.offset_ms) > LAST_MS:
             raise ConfigurationError(f"an interval's offset of {interval.offset_ms} ms: at most {LAST_MS}")
     for parts in _parts(spec):

@@ -43,12 +43,14 @@ class AnchorOptions:
 class SignatureOptions:
     """Whose commands count as verified, and the key that signs what this engine sends to other workflows.
 
-    `required`: commands that are not verified are turned away. Without `keys` every command counts as claimed.
+    `required`: commands that are not verified are turned away. Without `keys` every command counts as claimed. `place`
+    is where the keys come from, for an engine that is to notice what changes there.
     """
 
     keys: PublicKeys | None = field(default=None, repr=False)
     signer: Signer | None = field(default=None, repr=False)
     required: bool = False
+    place: Path | None = None
 
 
 UNSIGNED = SignatureOptions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import logging
 import random
 import threading
@@ -18,11 +19,13 @@ from .ownership import Ground
 from .poison import PoisonedInput
 from .shared import Shared
 from .skew import ClockSkewed
-from .soundness import ClaimLost, HangingTransaction
+from .soundness import ClaimLost, HangingTransaction, claimed_by
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+TAKEN_S = 1.0
+"""How long an owner that could not be released looks for who may have taken the partition."""
 SKEW_RETRY_S = 30.0
 """Clocks that are wrong are not set right within seconds, and each look at them is a claim and a release."""
 PASSING = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable)
@@ -51,6 +54,9 @@ class Partition:
         self.problem = ""
         self.inbox = self.make_inbox()
         self._loop: PartitionLoop | None = None
+        self._fell = False
+        self._settled = 0
+        """The last claim that was released, or that another's came after."""
         self._thread = threading.Thread(target=self.run, name=f"partition-{number}", daemon=True)
 
     def make_inbox(self) -> Inbox:
@@ -77,6 +83,11 @@ class Partition:
         """Seconds until the partition's next durable moment if it has nothing else to do; None while it is at work."""
         loop = self._loop
         return loop.idle_for() if loop is not None and self.state is State.OWNED else None
+
+    @property
+    def unreleased(self) -> bool:
+        """Whether a claim of this process may be the last on the log: its successor takes over as after a crash."""
+        return self._loop is not None and self._loop.ground.claim_no > self._settled
 
     @property
     def awaited(self) -> bool:
@@ -114,7 +125,8 @@ class Partition:
         return not self._thread.is_alive()
 
     def run(self) -> None:
-        """The whole life of a partition, in the calling thread."""
+        """The whole life of a partition, in the calling thread. Its directory is nobody's when it ends, however."""
+        store: Store | None = None
         try:
             store = self._open_store()
             if store is not None:
@@ -128,10 +140,21 @@ class Partition:
             log.exception("partition %d stopped", self.number)
             self._fall(f"{type(error).__name__}: {error}")
         finally:
-            self._shared.stopped(self.number, self.problem)
+            try:
+                if store is not None:
+                    self._close(store)
+            finally:
+                self._shared.stopped(self.number, self.problem)
+
+    def _close(self, store: Store) -> None:
+        if self._fell:
+            # A scan that was left half way holds the directory open.
+            gc.collect()
+        store.close()
 
     def _fall(self, problem: str) -> None:
         """Parked by a defect: others go on, so nothing may take this one for hung, or wait for what it held."""
+        self._fell = True
         self.problem = problem
         self.state = State.PARKED
         if self._loop is not None:
@@ -162,11 +185,13 @@ class Partition:
             while not self.inbox.request.release:
                 loop.cycle()
                 self._shared.checkpoints.look(self.number)
-            loop.hand_over()
+            self._hand_over(loop)
             self._end(loop, State.STOPPED, "")
             log.info("partition %d: released", self.number)
         except Fenced as error:
             log.warning("partition %d: %s; claiming again", self.number, error)
+            if self.inbox.request.release and self._taken(loop):
+                self._settled = loop.ground.claim_no
             # Two owners that claim in turn would fence each other for ever: one of them waits longer.
             return self._again(loop, random.uniform(0.05, 0.5))
         except Overlong:
@@ -189,6 +214,7 @@ class Partition:
             return self._let_go(loop)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
+            self._settled = loop.ground.claim_no
             if self._shared.options.claims_back:
                 return self._again(loop, random.uniform(1.0, 3.0))
             loop.abandon()
@@ -205,10 +231,25 @@ class Partition:
         A release that fails leaves an unclean claim, no worse than that.
         """
         try:
-            loop.hand_over()
+            self._hand_over(loop)
         except (Fenced, LogGap, ClaimLost, *PASSING) as error:
             log.warning("partition %d: it could not be released: %s", self.number, error)
         return self._again(loop, SKEW_RETRY_S)
+
+    def _taken(self, loop: PartitionLoop) -> bool:
+        """Whether another's claim comes back behind ours: what fences an owner that stood still."""
+        shared = self._shared
+        until = shared.clock.monotonic() + TAKEN_S
+        while self.inbox.wait_tail(max(0.0, until - shared.clock.monotonic())):
+            who = claimed_by(shared.codec, self.inbox.tail.popleft())
+            if who and not who.startswith(f"{shared.options.instance} "):
+                log.warning("partition %d: claimed by %s; there is nothing to release", self.number, who)
+                return True
+        return False
+
+    def _hand_over(self, loop: PartitionLoop) -> None:
+        loop.hand_over()
+        self._settled = loop.ground.claim_no
 
     def _claim(self, loop: PartitionLoop) -> None:
         self.state = State.RESTORING
@@ -258,8 +299,7 @@ class Partition:
     def _end(self, loop: PartitionLoop, state: State, problem: str) -> None:
         self.problem = problem
         self.state = state
+        self._shared.checkpoints.released(self.number)
         loop.turns.clear()
         with suppress(StoreError):
             loop.queries.dismiss()
-        self._shared.checkpoints.released(self.number)
-        loop.ground.store.close()

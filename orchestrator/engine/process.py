@@ -15,7 +15,7 @@ from ..codec.registry import codec_of
 from ..codec.signatures import signing_key
 from ..codec.signing import PublicKeys, Signer
 from ..config import Settings
-from ..ending import Ending
+from ..ending import ABANDONED, END_S, SIGNALS, Ending, Leaving
 from ..errors import ConfigurationError
 from ..log.config import LogConfig
 from ..log.kafka_log import KafkaLog
@@ -40,7 +40,8 @@ YOUNG_OBJECTS = 50_000
 def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecutor) -> int:
     """Own partitions of `app`'s log until SIGTERM or SIGINT; drain, and return the exit code.
 
-    Parked partitions do not end it: probes and `doctor` tell of them.
+    Parked partitions do not end it: probes and `doctor` tell of them. From the signal on a process of ours lives for
+    the grace time and `END_S` at most, or until a second signal.
     Raises ConfigurationError, KafkaUnavailable, RegistryUnavailable, MissingHint.
     """
     app.registry.check()
@@ -72,16 +73,22 @@ def run_engine(settings: Settings, app: Orchestrator, make_executor: MakeExecuto
         restore = _on_signals(ending.set)
         engine.start()
         log.info("engine %s works on %s", options.instance, app.name)
+        left: list[int] = []
+        limits = (settings.grace_s, settings.grace_s + END_S)
         try:
             while not ending.wait(LOOK_S):
                 pass
         finally:
-            engine.stop(settings.grace_s)
+            log.info("ending: what runs may finish within %g s, all of it takes %g s at most", *limits)
+            if Leaving.of_process is not None:
+                Leaving.of_process.within(limits[1], lambda: engine.ending)
+            left = engine.stop(settings.grace_s)
+            engine.ending = "when everything of ours had ended"
             flush()
             # Clients that wait in cycles are ended while there is an interpreter for their threads to call back into.
             gc.collect()
             restore()
-    return 0
+    return ABANDONED if left else 0
 
 
 def _options(settings: Settings, app: str) -> EngineOptions:
@@ -118,7 +125,7 @@ def _signatures(settings: Settings) -> SignatureOptions:
             f"ORCHESTRATOR_SIGNATURES=required: an engine signs what it sends to other workflows, and {which}: set"
             " ORCHESTRATOR_SIGNING_KEY to a key whose public half is in ORCHESTRATOR_KEY_RING"
         )
-    return SignatureOptions(keys, signer, required)
+    return SignatureOptions(keys, signer, required, settings.key_ring)
 
 
 def _anchors(settings: Settings) -> AnchorOptions | None:
@@ -145,16 +152,22 @@ def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
     """SIGTERM and SIGINT drain; a second one ends at once. Returns what puts the handlers back."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def handle(number: int, frame: object) -> None:
         act()
-        signal.signal(number, before[signal.Signals(number)])
+        if Leaving.of_process is not None:
+            Leaving.of_process.hear_signals()
+        else:
+            signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
         signal.signal(number, handle)
 
     def restore() -> None:
+        if Leaving.of_process is not None:
+            # Nothing but the end comes after, and a second signal still means: at once.
+            return
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -11,8 +11,10 @@ from ..codec.records import Codec
 from ..codec.signatures import CommandSigner
 from ..core.commands import Command, HeartbeatStep, ReportStep
 from ..core.values import Actor
+from ..ending import AS_AFTER_A_CRASH
 from ..errors import BlobError
 from ..failpoints import failpoint
+from ..log.closing import close_all
 from ..log.partitioner import partition_of
 from ..log.ports import Log, Out
 from ..sdk.execution import Report, StepExecutor, StepReport
@@ -24,6 +26,7 @@ from .checkpoints import CheckpointTaker, NoCheckpoints
 from .clock import Clock, SystemClock
 from .health import Health
 from .inbox import Requests
+from .keyring import RingWatch
 from .large import keeper, reported
 from .options import EngineOptions
 from .partition import Partition, State
@@ -34,6 +37,11 @@ from .topic_watch import TopicWatch
 from .turns import TurnGuard
 
 log = logging.getLogger(__name__)
+
+RELEASE_S = 5.0
+"""How long partitions may take to be released, if the grace time is shorter."""
+BESIDE_S = 2.0
+"""How long what works beside the partitions may take to end."""
 
 MakeExecutor = Callable[[Report, Callable[[], None]], StepExecutor]
 """Builds the executor from where outcomes go and who is told of a freed slot."""
@@ -58,6 +66,8 @@ class Engine:
         self.options = options or EngineOptions()
         self.log = log_
         self.partitions: dict[int, Partition] = {}
+        self.ending = ""
+        """What the end of this engine waits for."""
         self._assigned_now: set[int] = set()
         self._codec = codec or Codec()
         self._clock = clock or SystemClock()
@@ -89,6 +99,7 @@ class Engine:
             self._sign,
         )
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
+        self._ring = RingWatch(self.options.signatures)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s, self._counted)
 
     def make_guard(self) -> TurnGuard:
@@ -113,6 +124,7 @@ class Engine:
         """Join the application's engines."""
         self._supervisor.start()
         self._topics.start()
+        self._ring.start()
         if self._anchors is not None:
             self._anchors.start()
         if self._checkpoints is not None:
@@ -121,35 +133,50 @@ class Engine:
         self.log.membership().start(self._assigned, self._revoked)
         self._counted(self._count)
 
-    def stop(self, grace_s: float = 30.0) -> None:
+    def stop(self, grace_s: float = 30.0) -> list[int]:
         """Release every partition, wait for running steps up to `grace_s`, report them, end.
 
-        A second call does nothing.
+        Returns the partitions that were not released: what comes after takes them over as after a crash. A second call
+        does nothing.
         """
         if self._stopping.is_set():
-            return
+            return []
         self._stopping.set()
+        deadline = time.monotonic() + grace_s
+        left = self._release(grace_s)
+        self.ending = "while the group was left"
+        self.log.membership().stop()
+        self.ending = "while steps were running"
+        cut = self.executor.stop(max(0.0, deadline - time.monotonic()))
+        if cut:
+            log.warning("%d steps were cut off at the end of the grace time", len(cut))
+        self.ending = "while everything was closed"
+        # Anchors are sent by the log's producer, so the log comes last.
+        beside = {"standbys": self._standby.stop, "topics": self._topics.stop, "key ring": self._ring.stop}
+        if self._anchors is not None:
+            beside["anchors"] = self._anchors.stop
+        if self._checkpoints is not None:
+            beside["checkpoints"] = self._checkpoints.stop
+        close_all(beside, BESIDE_S)
+        self._supervisor.stop()
+        self._guard.stop()
+        self.log.close()
+        return left
+
+    def _release(self, grace_s: float) -> list[int]:
+        """Ask every partition to be released, and wait; the numbers of those that were not."""
         with self._lock:
             owned = list(self.partitions.values())
         for partition in owned:
             partition.inbox.ask(Requests(release=True, grace_ms=int(grace_s * 1000)))
-        deadline = time.monotonic() + grace_s
+        self.ending = "while partitions were to be released"
+        deadline = time.monotonic() + max(grace_s, RELEASE_S)
         for partition in owned:
-            if not partition.join(max(1.0, deadline - time.monotonic())):
-                log.error("partition %d did not release in time", partition.number)
-        self.log.membership().stop()
-        left = self.executor.stop(max(0.0, deadline - time.monotonic()))
+            partition.join(max(0.0, deadline - time.monotonic()))
+        left = [partition.number for partition in owned if partition.unreleased]
         if left:
-            log.warning("%d steps were cut off at the end of the grace time", len(left))
-        self._standby.stop()
-        self._topics.stop()
-        self._supervisor.stop()
-        self._guard.stop()
-        if self._anchors is not None:
-            self._anchors.stop()
-        if self._checkpoints is not None:
-            self._checkpoints.stop()
-        self.log.close()
+            log.error("partitions %s were not released, %s", ", ".join(map(str, left)), AS_AFTER_A_CRASH)
+        return left
 
     def health(self) -> Health:
         """For the probes."""

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
+from .closing import CLOSE_S, FLUSH_S, LEAVE_S, close_all
 from .config import LogConfig
 from .connecting import connected, made
 from .outbox import KafkaOutgoing
@@ -79,8 +80,10 @@ class ClientIo:
         self._outgoing.send(Out(self._config.topic("commands"), partition, key, value, headers), done)
 
     def close(self) -> None:
-        """Let what was queued go; end every thread."""
-        self._outgoing.close()
+        """Let what was queued go; end every thread. What is late is left, after seconds."""
+        close_all({"outgoing": self._outgoing.close, "replies": self._close_replies}, FLUSH_S + CLOSE_S)
+
+    def _close_replies(self) -> None:
         self._stopped = True
         self._thread.join()
         self._consumer.close()
@@ -136,8 +139,8 @@ class TaskConsumer:
         return None
 
     def close(self) -> None:
-        """Leave the group."""
-        self._consumer.close()
+        """Leave the group: within seconds, or its members wait until the session is over."""
+        close_all({"member of the task queues": self._consumer.close}, LEAVE_S)
 
     def _pause(self, paused: bool) -> None:
         if paused != self._paused:

@@ -130,7 +130,7 @@ class FollowingReader:
         return start, end
 
     def close(self) -> None:
-        """End the thread and the consumer."""
+        """End the thread and the consumer; both may wait for a broker."""
         self._stopped = True
         self._requests.put(lambda: None)
         self._thread.join()

@@ -7,6 +7,7 @@ import threading
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ..errors import KafkaUnavailable
+from .closing import CLOSE_S, FLUSH_S, close_all
 from .config import LogConfig
 from .growing import first_event
 from .inputs import KafkaInputs
@@ -90,10 +91,13 @@ class KafkaLog:
             return self._first
 
     def close(self) -> None:
-        """End every client but the membership's, which the engine ends first."""
-        self._group.close()
-        self._outgoing.close()
-        self._inputs.close()
-        self._tail.close()
+        """End every client but the membership's, which the engine ends first. What is late is left, after seconds."""
+        closes = {
+            "group": self._group.close,
+            "outgoing": self._outgoing.close,
+            "inputs": self._inputs.close,
+            "tail": self._tail.close,
+        }
         if self._standby is not None:
-            self._standby.close()
+            closes["standby"] = self._standby.close
+        close_all(closes, FLUSH_S + CLOSE_S)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from .closing import LEAVE_S
 from .config import LogConfig
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,13 @@ POLL_S = 0.25
 
 Assigned = Callable[[Sequence[int]], None]
 Revoked = Callable[[Sequence[int], bool], None]
+
+
+def _ended(thread: threading.Thread) -> None:
+    """Wait for a member's end, which asks the group's coordinator: with none it is left to the end of the process."""
+    thread.join(LEAVE_S)
+    if thread.is_alive():
+        log.warning("the group was not left within %g s: others wait until this member's session is over", LEAVE_S)
 
 
 class _Offsets:
@@ -121,10 +129,10 @@ class GroupMembership:
         return polls and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
 
     def stop(self) -> None:
-        """Leave the group at once, so that others need not wait for the session's end."""
+        """Leave the group at once, so that others need not wait for the session's end; for seconds, if it is gone."""
         self._stopped = True
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join()
+            _ended(self._thread)
 
     def _serve(self) -> None:
         try:
@@ -203,7 +211,7 @@ class StaticMembership:
         """End the thread."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join()
+            _ended(self._thread)
 
     def _serve(self) -> None:
         while not self._stopped.wait(COMMIT_EVERY_S):

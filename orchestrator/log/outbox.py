@@ -11,6 +11,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from .closing import FLUSH_S
 from .config import MAX_MESSAGE_BYTES, LogConfig
 from .connecting import connected
 from .ports import Out
@@ -30,6 +31,7 @@ NEVER = {
 POLL_S = 0.2
 FULL_S = 0.01
 PURGE_S = 5.0
+"""How long a broken producer's records may take to be given back."""
 ASK_S = 5.0
 COMES_S = 60.0
 
@@ -75,7 +77,7 @@ class KafkaOutgoing:
                 if self._produce(number):
                     return
                 del self._waiting[number]
-            self._stopped.wait(FULL_S)
+            time.sleep(FULL_S)
 
     def _produce(self, number: int, met: bool = False) -> bool:
         """Hand one of the waiting to the producer. False: it has no room. `met`: its partition was just asked for."""
@@ -165,8 +167,12 @@ class KafkaOutgoing:
                     return
 
     def close(self) -> None:
-        """Let what was queued go, for a few seconds, and end."""
-        self._producer.flush(PURGE_S)
+        """Let what was queued go, for a few seconds, and end. What was not acknowledged is told: it may have gone."""
+        self._producer.flush(FLUSH_S)
         self._stopped.set()
         self._thread.join()
+        if self._waiting:
+            log.warning(
+                "%d records were not acknowledged: whoever needs them sends, or asks, again", len(self._waiting)
+            )
         self._producer.purge()

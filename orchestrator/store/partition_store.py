@@ -121,7 +121,7 @@ class PartitionStore:
         try:
             self._marks = self._compared_marks()
             self._timers_from = self._noted_timers()
-        except StoreError:
+        except Exception:
             self.close()
             raise
 

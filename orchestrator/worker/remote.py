@@ -45,8 +45,12 @@ from orchestrator.sdk.execution import (
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.large import kept, light
 
+from .held import Held, call_of
+
 log = logging.getLogger(__name__)
 _POLL_S = 0.2
+_GRANT_S = 1.0
+"""How long a grant that was asked for is waited for at the end, if the grace time is shorter."""
 
 
 class TaskSource(Protocol):
@@ -79,25 +83,8 @@ class WorkerOptions:
     lease_s: float = 60.0
     renew_s: float = 20.0
     grace_s: float = 30.0
-    report_s: float = 10.0
+    report_s: float = 6.0
     blobs: Blobs | None = None
-
-
-@dataclass(eq=False)
-class Held:
-    """A granted attempt: its newest details, those that were said, as they were sent, and whether it is still wanted.
-
-    `ended`: its outcome is being told. `lost`: it is another's. `over`: it has its outcome, and its end was asked for.
-    """
-
-    call: StepCall
-    details: Payload
-    said: Payload
-    sent: Payload
-    beating: bool = False
-    ended: bool = False
-    lost: bool = False
-    over: bool = False
 
 
 class RemoteWorker:
@@ -127,6 +114,10 @@ class RemoteWorker:
         self._telling: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self.started = False
+        self.ending = ""
+        """What the end of this worker waits for."""
+        self.untold: list[str] = []
+        """Tokens of attempts whose outcome nobody took."""
         self._executor: StepExecutor
         self._loop: asyncio.AbstractEventLoop
 
@@ -153,15 +144,21 @@ class RemoteWorker:
             self._draining = True
             self._room.notify_all()
         self._freed.set()
+        until = time.monotonic() + self._options.grace_s
         try:
             await poller
             log.info("takes nothing more; %d steps may finish within %g s", len(self._held), self._options.grace_s)
         finally:
-            await asyncio.to_thread(self._source.close)
-            await self._settle(self._asking, self._options.lease_s)
-            cut = await asyncio.to_thread(self._executor.stop, self._options.grace_s)
+            # A coordinator that is gone holds nothing up: steps end, and are reported, meanwhile.
+            closing = asyncio.create_task(asyncio.to_thread(self._source.close))
+            self.ending = "while steps were running"
+            await self._settle(self._asking, max(_GRANT_S, until - time.monotonic()))
+            cut = await asyncio.to_thread(self._executor.stop, max(0.0, until - time.monotonic()))
             await asyncio.sleep(0)  # reports handed over by the executor's thread become tasks
+            self.ending = "while outcomes were reported"
             await self._settle(self._telling, self._options.report_s)
+            self.ending = "while the queues were left"
+            await closing
         for token in cut:
             log.warning("step %s was cut off by the end of the grace time; its lease runs out", token)
         return frozenset(cut)
@@ -171,6 +168,9 @@ class RemoteWorker:
             _, late = await asyncio.wait(tasks, timeout=timeout_s)
             for task in late:
                 task.cancel()
+            if late:
+                # They say what becomes of them.
+                await asyncio.wait(late, timeout=_POLL_S)
 
     def _from_thread(self, call: Callable[..., object]) -> Callable[..., None]:
         def hand_over(*values: Any) -> None:
@@ -253,7 +253,7 @@ class RemoteWorker:
             self._executor.unreserve(offer.token)
             self._release()
             return
-        call = _call_of(offer, asked + lease_s)
+        call = call_of(offer, asked + lease_s)
         there = await self._fetched(call)
         # From here on nothing is waited for: an end that is asked for later finds the attempt.
         stop = self._asked[offer.token]
@@ -322,6 +322,10 @@ class RemoteWorker:
                     request = Request(command_id=new_command_id(), trace=held.call.trace)
         except CommandRejected as error:
             self._lose(held, error)
+        except asyncio.CancelledError:
+            self.untold.append(held.call.token)
+            log.error("the outcome of %s was taken by nobody: as if its worker had crashed", held.call.where())
+            raise
         finally:
             self._held.pop(held.call.token, None)
             self._release()
@@ -379,22 +383,3 @@ class RemoteWorker:
             for token, held in list(self._held.items()):
                 if not held.call.heartbeat_ms or token not in self._executor.running():
                     self._task(self._telling, self._beat(held))
-
-
-def _call_of(offer: TaskOffer, begin_before: float) -> StepCall:
-    return StepCall(
-        workflow_id=offer.workflow_id,
-        run_id=offer.run_id,
-        step=offer.step,
-        attempt=offer.attempt,
-        token=offer.token,
-        name=offer.name,
-        arguments=offer.arguments,
-        idempotency_key=offer.idempotency_key,
-        start_to_close_ms=offer.start_to_close_ms,
-        heartbeat_ms=offer.heartbeat_ms,
-        details=offer.details,
-        on_crash=offer.on_crash,
-        begin_before=begin_before,
-        trace=offer.trace,
-    )

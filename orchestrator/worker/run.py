@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import secrets
-import signal
 import socket
 from typing import Any
 
@@ -17,6 +16,7 @@ from orchestrator.codec.registry import codec_of
 from orchestrator.codec.signatures import CommandSigner, signing_key
 from orchestrator.config import Settings
 from orchestrator.core.values import Actor
+from orchestrator.ending import ABANDONED, END_S, SIGNALS, Leaving
 from orchestrator.engine.health import Health, Probes
 from orchestrator.errors import ConfigurationError
 from orchestrator.open_files import raise_open_files
@@ -57,13 +57,16 @@ def run_worker(settings: Settings) -> int:
 
     transport = KafkaTransport(app.name, settings)
     flush = export.start()
-    asyncio.run(serve(settings, app, transport, TaskConsumer(app.name, settings)))
+    code = asyncio.run(serve(settings, app, transport, TaskConsumer(app.name, settings)))
     flush()
-    return 0
+    return code
 
 
-async def serve(settings: Settings, app: Any, transport: Transport, source: TaskSource) -> None:
-    """Work over the given transport and source until a signal; both are closed in the end."""
+async def serve(settings: Settings, app: Any, transport: Transport, source: TaskSource) -> int:
+    """Work over the given transport and source until a signal; both are closed in the end. The exit code.
+
+    From the signal on a process of ours lives for the grace time and `END_S` at most, or until a second signal.
+    """
     name = worker_name()
     codec = await asyncio.to_thread(codec_of, settings)
     caller = Caller(
@@ -91,9 +94,21 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     caller.on_stop = worker.stop
     drain = asyncio.Event()
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, drain.set)
+
+    def end() -> None:
+        leaving, limit_s = Leaving.of_process, settings.grace_s + END_S
+        if not drain.is_set():
+            log.info(
+                "ending: what runs may finish within %g s, all of it takes %g s at most", settings.grace_s, limit_s
+            )
+            drain.set()
+            if leaving is not None:
+                leaving.within(limit_s, lambda: worker.ending)
+        elif leaving is not None:
+            leaving.at_once()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, end)
 
     def health() -> Health:
         return Health(worker.started, worker.started and not drain.is_set(), loop.is_running())
@@ -105,7 +120,9 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
                 log.info("worker %s serves %s of %s", name, ", ".join(settings.queues), app.name)
                 await worker.run(drain)
             finally:
+                worker.ending = "while everything was closed"
                 await caller.close()
     finally:
-        for number in signals:
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
+    return ABANDONED if worker.untold else 0

@@ -18,6 +18,7 @@ import signal, sys
 from orchestrator.cli.owned import end_with_owner
 end_with_owner()
 def drained(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     open(sys.argv[1], "a").write("drained")
     sys.exit(7)
 if sys.argv[2] == "polite":
@@ -79,7 +80,14 @@ def test_what_does_not_end_is_killed_and_says_where_it_was(
     assert "fake.py" in said
 
 
-def test_kill_waits_for_nothing(fake: Path) -> None:
+def test_kill_asks_once_more_and_does_not_wait_for_who_is_deaf(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owned, "TRACE_S", 60.0)
+    member = Owned("engine", [str(fake), "polite"], environment())
+    until_ready(fake)
+    member.kill()
+    assert member.wait(0) == 7
+    fake.unlink()
+    monkeypatch.setattr(owned, "TRACE_S", 0.1)
     member = Owned("engine", [str(fake), "deaf"], environment())
     until_ready(fake)
     member.kill()

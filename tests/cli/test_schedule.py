@@ -148,7 +148,7 @@ def test_tables_are_for_people(line: Line) -> None:
 
 
 def test_an_interval_fires_and_overlap_is_as_asked(line: Line) -> None:
-    line.json("schedule", "create", "beat", "waits", "--every", "0.2", "--overlap", "buffer_one", "--workflow-id", "b")
+    line.json("schedule", "create", "beat", "waits", "--every", "1", "--overlap", "buffer_one", "--workflow-id", "b")
     shown = line.until(lambda found: found["skipped"] > 0, "schedule", "show", "beat")
     assert (len(shown["running"]), len(shown["buffered"])) == (1, 1)
     (running,) = shown["running"]
@@ -166,6 +166,7 @@ def test_an_interval_fires_and_overlap_is_as_asked(line: Line) -> None:
     ("words", "said"),
     [
         (["create", "x", "report", "--cron", "every day"], "five fields"),
+        (["create", "x", "report", "--every", "0.2"], "an interval of 200 ms: from 1000"),
         (["create", "x", "report", "--every", "60", "--timezone", "Mars/Olympus"], "Mars/Olympus"),
         (["create", "x", "report", *YEARLY, "--overlap", "sometimes"], "sometimes"),
         (["create", "x", "report", "hello", *YEARLY], "is not an argument"),

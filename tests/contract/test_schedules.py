@@ -9,6 +9,9 @@ import pytest
 
 from orchestrator import Calendar, Client, CommandRejected, ConfigurationError, Orchestrator, Schedule, run_info
 from orchestrator.client.schedules import ScheduleDescription, ScheduleHandle
+from orchestrator.core.calendars import Interval, ScheduleSpec
+from orchestrator.core.commands import CreateSchedule
+from orchestrator.core.schedules import PREFIX, ScheduleAction
 from tests.contract.world import World
 
 app = Orchestrator("contract-schedules")
@@ -42,10 +45,11 @@ def outcomes(found: ScheduleDescription) -> list[str]:
 @pytest.mark.contract("time-schedules", "time-schedule-ops")
 def test_an_interval_fires_and_each_firing_has_its_own_run(world: World) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.schedules.create("beat", Schedule(every=timedelta(milliseconds=300)), quick, "hello")
-        found = await until(handle, started=3)
-        first = found.raw["recent"][0]
-        assert first["nominal_ms"] % 300 == 0
+        handle = await client.schedules.create("beat", Schedule(every=timedelta(seconds=1)), quick, "hello")
+        found = await until(handle, started=2)
+        first, second = found.raw["recent"][:2]
+        assert second["nominal_ms"] - first["nominal_ms"] == 1_000
+        assert first["nominal_ms"] % 1_000 == 0
         at = datetime.fromtimestamp(first["nominal_ms"] / 1000, UTC)
         assert first["workflow_id"].startswith(f"beat-{at:%Y%m%dT%H%M%S}")
         run = client.handle(quick, first["workflow_id"])
@@ -62,10 +66,10 @@ def test_an_interval_fires_and_each_firing_has_its_own_run(world: World) -> None
 @pytest.mark.contract("time-schedules", "time-schedule-ops")
 def test_a_schedule_survives_a_restart_and_fires_once(world: World) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.schedules.create("steady", Schedule(every=timedelta(milliseconds=400)), quick, "x")
+        handle = await client.schedules.create("steady", Schedule(every=timedelta(seconds=1)), quick, "x")
         await until(handle, started=1)
         await world.restart()
-        found = await until(handle, started=4)
+        found = await until(handle, started=3)
         await handle.pause()
         names = [one["workflow_id"] for one in found.raw["recent"]]
         assert len(names) == len(set(names))
@@ -78,8 +82,8 @@ def test_a_schedule_survives_a_restart_and_fires_once(world: World) -> None:
 @pytest.mark.contract("time-overlap")
 def test_skip_leaves_out_what_comes_while_a_run_works(world: World) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.schedules.create("busy", Schedule(every=timedelta(milliseconds=200)), waits)
-        found = await until(handle, started=1, skipped=2)
+        handle = await client.schedules.create("busy", Schedule(every=timedelta(seconds=1)), waits)
+        found = await until(handle, started=1, skipped=1)
         (running,) = found.running
         await client.handle(waits, running).signal(go, 1)
         await until(handle, started=2)
@@ -145,14 +149,14 @@ def test_pause_with_a_note_trigger_and_back_fill(world: World) -> None:
 @pytest.mark.contract("time-schedule-ops")
 def test_what_was_missed_beyond_the_window_is_left_out(world: World) -> None:
     async def scenario(client: Client) -> None:
-        spec = Schedule(every=timedelta(milliseconds=100), catchup_window=timedelta(milliseconds=250))
+        spec = Schedule(every=timedelta(seconds=1), catchup_window=timedelta(milliseconds=250))
         handle = await client.schedules.create("late", spec, quick, "z")
         await until(handle, started=1)
         await asyncio.to_thread(world.stop)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.0)
         await asyncio.to_thread(world.start)
         before = (await handle.describe()).started
-        found = await until(handle, started=before + 2)
+        found = await until(handle, started=before + 1)
         assert "missed" in outcomes(found) or found.skipped > 0
 
     world.run(app, scenario)
@@ -163,6 +167,14 @@ def test_what_cannot_be_is_refused(world: World) -> None:
     async def scenario(client: Client) -> None:
         with pytest.raises(ConfigurationError, match="five fields"):
             await client.schedules.create("bad", Schedule(cron="every day"), quick, "a")
+        often = Schedule(every=timedelta(milliseconds=1))
+        with pytest.raises(ConfigurationError, match="a loop with asyncio"):
+            await client.schedules.create("bad", often, quick, "a")
+        # Any producer may send what this client does not.
+        made = CreateSchedule(ScheduleSpec(intervals=(Interval(1),)), ScheduleAction("quick"))
+        with pytest.raises(CommandRejected, match="an interval of 1 ms: from 1000") as refused:
+            await client.calls.caller.command(f"{PREFIX}bad", made)
+        assert refused.value.code == "bad_request"
         await client.schedules.create("twice", Schedule(cron="@daily"), quick, "a")
         with pytest.raises(CommandRejected, match="delete it first") as twice:
             await client.schedules.create("twice", Schedule(cron="@daily"), quick, "a")
@@ -209,11 +221,11 @@ def test_jitter_is_the_same_for_the_same_firing_and_ends_before_the_next(world: 
         assert all(len(found) == len({name for name, _ in found}) for found in by_day.values())
         assert len({at for _, at in due}) > 1
 
-        beat = Schedule(every=timedelta(milliseconds=400), jitter=timedelta(hours=1))
-        found = await until(await client.schedules.create("beat", beat, quick, "j"), started=4)
+        beat = Schedule(every=timedelta(seconds=1), jitter=timedelta(hours=1))
+        found = await until(await client.schedules.create("beat", beat, quick, "j"), started=3)
         nominal = [one["nominal_ms"] for one in found.raw["recent"]]
         assert nominal == sorted(set(nominal)), "each once, in their order: no delay reaches the next firing"
         assert all(one["at_ms"] >= one["nominal_ms"] for one in found.raw["recent"])
-        assert all(at % 400 == 0 for at in nominal)
+        assert all(at % 1_000 == 0 for at in nominal)
 
     world.run(app, scenario)

@@ -8,7 +8,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestrator.core.calendars import Calendar, Interval, ScheduleSpec, check, next_time, with_jitter
+from orchestrator.core.calendars import (
+    LEAST_INTERVAL_MS,
+    Calendar,
+    Interval,
+    ScheduleSpec,
+    check,
+    next_time,
+    with_jitter,
+)
 from orchestrator.errors import ConfigurationError
 
 
@@ -112,9 +120,15 @@ def test_jitter_is_the_same_every_time_and_never_passes_the_next_time() -> None:
         (ScheduleSpec(crons=("5-1 * * * *",)), "minute '5-1'"),
         (ScheduleSpec(crons=("0 0 30 2 *",)), "no such day"),
         (ScheduleSpec(crons=("* * * * *",), timezone="Mars/Olympus"), "Mars/Olympus"),
-        (ScheduleSpec(intervals=(Interval(0),)), "above zero"),
+        (ScheduleSpec(intervals=(Interval(999),)), "an interval of 999 ms: from 1000 to .* a loop with asyncio.sleep"),
+        (ScheduleSpec(intervals=(Interval(60_000), Interval(0))), "an interval of 0 ms"),
     ],
 )
 def test_what_is_wrong_is_named(spec: ScheduleSpec, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         check(spec)
+
+
+def test_the_smallest_interval_is_for_what_is_made_and_not_for_what_is_recorded() -> None:
+    check(ScheduleSpec(intervals=(Interval(LEAST_INTERVAL_MS),)))
+    assert next_time(ScheduleSpec(intervals=(Interval(1),)), 5) == 6

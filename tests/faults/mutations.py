@@ -206,7 +206,7 @@ class Mutator:
 
     def _integer(self, name: str) -> int:
         found = self.rng.choice((*INTEGERS, self.rng.getrandbits(40)))
-        # A schedule of every millisecond is a heavy load that was asked for, no poison.
+        # A schedule of every few milliseconds is refused, and nothing more would be learned of it.
         return found * 1_000_000 if name in ("every_ms",) and 0 < found < 1_000_000 else found
 
     def value(self, hint: Any, name: str) -> Any:

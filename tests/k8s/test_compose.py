@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from orchestrator.config import READERS, Settings
+from orchestrator.ending import END_S
 from orchestrator.worker.loading import load_app
 from tests.k8s.manifests import ROOT, Manifest, one
 
@@ -59,7 +60,8 @@ def test_consumers_drain_and_may_not_write() -> None:
     for item in CONSUMERS.values():
         assert item["read_only"] is True
         assert item["cap_drop"] == ["ALL"]
-        assert int(item["stop_grace_period"].removesuffix("s")) >= 60
+        grace = item["environment"].get("ORCHESTRATOR_GRACE_S", Settings().grace_s)
+        assert int(item["stop_grace_period"].removesuffix("s")) > float(grace) + END_S
         assert item["init"] is True
 
 

@@ -8,9 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.config import KAFKA_PREFIX, READERS, Settings
+from orchestrator.ending import END_S
 from tests.k8s.manifests import Manifest, container, manifests, one, pod, services, workloads
 
-LONGEST_SHUTDOWN_S = Settings().grace_s + 30  # running steps' grace, one transaction, closing every store
+GRACE_S = float(one("ConfigMap", "orchestrator")["data"].get("ORCHESTRATOR_GRACE_S", Settings().grace_s))
+LONGEST_SHUTDOWN_S = GRACE_S + END_S
+"""What a consumer ends itself within, whatever it waits for."""
 PROBES = {"startupProbe": "/startup", "readinessProbe": "/ready", "livenessProbe": "/live"}
 Rule = Callable[[Manifest], bool]
 
@@ -69,7 +72,7 @@ def probed(workload: Manifest) -> bool:
 
 
 def patient(workload: Manifest) -> bool:
-    """Enough time to drain, and a second of liveness trouble is not a reason to kill."""
+    """More than the longest end of a consumer, and a second of liveness trouble is not a reason to kill."""
     alive = container(workload)["livenessProbe"]
     patience = alive["periodSeconds"] * alive["failureThreshold"]
     return pod(workload)["terminationGracePeriodSeconds"] > LONGEST_SHUTDOWN_S and patience >= 45
@@ -147,7 +150,7 @@ BREAKS: list[tuple[Rule, Callable[[Manifest], object]]] = [
     (pinned_image, lambda w: container(w).update(image="durable-orchestrator:latest")),
     (probed, lambda w: container(w).pop("readinessProbe")),
     (probed, lambda w: container(w)["livenessProbe"]["httpGet"].update(path="/ready")),
-    (patient, lambda w: pod(w).update(terminationGracePeriodSeconds=30)),
+    (patient, lambda w: pod(w).update(terminationGracePeriodSeconds=int(LONGEST_SHUTDOWN_S))),
     (spread, lambda w: pod(w)["topologySpreadConstraints"].pop()),
     (selected, lambda w: w["spec"]["selector"]["matchLabels"].update({"app.kubernetes.io/name": "other"})),
     (stateful, lambda w: w["spec"].update(volumeClaimTemplates=[])),

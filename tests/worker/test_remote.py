@@ -544,3 +544,18 @@ def test_a_drain_ends_after_its_grace(tmp_path: Path) -> None:
         assert bench.engine.of(ReportStep) == []
 
     work(test, grace_s=0.1)
+
+
+def test_an_outcome_that_nobody_takes_is_named_at_the_end() -> None:
+    async def test(bench: Bench) -> None:
+        def gone(body: TopicCommand, request: Request) -> None:
+            if isinstance(body, ReportStep):
+                raise ReplyTimeout("nobody answers")
+
+        bench.engine.decide = gone
+        token = bench.offer("echo", value="x")
+        await bench.engine.wait_for(ReportStep)
+        assert await bench.end() == frozenset()
+        assert bench.worker.untold == [token]
+
+    work(test, report_s=0.1)
