@@ -19,7 +19,8 @@ from orchestrator.log.ports import TopicIds
 from orchestrator.log.reader import ends, group_notes, read_partition, topic_exists
 from orchestrator.log.topics import topic_ids
 from orchestrator.projections.anchors import Anchors, Signed, from_directory, from_topic, read_anchors
-from orchestrator.projections.audit_jobs import Job, audit_topic
+from orchestrator.projections.audit_job import Job
+from orchestrator.projections.audit_jobs import audit_topic
 from orchestrator.projections.audit_report import as_json, lines
 from orchestrator.projections.audit_witness import Witness, witness_of
 
