@@ -18,6 +18,8 @@ from orchestrator.core.values import AttributeValue
 from orchestrator.errors import ConfigurationError, DoesNotRoundTrip
 from orchestrator.sdk.attributes import Attribute, Where
 
+MOST_S = 100 * 365 * 86_400
+
 
 def value_of(text: str) -> Any:
     """`7` → 7, `true` → True, `{"a": 1}` → an object, `pen` → "pen"."""
@@ -27,17 +29,32 @@ def value_of(text: str) -> Any:
         return text
 
 
+class Seconds(click.ParamType[float]):
+    """A length of time on a command line: not negative, and not endless."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        try:
+            given = float(value)
+        except ValueError:
+            given = -1.0
+        if not 0 <= given <= MOST_S:
+            self.fail(f"{value!r} is no number of seconds, from 0 to a hundred years", param, ctx)
+        return given
+
+
 def json_of(text: str, where: str) -> Any:
     """JSON given as text, `@file` or `-` for stdin. Raises a usage error naming `where`."""
-    if text == "-":
-        text = sys.stdin.read()
-    elif text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise click.UsageError(f"{where}: {error.strerror}: {text[1:]}") from error
     try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
         return json.loads(text)
+    except OSError as error:
+        raise click.UsageError(f"{where}: {error.strerror}: {text[1:]}") from error
     except ValueError as error:
         raise click.UsageError(f"{where} is not JSON: {error}") from error
 
@@ -83,9 +100,11 @@ def check_start(settings: Settings, body: StartWorkflow) -> None:
 
 def attribute_of(text: str) -> AttributeValue:
     """`NAME=JSON` (or text); a moment in ISO form is one."""
-    name, _, value = text.partition("=")
+    name, equals, value = text.partition("=")
     found = value_of(value)
     try:
+        if not equals:
+            raise ConfigurationError("write NAME=VALUE, as in customer=acme")
         attribute: Attribute[Any] = Attribute(name, list[str] if isinstance(found, list) else type(found))
         if attribute.kind == "str" and re.match(r"\d{4}-\d\d-\d\dT", found):
             return Attribute(name, datetime).of(datetime.fromisoformat(found))

@@ -14,7 +14,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.sdk.entity import QUEUE, entity_id
 
 from . import exits
-from .arguments import check_start, workflow_arguments
+from .arguments import Seconds, check_start, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_wait import report_end, wait_for
 from .session import call, request_of, request_options, settings_of
@@ -44,7 +44,7 @@ def show(context: click.Context, /, name: str, key: str, output: str) -> None:
 @click.argument("key")
 @click.argument("method")
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
+@click.option("--timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
 @output_option
 @click.pass_context
 def query(context: click.Context, /, name: str, key: str, method: str, output: str, **options: Any) -> None:

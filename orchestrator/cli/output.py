@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 
 FORMATS = ("table", "json", "jsonl")
 MAX_CELL = 80
-WHOLE = {"says", "remedy"}
-"""Sentences for people, often with a command to paste: they stand last in their tables, and are never cut."""
+SENTENCES = frozenset({"says", "problem", "failure"})
+"""Columns whose texts say what to do: they stand last, and are never cut."""
 PAGE = 500
 """Lines of a table that are printed together."""
 
@@ -55,13 +55,17 @@ def time_text(milliseconds: Any) -> str:
 
 def cell(name: str, value: Any) -> str:
     """A value in a table, on one line."""
+    text = line_of(name, value)
+    return text if len(text) <= MAX_CELL or name in SENTENCES else text[: MAX_CELL - 1] + "…"
+
+
+def line_of(name: str, value: Any) -> str:
+    """A value on one line, however long."""
     if name.endswith("_at_ms") or name in {"at_ms", "since_ms", "nominal_ms"}:
         return time_text(value)
     if value is None:
         return ""
-    text = value if isinstance(value, str) else dumps(value)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_CELL or name in WHOLE else text[: MAX_CELL - 1] + "…"
+    return " ".join((value if isinstance(value, str) else dumps(value)).split())
 
 
 def heading(name: str) -> str:
@@ -133,7 +137,7 @@ def print_one(row: Row, output: str) -> None:
     if output == "table":
         width = max(map(len, map(heading, row)), default=0)
         for name, value in row.items():
-            text = cell(name, value)
+            text = line_of(name, value)
             if text:
                 click.echo(f"{heading(name).ljust(width)}  {text}")
         return

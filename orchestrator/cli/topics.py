@@ -15,6 +15,7 @@ from orchestrator.log.hanging import hanging_anywhere
 from orchestrator.log.topics import Finding, check_topics, init_topics, partition_count
 
 from . import exits
+from .arguments import Seconds
 from .output import output_option, print_rows, say
 from .session import app_name, settings_of
 
@@ -100,7 +101,7 @@ def check(context: click.Context, /, queues: tuple[str, ...], output: str) -> No
 @click.argument("partitions", type=click.IntRange(2, 4096))
 @click.option("--yes", is_flag=True, help="Do it; without it, it is only said what would be done.")
 @click.option("--reason", default="", help="Why; recorded in every partition's log.")
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--timeout", "timeout_s", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS",
               help="How long a partition's owner may take to record it.")  # fmt: skip
 @output_option
 @click.pass_context

@@ -16,7 +16,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING
 
 from . import exits
-from .arguments import attribute_of, check_start, json_of, value_of, workflow_arguments
+from .arguments import Seconds, attribute_of, check_start, json_of, value_of, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_debug import debug_command
 from .run_replay import replay_command
@@ -53,10 +53,10 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      show_default=True, help="If a run of this id is open."),
         click.option("--reuse", type=click.Choice(["allow", "allow_if_failed", "reject"]), default="allow",
                      show_default=True, help="If a run of this id has closed."),
-        click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Begin that much later."),
-        click.option("--execution-timeout", type=float, default=0.0, metavar="SECONDS",
+        click.option("--delay", type=Seconds(), default=0.0, metavar="SECONDS", help="Begin that much later."),
+        click.option("--execution-timeout", type=Seconds(), default=0.0, metavar="SECONDS",
                      help="For the run and those that continue it."),
-        click.option("--run-timeout", type=float, default=0.0, metavar="SECONDS", help="For the run."),
+        click.option("--run-timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="For the run."),
         click.option("--signal", default="", metavar="NAME[=JSON]",
                      help="Deliver a signal with the start, or to the run of this id that is open."),
         click.option("--memo", default="", metavar="JSON", help="A note kept with the run."),
@@ -186,7 +186,7 @@ def update(context: click.Context, /, workflow_id: str, name: str, value: str, o
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
-@click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
+@click.option("--timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
 @output_option
 @click.pass_context
 def query(context: click.Context, /, workflow_id: str, name: str, output: str, **options: Any) -> None:
