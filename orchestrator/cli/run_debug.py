@@ -21,6 +21,7 @@ from orchestrator.sdk.turn import LiveRun
 from orchestrator.store.blobs import DirectoryBlobs
 
 from . import exits
+from .arguments import Filled
 from .output import say
 from .run_views import gathered
 from .session import call, settings_of
@@ -36,7 +37,7 @@ class Stop(NamedTuple):
 
 
 @click.command("debug")
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--step", "step", default="", metavar="N", help="Stop where step N is called: its number, or as in 0:3.")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @click.option(

@@ -154,6 +154,8 @@ async def trigger(handle: ScheduleHandle, overlap: Any) -> Reply:
 @click.option("--overlap", type=OVERLAP, default="allow_all", show_default=True)
 async def backfill(handle: ScheduleHandle, start: datetime, end: datetime, overlap: Any) -> Reply:
     """Make up for a range."""
+    if end < start:
+        raise click.UsageError(f"--to {end:%Y-%m-%dT%H:%M:%S} lies before --from {start:%Y-%m-%dT%H:%M:%S}")
     return await handle.backfill(start.replace(tzinfo=UTC), end.replace(tzinfo=UTC), overlap)
 
 

@@ -74,6 +74,9 @@ def init(context: click.Context, /, queues: tuple[str, ...], output: str, **opti
     print_rows([{"topic": name, "did": "created"} for name in created], ["topic", "did"], output)
     if not created:
         say(f"every topic of {config.app} was there")
+    count = partition_count(config, "events")
+    if options["partitions"] not in (None, count):
+        say(f"{config.app} has {count} partitions and keeps them; more: orchestrator topics grow N")
     if settings.registry_url:
         say(f"{register_schemas(settings)} schemas are registered")
 
@@ -144,7 +147,9 @@ def adopt_command(context: click.Context, /, output: str, **options: Any) -> Non
     from . import adopt as adopting
 
     settings = settings_of(context)
-    rows = list(adopting.adoptions(settings, log_config(settings), adopting.Wish(**options)))
+    config, wish = log_config(settings), adopting.Wish(**options)
+    existing(config, wish.numbers)
+    rows = list(adopting.adoptions(settings, config, wish))
     print_rows(rows, ["partition", "ok", "says"], output)
     if not rows:
         say(f"no state directory in {settings.state_dir}: name partitions with --partition")

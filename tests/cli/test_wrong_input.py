@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from orchestrator import Client, Orchestrator
+from orchestrator.cli import session
 from orchestrator.cli.output import MAX_CELL, print_one, print_rows
+from orchestrator.client.views import json_payload
+from orchestrator.devkafka import DevKafka
 from orchestrator.log.connecting import AGAIN_S, LOGGER, Repeats
-from tests.cli.conftest import Ran
+from tests.cli.conftest import Ran, served
 from tests.client.fake_engine import FakeEngine
 
 Run = Callable[..., Ran]
@@ -101,3 +107,105 @@ def test_a_sentence_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert "…" in table
     assert table.endswith(long.strip())
     assert one.endswith(long.strip())
+
+
+# -- what an engine says -----------------------------------------------------------------------------------------------
+
+app = Orchestrator("wrong")
+go = app.signal("go", bool)
+
+
+@app.workflow
+async def waits() -> bool:
+    """Until somebody says so."""
+    return await go.wait()
+
+
+@app.entity
+class Account:
+    """It has one handler."""
+
+    balance: int = 0
+
+    @app.handler
+    async def change(self, cents: int) -> int:
+        self.balance += cents
+        return self.balance
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[None]:
+    """An engine; `w1` is parked by a signal of the wrong type."""
+
+    async def prepare(client: Client) -> None:
+        handle = await client.start(waits.options(id="w1"))
+        await client.calls.signal("w1", "go", json_payload("maybe"))
+        while (await handle.describe()).status != "parked":
+            await asyncio.sleep(0.01)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(session, "open_transport", None)
+        with served(app, monkeypatch, prepare):
+            yield
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["workflow", "show", "nobody"], 3, "nobody: no such workflow"),
+        (["workflow", "signal", "nobody", "go"], 3, "nobody: no such workflow"),
+        (["workflow", "cancel", "w1", "--run", "r9"], 3, "w1 has no run r9"),
+        (["workflow", "show", "w1", "--run", "r9"], 3, "w1 has no run r9"),
+        (["workflow", "reset", "nobody"], 3, "nobody: no such workflow"),
+        (["step", "complete", "nobody", "0:1"], 3, "nobody: no such workflow"),
+        (["step", "complete", "w1", "0:1"], 3, "is not waiting for a result"),
+        (["workflow", "query", "w1", "stock"], 5, 'w1 is parked: DoesNotRoundTrip: "maybe" is no bool'),
+        (["limits", "show", "models", "acme"], 3, "limit 'models' of key 'acme': nobody holds it now"),
+        (["workflow", "list", "--status", "open"], 2, "'open' is not one of"),
+        (["batch", "cancel", "--status", "open"], 2, "'open' is not one of"),
+        (["workflow", "show", ""], 2, "it is empty"),
+        (["workflow", "start", "waits", "--version", "2"], 2, "no version 2 of workflow 'waits'; it has: 1"),
+        (["workflow", "start", "wait"], 2, "wrong has no workflow 'wait'; it has: waits. "),
+        (["entity", "show", "Acount", "a"], 2, "wrong has no entity 'Acount'; it has: Account"),
+        (["entity", "query", "Acount", "a", "x"], 2, "wrong has no entity 'Acount'; it has: Account"),
+        (["entity", "call", "Acount", "a", "change"], 2, "wrong has no entity 'Acount'; it has: Account"),
+        (["entity", "call", "Account", "a", "pay"], 2, "entity Account of wrong has no handler 'pay'; it has: change"),
+        (["schedule", "backfill", "s", "--from", "2026-01-02", "--to", "2026-01-01"], 2, "lies before --from"),
+    ],
+)
+def test_a_wrong_name_is_said(world: None, run: Run, words: list[str], code: int, said: str) -> None:
+    ran = run("--app", f"{__name__}:app", *words)
+    assert (ran.code, ran.out) == (code, "")
+    assert said in ran.err
+
+
+# -- a broker that has only the topics ---------------------------------------------------------------------------------
+
+
+@pytest.mark.broker
+def test_looking_leaves_no_state_and_looks_at_what_was_named(
+    kafka: DevKafka, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, state = f"wrong-{uuid.uuid4().hex[:8]}", tmp_path / "state"
+    monkeypatch.setenv("ORCHESTRATOR_BOOTSTRAP", kafka.bootstrap)
+    monkeypatch.setenv("ORCHESTRATOR_APP_NAME", name)
+    monkeypatch.setenv("ORCHESTRATOR_STATE_DIR", str(state))
+    assert run("topics", "init", "--partitions", "2").code == 0
+    again = run("topics", "init", "--partitions", "8")
+    assert "has 2 partitions and keeps them; more: orchestrator topics grow N" in again.err
+    for words, code, said in (
+        (("audit", "verify", "--from", "1"), 2, "--from 1: partition 0 ends at offset 0"),
+        (("audit", "verify", "--state"), 2, "has no state directory of these partitions"),
+        (("topics", "adopt", "--partition", "9"), 2, "has no partition 9: it has 0 to 1"),
+        (("topics", "adopt", "--partition", "0"), 0, ""),
+        (("partition", "repair", "1"), 0, ""),
+        (("partition", "repair", "1", "--yes"), 0, ""),
+    ):
+        ran = run(*words)
+        assert ran.code == code, ran.err
+        assert said in ran.err
+        assert not any(path.is_dir() for path in (state / name).glob("*")), words
+    (state / name / "1").mkdir(parents=True)
+    some = run("audit", "verify", "--state")
+    assert some.code == 0, some.err
+    assert "of partitions 0: their state is not compared" in some.err
