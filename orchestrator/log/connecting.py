@@ -21,7 +21,7 @@ KEPT = 1_000
 LOGIN = "ORCHESTRATOR_KAFKA_SASL_USERNAME, _SASL_PASSWORD and _SASL_MECHANISM"
 CERTIFICATES = "ORCHESTRATOR_KAFKA_SSL_CA_LOCATION (or _SSL_CA_PEM) and ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL"
 _PLACE = re.compile(r"^\S+://\S+: |^\S+/bootstrap: ")
-_SINCE = re.compile(r" \(after \d+ms in state [A-Z_]+[^()]*\)$")
+_SINCE = re.compile(r" \(after \d+ms in state [A-Z_]+.*\)$", re.DOTALL)
 _WHO = re.compile(r"\[rdkafka#[^]]*\] (\[thrd:[^]]*\]: )?")
 _VALUE = re.compile(r'value ".*" for', re.DOTALL)
 

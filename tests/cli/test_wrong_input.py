@@ -86,7 +86,7 @@ def test_what_librdkafka_repeats_is_logged_once_in_a_while() -> None:
     def passes(client: str, at_s: float, after_ms: int = 0) -> bool:
         text = (
             f"FAIL [rdkafka#{client}] [thrd:a:1/bootstrap]: a:1/bootstrap: Connect to ipv4#a:1 failed: Connection"
-            f" refused (after {after_ms}ms in state CONNECT)"
+            f" refused (after {after_ms}ms in state CONNECT, {after_ms} identical error(s) suppressed)"
         )
         record = logging.LogRecord(LOGGER, logging.ERROR, "", 0, text, (), None)
         record.created = at_s
