@@ -113,6 +113,8 @@ class Settings:
 
     def checked(self) -> Settings:
         """This, if its parts agree with each other. Raises ConfigurationError otherwise."""
+        if self.app:
+            _application("--app", self.app)
         if self.app_name:
             application_name(self.app_name)
         for server in self.bootstrap.split(","):

@@ -28,6 +28,8 @@ Run = Callable[..., Ran]
     [
         (["workflw", "list"], "No such command 'workflw'. Did you mean 'workflow'?"),
         (["workflow", "lst"], "No such command 'lst'"),
+        (["--app", "shop:", "workflow", "list"], "--app='shop:': must be module:attribute"),
+        (["dev", ":app"], "--app=':app': must be module:attribute"),
         (["--app-name", "My Shop", "workflow", "list"], "application name 'My Shop'"),
         (["--bootstrap", "", "workflow", "list"], "'' is no HOST:PORT"),
         (["--bootstrap", "a:1,b:99999", "workflow", "list"], "'b:99999' is no HOST:PORT"),
@@ -56,6 +58,32 @@ def test_wrong_usage_is_2_and_sends_nothing(
     assert said in ran.err
     assert "Traceback" not in ran.err
     assert engine.received == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "said"),
+    [
+        ("raise RuntimeError('boom')", 1, "error: RuntimeError: boom (at {name}.py:1; --debug shows all of it)"),
+        ("import sys; sys.exit(4)", 2, "calls sys.exit(4) when it is imported"),
+        ("app = 3", 2, "'app' of module '{name}' is no application but int"),
+        ("application = 3", 2, "has no 'app': name the application"),
+        ("import nosuchlib", 1, "No module named 'nosuchlib'"),
+        ("x = (", 1, "SyntaxError: '(' was never closed ({name}.py, line 1)"),
+    ],
+)
+def test_an_application_that_cannot_be_loaded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, code: int, said: str
+) -> None:
+    name = f"loaded_{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("ORCHESTRATOR_APP_NAME", raising=False)
+    for words in (["--app", f"{name}:app", "workflow", "list"], ["--app", f"{name}:app", "engine", "run"]):
+        ran = run(*words)
+        assert (ran.code, ran.out) == (code, "")
+        assert said.format(name=name) in ran.err
+        assert "Traceback" not in ran.err
 
 
 def test_a_history_that_is_none_is_a_sentence(engine: FakeEngine, run: Run, tmp_path: Path) -> None:
