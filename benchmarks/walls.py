@@ -107,30 +107,26 @@ async def flatness(handle: Handle[Any]) -> dict[str, float]:
     return {"first_step_ms": first, "last_step_ms": last, "flat": last / first, "history_events": events}
 
 
-async def page_ms(handle: Handle[Any], from_seq: int) -> float:
-    """Milliseconds until a page of its history is here."""
-    took = []
-    for _ in range(LOOKS):
-        began = time.perf_counter()
-        await anext(handle.history(from_seq))
-        took.append((time.perf_counter() - began) * 1000)
-    return quantile(took, 0.5)
-
-
 async def paging(longest: Handle[Any], short: Handle[Any]) -> dict[str, float]:
-    """Pages of the longest run's history at its start, in its middle and at its end, beside a short run's."""
+    """Milliseconds until a page of the longest run's history is here, at its start, in its middle and at its end, and
+    of a short run's; they take turns, so that other work on the machine meets all of them.
+    """
     events = (await longest.describe()).seq
-    short_ms = await page_ms(short, 1)
-    first, middle, last = [
-        await page_ms(longest, seq) for seq in (1, max(1, events // 2), max(1, events - HISTORY_PAGE + 1))
-    ]
-    return {
-        "history_short_page_ms": short_ms,
-        "history_first_page_ms": first,
-        "history_middle_page_ms": middle,
-        "history_last_page_ms": last,
-        "history_page_ratio": max(first, middle, last) / short_ms,
+    places = {
+        "short": (short, 1),
+        "first": (longest, 1),
+        "middle": (longest, max(1, events // 2)),
+        "last": (longest, max(1, events - HISTORY_PAGE + 1)),
     }
+    took: dict[str, list[float]] = {name: [] for name in places}
+    for _ in range(LOOKS):
+        for name, (handle, seq) in places.items():
+            began = time.perf_counter()
+            await anext(handle.history(seq))
+            took[name].append((time.perf_counter() - began) * 1000)
+    found = {f"history_{name}_page_ms": quantile(each, 0.5) for name, each in took.items()}
+    pages = [found[f"history_{name}_page_ms"] for name in ("first", "middle", "last")]
+    return {**found, "history_page_ratio": max(pages) / found["history_short_page_ms"]}
 
 
 async def signalled(client: Client, signals: int) -> float:
