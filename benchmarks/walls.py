@@ -28,6 +28,7 @@ from benchmarks.walls_app import app, counts, go, heavy, long, other, wide
 from benchmarks.walls_fair import fairness
 from benchmarks.walls_fair_app import app as fair_app
 from orchestrator import Client, Handle
+from orchestrator.client.calls import HISTORY_PAGE
 from orchestrator.config import Settings
 from orchestrator.devkafka import DevKafka
 from orchestrator.log.config import LogConfig
@@ -36,16 +37,20 @@ from orchestrator.log.topics import init_topics
 STEPS, WIDTH, PIECES, PIECE, SIGNALS = 100_000, 10_000, 200, 52_430, 20_000
 SENDERS = 100
 BLOCK = 100
+SHORT = 1_000
+"""Steps of the run whose history the longest one's is compared with."""
+LOOKS = 20
 BOUNDS = {
     "flat": 2.0,
+    "history_page_ratio": 3.0,
     "other_beside_replay_ms_max": 1_000.0,
     "peak_mb": 512.0,
     "peak_mb_of_replay": 512.0,
     "fair_delay_beside_asking_ms_max": 1_000.0,
     "fair_delay_beside_waiting_ms_max": 1_000.0,
 }
-"""The walls, as the contract has them: a step costs the same at the end of a long run, memory is bounded, nobody waits
-a second for somebody else."""
+"""The walls, as the contract has them: a step costs the same at the end of a long run and a page of its history what a
+short one's does, memory is bounded, nobody waits a second for somebody else."""
 FLAT_FROM = 10_000
 """Of how many steps a run shows whether their cost is flat; a tenth of fewer is noise."""
 
@@ -102,6 +107,28 @@ async def flatness(handle: Handle[Any]) -> dict[str, float]:
     return {"first_step_ms": first, "last_step_ms": last, "flat": last / first, "history_events": events}
 
 
+async def paging(longest: Handle[Any], short: Handle[Any]) -> dict[str, float]:
+    """Milliseconds until a page of the longest run's history is here, at its start, in its middle and at its end, and
+    of a short run's; they take turns, so that other work on the machine meets all of them.
+    """
+    events = (await longest.describe()).seq
+    places = {
+        "short": (short, 1),
+        "first": (longest, 1),
+        "middle": (longest, max(1, events // 2)),
+        "last": (longest, max(1, events - HISTORY_PAGE + 1)),
+    }
+    took: dict[str, list[float]] = {name: [] for name in places}
+    for _ in range(LOOKS):
+        for name, (handle, seq) in places.items():
+            began = time.perf_counter()
+            await anext(handle.history(seq))
+            took[name].append((time.perf_counter() - began) * 1000)
+    found = {f"history_{name}_page_ms": quantile(each, 0.5) for name, each in took.items()}
+    pages = [found[f"history_{name}_page_ms"] for name in ("first", "middle", "last")]
+    return {**found, "history_page_ratio": max(pages) / found["history_short_page_ms"]}
+
+
 async def signalled(client: Client, signals: int) -> float:
     """Seconds until a run has taken so many signals."""
     handle = await client.start(counts, signals)
@@ -149,8 +176,8 @@ def running(settings: Settings, directory: Path, where: str = "benchmarks.walls_
         engine.kill()
 
 
-async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Handle[int], Handle[int]]:
-    """The long and the heavy run, waiting; the wide one and the one of signals have ended."""
+async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Handle[int], Handle[int], Handle[int]]:
+    """The long and the heavy run, waiting, and a short one; it, the wide one and the one of signals have ended."""
     others = Others(client)
     found["other_alone_ms_p50"] = quantile([await others.once() for _ in range(50)], 0.5)
     say(f"a run of {walls.steps} steps")
@@ -172,11 +199,14 @@ async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Ha
 
     say(f"{walls.signals} signals")
     found["signals_s"] = await signalled(client, walls.signals)
-    return longest, heaviest
+    short = await client.start(long, SHORT)
+    await short.signal(go, 1)
+    assert await short.result() == SHORT
+    return longest, heaviest, short
 
 
 async def replayed(
-    client: Client, walls: Walls, found: dict[str, Any], longest: Handle[int], heaviest: Handle[int]
+    client: Client, walls: Walls, found: dict[str, Any], longest: Handle[int], heaviest: Handle[int], short: Handle[int]
 ) -> None:
     """Wake both in an engine that has them nowhere but on disk, while somebody else's runs go on."""
     others = Others(client)
@@ -189,6 +219,7 @@ async def replayed(
         found["replay_s"] = time.perf_counter() - began
     found |= {"other_beside_replay_ms_p50": quantile(took, 0.5), "other_beside_replay_ms_max": max(took)}
     say("history, page by page")
+    found |= await paging(longest, short)
     found |= await flatness(longest)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -112,6 +113,12 @@ class Settings:
 
     def checked(self) -> Settings:
         """This, if its parts agree with each other. Raises ConfigurationError otherwise."""
+        if self.app:
+            _application("--app", self.app)
+        if self.app_name:
+            application_name(self.app_name)
+        for server in self.bootstrap.split(","):
+            _check_server(server.strip())
         if self.membership == "static" and not self.assignment:
             raise ConfigurationError(
                 "ORCHESTRATOR_MEMBERSHIP=static needs ORCHESTRATOR_ASSIGNMENT, this process's partitions, as in 0-3,8"
@@ -143,6 +150,23 @@ class Settings:
                 "no application named: give --app module:attribute, or set ORCHESTRATOR_APP, as in shop:app"
             )
         return self.app
+
+
+def application_name(text: str) -> str:
+    """The same, if it can begin the names of topics. Raises ConfigurationError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", text):
+        raise ConfigurationError(f"application name {text!r}: use lower-case letters, digits and hyphens")
+    return text
+
+
+def _check_server(text: str) -> None:
+    """librdkafka takes a port for its remainder, and an empty host for this one."""
+    found = re.fullmatch(r"(?:\w+://)?(?:\[[^]]+]|[^]:/[]+)(?::(\d{1,5}))?", text)
+    if found is None or not 0 < int(found[1] or 1) < 65_536:
+        raise ConfigurationError(
+            f"ORCHESTRATOR_BOOTSTRAP (--bootstrap): {text!r} is no HOST:PORT; several stand with commas between them,"
+            f" as in kafka-0:9092,kafka-1:9092"
+        )
 
 
 def _option(name: str) -> str:

@@ -13,7 +13,7 @@ from orchestrator.errors import ConfigurationError
 VALUES = {
     "ORCHESTRATOR_APP": ("shop:app", "shop:app"),
     "ORCHESTRATOR_APP_NAME": ("shop", "shop"),
-    "ORCHESTRATOR_BOOTSTRAP": ("a:1,b:2", "a:1,b:2"),
+    "ORCHESTRATOR_BOOTSTRAP": ("a:1, [::1]:2,SSL://b", "a:1, [::1]:2,SSL://b"),
     "ORCHESTRATOR_STATE_DIR": ("/var/lib/x", Path("/var/lib/x")),
     "ORCHESTRATOR_BLOB_DIR": ("blobs", Path("blobs")),
     "ORCHESTRATOR_INLINE_BYTES": ("4096", 4_096),
@@ -100,6 +100,9 @@ def test_librdkafka_options_pass_through_and_stay_out_of_sight() -> None:
         ("ORCHESTRATOR_ASSIGNMENT", "1", "means nothing without ORCHESTRATOR_MEMBERSHIP=static"),
         ("ORCHESTRATOR_MEMBERSHIP", "static", "needs ORCHESTRATOR_ASSIGNMENT"),
         ("ORCHESTRATOR_WIRE", "confluent", "needs ORCHESTRATOR_REGISTRY_URL"),
+        ("ORCHESTRATOR_BOOTSTRAP", "a:1, b:0", "'b:0' is no HOST:PORT"),
+        ("ORCHESTRATOR_BOOTSTRAP", "::1", "is no HOST:PORT"),
+        ("ORCHESTRATOR_APP_NAME", "My Shop", "use lower-case letters"),
         ("ORCHESTRATOR_BOOSTRAP", "x:1", "did you mean ORCHESTRATOR_BOOTSTRAP?"),
         ("ORCHESTRATOR_KAFKA_BOOTSTRAP_SERVERS", "x:1", "set ORCHESTRATOR_BOOTSTRAP"),
         ("ORCHESTRATOR_KAFKA_ISOLATION_LEVEL", "x", "every reader is read_committed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +37,9 @@ def adoptions(settings: Settings, config: LogConfig, wish: Wish) -> Iterator[Row
     actor = Actor("person", person(), via="cli")
     try:
         for number in wish.numbers or _at_hand(directory):
-            store = PartitionStore(directory / str(number), codec)
+            place = directory / str(number)
+            was_there = place.is_dir()
+            store = PartitionStore(place, codec)
             try:
                 if wish.yes:
                     found = adopt(log, store, codec, number, actor, wish.reason, wish.skip_input)
@@ -47,6 +50,9 @@ def adoptions(settings: Settings, config: LogConfig, wish: Wish) -> Iterator[Row
                 yield {"partition": number, "ok": False, "says": str(error)}
             finally:
                 store.close()
+                if not was_there:
+                    # Folded to look at the log: engines have theirs elsewhere.
+                    shutil.rmtree(place, ignore_errors=True)
     finally:
         log.close()
 

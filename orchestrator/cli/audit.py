@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from orchestrator.log.ports import TopicIds
 from orchestrator.log.reader import ends, group_notes, read_partition, topic_exists
 from orchestrator.log.topics import topic_ids
 from orchestrator.projections.anchors import Anchors, Signed, from_directory, from_topic, read_anchors
-from orchestrator.projections.audit_jobs import Job, audit_topic
+from orchestrator.projections.audit_job import Job
+from orchestrator.projections.audit_jobs import audit_topic
 from orchestrator.projections.audit_report import as_json, lines
 from orchestrator.projections.audit_witness import Witness, witness_of
 
@@ -27,7 +28,7 @@ from . import exits
 from .audit_export import export_command, verify_file
 from .audit_progress import Shown
 from .audit_replay import replay_command
-from .output import dumps, output_option, print_one
+from .output import dumps, output_option, print_one, say
 from .session import settings_of
 from .topics import existing, log_config
 
@@ -96,7 +97,9 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
         blobs=settings.blobs if options["blobs"] else None,
         state=settings.state_dir / config.app if options["state"] else None,
     )
-    shown = Shown(ends(config, topic, chosen), first, output)
+    end = ends(config, topic, chosen)
+    _check_places(end, first, job.state)
+    shown = Shown(end, first, output)
     result = audit_topic(job, options["jobs"] or shown.processes, shown.progress)
     shown.end()
     result.findings += [one for one in anchors.findings if one.partition < 0 or one.partition in chosen]
@@ -108,6 +111,20 @@ def verify_command(context: click.Context, /, numbers: tuple[int, ...], output: 
         click.echo(dumps({"kind": "audit", **as_json(result)}, indent=2 if output == "json" else None))
     if not result.ok:
         raise exits.Exit(exits.FAILED)
+
+
+def _check_places(ends: Mapping[int, int], first: int, state: Path | None) -> None:
+    """What is to be looked at must be there. Raises ConfigurationError."""
+    for number, end in ends.items():
+        if first > end:
+            raise ConfigurationError(f"--from {first}: partition {number} ends at offset {end}")
+    if state is None:
+        return
+    absent = [number for number in ends if not (state / str(number)).is_dir()]
+    if len(absent) == len(ends):
+        raise ConfigurationError(f"--state: {state} has no state directory of these partitions")
+    if absent:
+        say(f"no state directory in {state} of partitions {', '.join(map(str, absent))}: their state is not compared")
 
 
 def _witnesses(config: LogConfig, partitions: int, anchors: Anchors) -> dict[int, list[Witness]]:

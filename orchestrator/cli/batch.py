@@ -25,7 +25,7 @@ from orchestrator.client.requests import Request
 from orchestrator.client.views import RunSummary, json_payload
 
 from . import exits
-from .arguments import json_of, where_option
+from .arguments import json_of, status_option, where_option
 from .output import Progress, output_option, print_one, print_rows, say
 from .session import call, settings_of
 
@@ -37,7 +37,7 @@ def batch() -> None:
 
 def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
-        click.option("--status", default="", help="Only runs of this status; else all that it makes sense for."),
+        status_option,
         click.option("--type", "workflow_type", default="", help="Only runs of this workflow."),
         where_option,
         click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many."),

@@ -97,9 +97,5 @@ def _row(number: int, one: Found, says: str) -> dict[str, Any]:
 
 def _shown(kept: Checkpoints, rows: list[Row] | list[dict[str, Any]], output: str) -> None:
     print_rows(rows, COLUMNS, output)
-    for row in rows:
-        # A table cuts what is long; what to do is at the end.
-        if output == "table" and row["says"] not in ("", WHOLE):
-            say(f"partition {row['partition']}: {row['says']}")
     if not rows:
         say(f"no checkpoint in {kept.place.where}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -71,7 +72,8 @@ def _health(url: str) -> dict[str, Any]:
         with urllib.request.build_opener(_Unready).open(f"{url.rstrip('/')}/ready", timeout=ANSWER_S) as answer:
             found: dict[str, Any] = json.load(answer)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{url} does not answer as an engine does: {error}") from error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise ConfigurationError(f"{url} does not answer as an engine does: {reason}") from error
     if "partitions" not in found:
         raise ConfigurationError(f"{url} is no engine's health port: it tells of no partitions")
     return {"standby": {}, **found}

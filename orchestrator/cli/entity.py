@@ -14,7 +14,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.sdk.entity import QUEUE, entity_id
 
 from . import exits
-from .arguments import check_start, workflow_arguments
+from .arguments import Seconds, check_entity, check_start, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_wait import report_end, wait_for
 from .session import call, request_of, request_options, settings_of
@@ -33,6 +33,8 @@ def entity() -> None:
 def show(context: click.Context, /, name: str, key: str, output: str) -> None:
     """Show the entity NAME KEY: its state, the run of the call that has its turn, and how many calls wait."""
 
+    check_entity(settings_of(context), name)
+
     async def work(calls: Calls) -> Reply:
         return await calls.ask(entity_id(name, key), "entity")
 
@@ -44,12 +46,13 @@ def show(context: click.Context, /, name: str, key: str, output: str) -> None:
 @click.argument("key")
 @click.argument("method")
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
+@click.option("--timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
 @output_option
 @click.pass_context
 def query(context: click.Context, /, name: str, key: str, method: str, output: str, **options: Any) -> None:
     """Read by a query of the entity, with its arguments by name, and print the answer."""
     payload = json_payload(workflow_arguments(options["arguments"], ""))
+    check_entity(settings_of(context), name)
 
     async def work(calls: Calls) -> Any:
         answer = await ask_entity(calls, entity_id(name, key), method, payload)
@@ -72,6 +75,7 @@ def _call(name: str, help_text: str, *, waits: bool) -> click.Command:
         request, workflow_id = request_of(options), entity_id(name, key)
         payload = json_payload(workflow_arguments(options["arguments"], options["given"]))
         body = StartWorkflow(f"{name}.{method}", payload, conflict=QUEUE)
+        check_entity(settings_of(context), name)
         check_start(settings_of(context), body)
 
         async def work(calls: Calls) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 from orchestrator import errors
 from orchestrator.ending import ABANDONED as ABANDONED
 
@@ -44,4 +47,13 @@ def sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, errors.OrchestratorError):
         return text or type(error).__name__
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{said}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    """Where code of somebody's raised what is no error of ours: an application's module, above all."""
+    if error.__traceback__ is None or isinstance(error, OSError | SyntaxError):
+        return ""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f" (at {Path(frame.filename).name}:{frame.lineno}; --debug shows all of it)"

@@ -8,6 +8,7 @@ import select
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import click
@@ -17,6 +18,9 @@ from orchestrator.ending import Leaving
 
 from . import exits
 from .groups import Later, LazyGroup
+
+SERVING = ("engine", "worker", "dev")
+"""Nouns whose processes stay."""
 
 
 class Root(LazyGroup):
@@ -93,6 +97,15 @@ def root(context: click.Context, /, app: str | None, app_name: str | None, boots
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if context.invoked_subcommand not in SERVING and not debug:
+        _hush(context)
+
+
+def _hush(context: click.Context) -> None:
+    """What librdkafka says of its connections is for those who look after a process: others get one sentence of it."""
+    librdkafka = logging.getLogger("orchestrator.kafka")
+    context.call_on_close(partial(librdkafka.setLevel, librdkafka.level))
+    librdkafka.setLevel(logging.CRITICAL)
 
 
 def main(argv: list[str] | None = None, *, whole_process: bool = False) -> int:

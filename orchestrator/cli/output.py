@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 
 FORMATS = ("table", "json", "jsonl")
 MAX_CELL = 80
-WHOLE = {"says", "remedy"}
-"""Sentences for people, often with a command to paste: they stand last in their tables, and are never cut."""
+MAX_LAST = 1_000
+"""Of the last column, beside which nothing stands: sentences that say what to do."""
 PAGE = 500
 """Lines of a table that are printed together."""
 
@@ -53,15 +53,19 @@ def time_text(milliseconds: Any) -> str:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def cell(name: str, value: Any) -> str:
+def cell(name: str, value: Any, most: int = MAX_CELL) -> str:
     """A value in a table, on one line."""
+    text = line_of(name, value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def line_of(name: str, value: Any) -> str:
+    """A value on one line, however long."""
     if name.endswith("_at_ms") or name in {"at_ms", "since_ms", "nominal_ms"}:
         return time_text(value)
     if value is None:
         return ""
-    text = value if isinstance(value, str) else dumps(value)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_CELL or name in WHOLE else text[: MAX_CELL - 1] + "…"
+    return " ".join((value if isinstance(value, str) else dumps(value)).split())
 
 
 def heading(name: str) -> str:
@@ -81,7 +85,10 @@ def print_rows(rows: Iterable[Row], columns: Sequence[str], output: str) -> int:
     if output == "json":
         click.echo(dumps(gathered, indent=2))
         return len(gathered)
-    lines = [[cell(name, row.get(name)) for name in columns] for row in gathered]
+    lines = [
+        [*(cell(name, row.get(name)) for name in columns[:-1]), cell(columns[-1], row.get(columns[-1]), MAX_LAST)]
+        for row in gathered
+    ]
     headings = [heading(name) for name in columns]
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
     for line in [headings, *lines]:
@@ -133,7 +140,7 @@ def print_one(row: Row, output: str) -> None:
     if output == "table":
         width = max(map(len, map(heading, row)), default=0)
         for name, value in row.items():
-            text = cell(name, value)
+            text = line_of(name, value)
             if text:
                 click.echo(f"{heading(name).ljust(width)}  {text}")
         return

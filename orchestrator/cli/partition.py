@@ -57,6 +57,7 @@ def repair_command(context: click.Context, /, number: int, yes: bool, output: st
     _uncover(config, number, options["abort_hung"])
     codec = codec_of(settings)
     directory = settings.state_dir / config.app / str(number)
+    was_there = directory.is_dir()
     fresh = directory.with_name(f"{number}.rebuilt")
     shutil.rmtree(fresh, ignore_errors=True)
     opened: list[PartitionStore] = []
@@ -77,7 +78,10 @@ def repair_command(context: click.Context, /, number: int, yes: bool, output: st
         for store in opened:
             store.close()
         log.close()
-    kept = _keep(directory, fresh, yes and found.state_dropped)
+        if not was_there:
+            # Folded to look at the log: engines have theirs elsewhere.
+            shutil.rmtree(directory, ignore_errors=True)
+    kept = _keep(directory, fresh, was_there and yes and found.state_dropped)
     _show(number, found, yes, kept, output)
     if not found.is_none and not yes:
         raise exits.Exit(exits.FAILED)

@@ -21,6 +21,7 @@ from orchestrator.sdk.turn import LiveRun
 from orchestrator.store.blobs import DirectoryBlobs
 
 from . import exits
+from .arguments import Filled
 from .output import say
 from .run_views import gathered
 from .session import call, settings_of
@@ -36,10 +37,15 @@ class Stop(NamedTuple):
 
 
 @click.command("debug")
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--step", "step", default="", metavar="N", help="Stop where step N is called: its number, or as in 0:3.")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
-@click.option("--history", "file", type=click.Path(path_type=Path), help="An exported history, instead of an engine's.")
+@click.option(
+    "--history",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An exported history, instead of an engine's.",
+)
 @click.option("--pdb/--no-pdb", "debugger", default=None, help="Enter pdb at the call; the default on a terminal.")
 @click.pass_context
 def debug_command(context: click.Context, /, workflow_id: str, step: str, run_id: str, **options: Any) -> None:

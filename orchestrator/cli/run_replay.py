@@ -40,10 +40,18 @@ def replay_command(context: click.Context, /, paths: Sequence[Path], output: str
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        found = sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES) if path.is_dir() else [path]
+        found = sorted(_within(path)) if path.is_dir() else [path]
         if not found:
             raise ConfigurationError(f"{path} holds no histories: export them with `workflow history ID -o jsonl`")
         yield from found
+
+
+def _within(directory: Path) -> Iterator[Path]:
+    """What may be a history; in hidden directories, a state's above all, none is."""
+    for path in directory.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+        if path.suffix in SUFFIXES and not hidden:
+            yield path
 
 
 def _row(replayer: Replayer, file: Path) -> dict[str, Any]:

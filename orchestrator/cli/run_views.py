@@ -14,7 +14,7 @@ from orchestrator.core.signatures import named
 from orchestrator.core.values import Actor
 from orchestrator.sdk.attributes import Where
 
-from .arguments import where_option
+from .arguments import Filled, status_option, where_option
 from .output import RowStream, cell, dumps, output_option, print_one, print_rows, say, time_text
 from .session import call, settings_of
 
@@ -31,7 +31,7 @@ async def gathered(items: AsyncIterator[T]) -> list[T]:
 
 
 @click.command("show")
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @output_option
 @click.pass_context
@@ -142,7 +142,7 @@ def value_text(value: Any) -> str:
 
 
 @click.command("history")
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many events; all if not given.")
@@ -202,7 +202,7 @@ def event_summary(event: HistoryEvent) -> str:
 
 
 @click.command("list")
-@click.option("--status", default="", help="running, parked, limited, completed, failed, cancelled ...")
+@status_option
 @click.option("--type", "workflow_type", default="", help="Only runs of this workflow.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="At most so many.")
 @where_option

@@ -13,6 +13,7 @@ from orchestrator.client.calls import Calls
 from orchestrator.client.views import HistoryEvent, Outcome, failure_text, json_value
 
 from . import exits
+from .arguments import Filled, Seconds
 from .output import Progress, dumps, output_option, print_one, print_value, say, time_text
 from .run_views import event_summary, now_of
 from .session import call, settings_of
@@ -82,9 +83,11 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
 
 
 @click.command("wait")
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
-@click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="Give up after so long; the run goes on.")
+@click.option(
+    "--timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="Give up after so long; the run goes on."
+)
 @output_option
 @click.pass_context
 def wait_command(context: click.Context, /, workflow_id: str, run_id: str, timeout: float, output: str) -> None:
@@ -103,7 +106,7 @@ def wait_command(context: click.Context, /, workflow_id: str, run_id: str, timeo
 
 
 @click.command("watch")
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
 @output_option
 @click.pass_context

@@ -16,7 +16,7 @@ from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.schedules import OVERLAPS, ScheduleAction
 from orchestrator.core.tasks import Reply
 
-from .arguments import check_start, workflow_arguments
+from .arguments import Seconds, check_start, workflow_arguments
 from .output import output_option, print_one, print_rows
 from .session import call, request_of, request_options, settings_of
 
@@ -36,12 +36,12 @@ def schedule() -> None:
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--cron", multiple=True, metavar="'M H D M W'", help="As in '30 9 * * mon-fri'; may be given again.")
 @click.option(
-    "--every", type=float, multiple=True, metavar="SECONDS", help="An interval, at least 1; may be given again."
+    "--every", type=Seconds(), multiple=True, metavar="SECONDS", help="An interval, at least 1; may be given again."
 )
 @click.option("--timezone", default="UTC", show_default=True, help="Of cron expressions, as in Europe/Berlin.")
-@click.option("--jitter", type=float, default=0.0, metavar="SECONDS", help="Delay each firing by up to that much.")
+@click.option("--jitter", type=Seconds(), default=0.0, metavar="SECONDS", help="Delay each firing by up to that much.")
 @click.option("--overlap", type=OVERLAP, default="skip", show_default=True, help="If its last run still works.")
-@click.option("--catchup-window", type=float, default=365 * 86_400.0, metavar="SECONDS",
+@click.option("--catchup-window", type=Seconds(), default=365 * 86_400.0, metavar="SECONDS",
               help="Leave out firings that were missed by more.")  # fmt: skip
 @click.option("--workflow-id", default="", help="Before `-` and the time in its runs' ids; else the schedule's id.")
 @click.option("--input", "given", default="", metavar="JSON", help="Arguments as a JSON object, @file or -.")
@@ -154,6 +154,8 @@ async def trigger(handle: ScheduleHandle, overlap: Any) -> Reply:
 @click.option("--overlap", type=OVERLAP, default="allow_all", show_default=True)
 async def backfill(handle: ScheduleHandle, start: datetime, end: datetime, overlap: Any) -> Reply:
     """Make up for a range."""
+    if end < start:
+        raise click.UsageError(f"--to {end:%Y-%m-%dT%H:%M:%S} lies before --from {start:%Y-%m-%dT%H:%M:%S}")
     return await handle.backfill(start.replace(tzinfo=UTC), end.replace(tzinfo=UTC), overlap)
 
 

@@ -21,6 +21,8 @@ from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.store.blobs import DirectoryBlobs
 
+from .arguments import Seconds
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,7 +86,9 @@ def request_options(command: F) -> F:
     options = (
         click.option("--reason", default="", help="Why; recorded in the history."),
         click.option("--command-id", default="", help="Your idempotency key: the same id never counts twice."),
-        click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the reply."),
+        click.option(
+            "--timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="How long to wait for the reply."
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -13,7 +13,7 @@ from orchestrator.client.views import json_payload
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Failure
 
-from .arguments import value_of
+from .arguments import Filled, value_of
 from .output import output_option, print_one
 from .session import call, request_of, request_options, settings_of
 
@@ -40,7 +40,7 @@ def _resolve(context: click.Context, step_id: str, output: str, options: dict[st
 
 
 @step.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("step_id", metavar="STEP")
 @click.argument("result", default="null")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
@@ -60,7 +60,7 @@ def complete(context: click.Context, /, workflow_id: str, step_id: str, result: 
 
 
 @step.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("step_id", metavar="STEP")
 @click.argument("message")
 @click.option("--type", "error_type", default="StepFailed", show_default=True, help="The error's type.")
@@ -81,7 +81,7 @@ def fail(context: click.Context, /, workflow_id: str, step_id: str, message: str
 
 
 @step.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("step_id", metavar="STEP")
 @click.argument("details", default="null")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
@@ -101,7 +101,7 @@ def heartbeat(context: click.Context, /, workflow_id: str, step_id: str, details
 
 
 @step.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("step_id", metavar="STEP")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @request_options

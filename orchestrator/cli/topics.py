@@ -15,6 +15,7 @@ from orchestrator.log.hanging import hanging_anywhere
 from orchestrator.log.topics import Finding, check_topics, init_topics, partition_count
 
 from . import exits
+from .arguments import Seconds
 from .output import output_option, print_rows, say
 from .session import app_name, settings_of
 
@@ -73,6 +74,9 @@ def init(context: click.Context, /, queues: tuple[str, ...], output: str, **opti
     print_rows([{"topic": name, "did": "created"} for name in created], ["topic", "did"], output)
     if not created:
         say(f"every topic of {config.app} was there")
+    count = partition_count(config, "events")
+    if options["partitions"] not in (None, count):
+        say(f"{config.app} has {count} partitions and keeps them; more: orchestrator topics grow N")
     if settings.registry_url:
         say(f"{register_schemas(settings)} schemas are registered")
 
@@ -100,7 +104,7 @@ def check(context: click.Context, /, queues: tuple[str, ...], output: str) -> No
 @click.argument("partitions", type=click.IntRange(2, 4096))
 @click.option("--yes", is_flag=True, help="Do it; without it, it is only said what would be done.")
 @click.option("--reason", default="", help="Why; recorded in every partition's log.")
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--timeout", "timeout_s", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS",
               help="How long a partition's owner may take to record it.")  # fmt: skip
 @output_option
 @click.pass_context
@@ -143,7 +147,9 @@ def adopt_command(context: click.Context, /, output: str, **options: Any) -> Non
     from . import adopt as adopting
 
     settings = settings_of(context)
-    rows = list(adopting.adoptions(settings, log_config(settings), adopting.Wish(**options)))
+    config, wish = log_config(settings), adopting.Wish(**options)
+    existing(config, wish.numbers)
+    rows = list(adopting.adoptions(settings, config, wish))
     print_rows(rows, ["partition", "ok", "says"], output)
     if not rows:
         say(f"no state directory in {settings.state_dir}: name partitions with --partition")

@@ -17,6 +17,7 @@ from orchestrator.errors import CommandRejected, ReplyTimeout
 from orchestrator.sdk.identity import release
 
 from . import exits
+from .arguments import Seconds
 from .output import output_option, print_rows, say
 from .session import call, settings_of
 
@@ -66,7 +67,7 @@ def status_command(context: click.Context, /, output: str) -> None:
 @upgrade.command("finalize")
 @click.option("--yes", is_flag=True, help="Do it; without it, it is only said what would be done.")
 @click.option("--reason", default="", help="Why; recorded in every partition's log.")
-@click.option("--timeout", "timeout_s", type=float, default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--timeout", "timeout_s", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS",
               help="How long a partition's owner may take to record it.")  # fmt: skip
 @output_option
 @click.pass_context

@@ -16,7 +16,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.core.values import NOTHING
 
 from . import exits
-from .arguments import attribute_of, check_start, json_of, value_of, workflow_arguments
+from .arguments import Filled, Seconds, attribute_of, check_start, json_of, value_of, workflow_arguments
 from .output import output_option, print_one, print_value
 from .run_debug import debug_command
 from .run_replay import replay_command
@@ -53,10 +53,10 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      show_default=True, help="If a run of this id is open."),
         click.option("--reuse", type=click.Choice(["allow", "allow_if_failed", "reject"]), default="allow",
                      show_default=True, help="If a run of this id has closed."),
-        click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Begin that much later."),
-        click.option("--execution-timeout", type=float, default=0.0, metavar="SECONDS",
+        click.option("--delay", type=Seconds(), default=0.0, metavar="SECONDS", help="Begin that much later."),
+        click.option("--execution-timeout", type=Seconds(), default=0.0, metavar="SECONDS",
                      help="For the run and those that continue it."),
-        click.option("--run-timeout", type=float, default=0.0, metavar="SECONDS", help="For the run."),
+        click.option("--run-timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="For the run."),
         click.option("--signal", default="", metavar="NAME[=JSON]",
                      help="Deliver a signal with the start, or to the run of this id that is open."),
         click.option("--memo", default="", metavar="JSON", help="A note kept with the run."),
@@ -134,7 +134,7 @@ def execute(context: click.Context, /, output: str, **options: Any) -> None:
 
 
 @workflow.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("name")
 @click.argument("value", default="null")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
@@ -152,7 +152,7 @@ def signal(context: click.Context, /, workflow_id: str, name: str, value: str, o
 
 
 @workflow.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("name")
 @click.argument("value", default="null")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
@@ -182,11 +182,11 @@ def update(context: click.Context, /, workflow_id: str, name: str, value: str, o
 
 
 @workflow.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
-@click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
+@click.option("--timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="How long to wait for the answer.")
 @output_option
 @click.pass_context
 def query(context: click.Context, /, workflow_id: str, name: str, output: str, **options: Any) -> None:
@@ -210,7 +210,7 @@ def _fork(context: click.Context, workflow_id: str, body: ForkWorkflow, options:
 
 
 @workflow.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--step", required=True, help="Its id (0:3) or its name; of several of a name the last.")
 @click.option(
     "--input", "given", default="", metavar="JSON", help="Other arguments of the workflow, an object by name."
@@ -226,7 +226,7 @@ def fork(context: click.Context, /, workflow_id: str, step: str, given: str, **o
 
 
 @workflow.command()
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="ID", type=Filled())
 @click.option("--event", type=click.IntRange(min=1), default=None, help="The last event that is kept (see history).")
 @click.option("--drop-signals", is_flag=True, help="Forget signals that came after it.")
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
@@ -241,7 +241,7 @@ def reset(context: click.Context, /, workflow_id: str, event: int | None, **opti
 
 def _steer(name: str, help_text: str, done: Callable[..., Any]) -> click.Command:
     @click.command(name, help=help_text)
-    @click.argument("workflow_id", metavar="ID")
+    @click.argument("workflow_id", metavar="ID", type=Filled())
     @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
     @request_options
     @output_option

@@ -43,8 +43,8 @@ def event_of(raw: JsonObject, workflow_id: str = "", run_id: str = "") -> Event:
 
 def read_history(path: Path) -> list[JsonObject]:
     """The events of an exported file, JSON or JSON lines. Raises UndecodableRecord, OSError."""
-    text = path.read_text(encoding="utf-8").strip()
     try:
+        text = path.read_text(encoding="utf-8").strip()
         found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
     except ValueError as error:
         raise UndecodableRecord(f"{path} is neither JSON nor JSON lines: {error}") from error

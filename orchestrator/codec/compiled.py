@@ -180,6 +180,14 @@ class Compiler:
             self._learn(schema)
             return typing.cast(Reader, self._names[self._reader(schema, cls, head)])
 
+    def rest_reader(self, schema: Any, cls: Any, outer: Any, behind: str) -> Reader:
+        """Where a value of `cls` stands in one of `outer`: a reader that begins behind a field, and gives it alone."""
+        names = [field["name"] for field in schema["fields"]]
+        rest = {**schema, "fields": schema["fields"][names.index(behind) + 1 :]}
+        with self._lock:
+            self._learn(schema)
+            return typing.cast(Reader, self._names[self._reader(rest, cls, (outer, ""))])
+
     def _learn(self, schema: Any) -> None:
         """Note the named records of a schema: a second use of one is its name alone."""
         if isinstance(schema, list):
@@ -290,7 +298,7 @@ class Compiler:
     # -- readers -------------------------------------------------------------------------------------------------------
 
     def _reader(self, schema: Any, cls: Any, head: tuple[Any, str] | None = None) -> str:
-        key = (schema["name"], cls.__name__)
+        key = (schema["name"], cls.__name__, len(schema["fields"]))
         if ("read", key) in self._made:
             return self._made["read", key]
         lines = ["(buffer, at):"]
@@ -305,7 +313,8 @@ class Compiler:
             name = field["name"]
             self._read(lines, f"f_{name}", field["type"], fields[name], "    ", _absent(cls, name))
         value = self._make(cls, there)
-        if head is not None:
+        # Without a place in it, what is the outer class's is read over.
+        if head is not None and head[1]:
             outer, at = head
             value = self._make(outer, there, {at: value})
         lines.append(f"    return {value}, at")

@@ -25,6 +25,9 @@ FOOTER_KEY = b"\x00footer"
 CLAIM_KEY = b"\x00claim"
 PARTITION_KEY = b"\x00partition"
 
+MALFORMED = (IndexError, ValueError, RecursionError, struct.error)
+"""What the generated readers run into in bytes that are no record."""
+
 _HEADS = {"events": (Event, "body"), "commands": (commands.Command, "body")}
 """Records whose schema holds the fields of the outer class beside those of its body."""
 
@@ -77,6 +80,10 @@ class _Shape:
     @cached_property
     def read(self) -> Reader:
         return self._compiler.reader(self.schema.parsed, self.cls, self._head)
+
+    @cached_property
+    def read_body(self) -> Reader:
+        return self._compiler.rest_reader(self.schema.parsed, self.cls, Event, "prev_hash")
 
 
 class Codec:
@@ -146,6 +153,13 @@ class Codec:
         """(fingerprint of its schema, where its fields begin). Raises UndecodableRecord."""
         return self._internal.split(value) if value[:2] == b"\xc3\x01" else self.framing.split(value)
 
+    def body_reader(self, fingerprint: bytes) -> Reader:
+        """For events of a schema: (value, where what stands behind `prev_hash` begins) to (body, where it ends).
+
+        Raises UndecodableRecord; the reader raises what malformed bytes lead it into (MALFORMED).
+        """
+        return self._shape(fingerprint).read_body
+
     def _shape(self, fingerprint: bytes) -> _Shape:
         try:
             return self._by_fingerprint[fingerprint]
@@ -164,7 +178,7 @@ class Codec:
             )
         try:
             found, end = shape.read(value, start)
-        except (IndexError, ValueError, RecursionError, struct.error) as error:
+        except MALFORMED as error:
             raise UndecodableRecord(f"{shape.schema.name}: {type(error).__name__}: {error}") from error
         if end != len(value):
             raise UndecodableRecord(f"{shape.schema.name}: {len(value) - end} bytes left over after the record")

@@ -56,6 +56,14 @@ def described(view: View, home: str, arguments: Json) -> Json | None:
     }
 
 
+def absent(arguments: Json) -> str:
+    """What is said of a limit, or of a task's place, that is not in the rows."""
+    if arguments.get("task"):
+        return f"{arguments['task']} holds no slot now, and waits for none"
+    key = f" of key {arguments['key']!r}" if arguments.get("key") else ""
+    return f"limit {arguments.get('name')!r}{key}: nobody holds it now, or waits for it"
+
+
 def _limit(view: View, home: str, row: LimitRow) -> Json:
     spec = row.spec
     return {

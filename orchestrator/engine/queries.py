@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core import levels
 from ..core.commands import Command, QueryWorkflow
-from ..core.decide.decision import CLOSED, View, current_run
+from ..core.decide.decision import CLOSED, View, current_run, no_such_run
 from ..core.rows import (
     APPROVALS,
     HISTORY,
@@ -107,7 +107,7 @@ class Queries:
         if body.kind == "limit":
             found = limits.described(self._view, command.workflow_id, _arguments(body))
             if found is None:
-                self._refuse(command, "not_found", f"{command.workflow_id}: nobody holds that, or waits for it, now")
+                self._refuse(command, "not_found", limits.absent(_arguments(body)))
             else:
                 self._reply(command, "", found)
             return
@@ -124,7 +124,7 @@ class Queries:
             return
         run_id, run = current_run(self._view, command.workflow_id, body.run_id)
         if run is None:
-            self._refuse(command, "not_found", f"{command.workflow_id}: no such workflow")
+            self._refuse(command, "not_found", no_such_run(command.workflow_id, body.run_id))
         elif body.kind == "describe":
             brief = bool(_arguments(body).get("brief"))
             self._reply(command, run_id, self._describe((command.workflow_id, run_id), run, brief))
@@ -315,6 +315,8 @@ class Queries:
             return
         if answer is None:
             why = f"{run.workflow_type} version {run.version} is not in this engine, or diverges from the run's history"
+            if run.status == "parked":
+                why = f"{command.workflow_id} is parked: {run.parked_message}"
             self._refuse(command, "no_code", why)
             return
         self._reply_payload(command, key[1], answer)

@@ -180,7 +180,12 @@ def maps(view: View, turns: Turns, key: RunKey, run: RunRow) -> list[dict[str, A
 
 
 def _signals(view: View, turns: Turns, key: RunKey, run: RunRow) -> list[str]:
-    """What the code waits for when nothing of it is in the rows: it is asked, replayed if need be."""
+    """What the code waits for when nothing of it is in the rows: it is asked, replayed if that is quick.
+
+    A long history that was replayed for a look stood in everybody's way: half a minute for 200,000 events.
+    """
+    if run.seq > REPLAYED and not turns.remembers(key):
+        return [f"waits for what only its code knows, which left memory: {run.seq} events are not replayed for a look"]
 
     def names(live: LiveRun) -> Payload:
         return Payload(data=json.dumps(live.mailbox.waited_for()).encode())

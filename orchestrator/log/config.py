@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Settings
+from .connecting import LOGGER, Repeats
 
 MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own default of `max.message.bytes`: 1 MiB and a record's overhead."""
 SOCKET_TIMEOUT_MS = 10_000
 """How long a broker may take to answer one request before another one is asked."""
 LANE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_librdkafka = logging.getLogger("orchestrator.kafka")
+_librdkafka = logging.getLogger(LOGGER)
+_librdkafka.addFilter(Repeats())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -11,11 +12,17 @@ from confluent_kafka import KafkaError, KafkaException
 
 from ..errors import ConfigurationError, KafkaUnavailable
 
+LOGGER = "orchestrator.kafka"
+"""Where librdkafka's own words go."""
 CONNECT_S = 5.0
+AGAIN_S = 30.0
+"""How long the same words of librdkafka are not logged again."""
+KEPT = 1_000
 LOGIN = "ORCHESTRATOR_KAFKA_SASL_USERNAME, _SASL_PASSWORD and _SASL_MECHANISM"
 CERTIFICATES = "ORCHESTRATOR_KAFKA_SSL_CA_LOCATION (or _SSL_CA_PEM) and ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL"
 _PLACE = re.compile(r"^\S+://\S+: |^\S+/bootstrap: ")
-_SINCE = re.compile(r" \(after \d+ms in state [A-Z_]+[^()]*\)$")
+_SINCE = re.compile(r" \(after \d+ms in state [A-Z_]+.*\)$", re.DOTALL)
+_WHO = re.compile(r"\[rdkafka#[^]]*\] (\[thrd:[^]]*\]: )?")
 _VALUE = re.compile(r'value ".*" for', re.DOTALL)
 
 Client = TypeVar("Client", bound=Any)
@@ -70,11 +77,35 @@ class Troubles:
         if self._said.keys() <= {KafkaError._ALL_BROKERS_DOWN} and self._said:
             # Somebody was there, and hung up.
             remedy += "; if it wants TLS or a login, set ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL"
-        return KafkaUnavailable(f"no Kafka answers at {bootstrap} ({why}): {remedy}")
+        return KafkaUnavailable(f"no Kafka answers at {bootstrap} ({self._transport() or why}): {remedy}")
+
+    def _transport(self) -> str:
+        """Why no connection came about, where librdkafka said more than that none did."""
+        return self._said.get(KafkaError._RESOLVE) or self._said.get(KafkaError._TRANSPORT, "")
 
     def _tls(self) -> str:
         handshake = self._said.get(KafkaError._TRANSPORT, "")
         return self._said.get(KafkaError._SSL, handshake if handshake.startswith("SSL handshake failed") else "")
+
+
+class Repeats(logging.Filter):
+    """Lets what librdkafka says through once in a while: of a broker that is away each client speaks at every attempt,
+    eighty times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging."""
+        what = _SINCE.sub("", _WHO.sub("", record.getMessage()))
+        if record.created < self._said.get(what, 0.0) + AGAIN_S:
+            return False
+        if len(self._said) >= KEPT:
+            self._said.clear()
+        self._said[what] = record.created
+        return True
 
 
 def known(offset: int) -> int:

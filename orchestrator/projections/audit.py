@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from ..codec.records import CLAIM_KEY, FOOTER_KEY, Codec
 from ..core.apply.fold import Settings
-from ..core.events import BatchFooter, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
+from ..core.events import BatchFooter, Event, InputLost, LogAccepted, PartitionClaimed, Record, TopicsAdopted
 from ..core.replay import NO_FOOTER, AcceptingAssembler, Batch
 from ..core.values import BatchId
 from ..errors import LogGap, OrchestratorError, UndecodableRecord
@@ -161,20 +161,19 @@ class _PartitionAudit:
         self._witnesses = Witnesses(options.witnesses.get(number, ()))
         self._clocks = Clocks(options.max_skew_ms)
         self._whole: ChainReader | None = None
-        if options.level == "chain" and options.state_hash is None:
-            self._whole = ChainReader(codec, self._laws)
+        if options.state_hash is None:
+            self._whole = ChainReader(codec, self._laws, events=options.level == "full")
         self._waiting: list[Wire] = []
-        """At level chain: what came behind the last footer or claim."""
+        """Unless state is folded: what came behind the last footer or claim."""
         self._fold: StateFold | None = None
         self._expected_state: bytes | None = None
 
     def read(self, slices: Iterable[Sequence[Wire]]) -> None:
         """Everything there is."""
-        take = self._one if self._whole is None else self._gather
+        take = self._some if self._whole is None else self._gather
         try:
             for wires in slices:
-                for wire in wires:
-                    take(wire)
+                take(wires)
             self._closely()
         except (LogGap, UndecodableRecord) as error:
             kind: Kind = "gap" if isinstance(error, LogGap) else "undecodable"
@@ -189,27 +188,48 @@ class _PartitionAudit:
             self._found(offset, "clock", what)
         self.part.max_skew_ms = self._clocks.max_skew_ms
 
-    def _gather(self, wire: Wire) -> None:
-        """One more record of a batch that is checked as a whole once its footer is there."""
-        self._waiting.append(wire)
-        if wire.key == FOOTER_KEY:
-            assembler, found = self._assembler, None
-            if self._whole is not None and assembler is not None and assembler.between:
-                found = self._whole.batch(self._waiting, assembler)
-            if found is None:
+    def _some(self, wires: Sequence[Wire]) -> None:
+        for wire in wires:
+            self._one(wire)
+
+    def _gather(self, wires: Sequence[Wire]) -> None:
+        """Batches are checked as a whole once their footers are there."""
+        waiting = self._waiting
+        for wire in wires:
+            waiting.append(wire)
+            key = wire.key
+            if key == FOOTER_KEY:
+                self._wholly(wire)
+            elif key == CLAIM_KEY or len(waiting) > WAITING_KEPT:
                 self._closely()
-                return
-            count = len(self._waiting)
-            self._waiting.clear()
-            self.part.next_offset = wire.offset + 1
-            self._told(count, wire.offset)
-            self._footed(found, wire, count - 1)
-        elif wire.key == CLAIM_KEY or len(self._waiting) > WAITING_KEPT:
+
+    def _wholly(self, footer: Wire) -> None:
+        assembler, found = self._assembler, None
+        if self._whole is not None and assembler is not None and assembler.between:
+            found = self._whole.batch(self._waiting, assembler)
+        if found is None:
             self._closely()
+            return
+        self.part.next_offset = footer.offset + 1
+        self._told(len(self._waiting), footer.offset)
+        if found.events:
+            self._lived(found)
+        self._footed(found, footer, len(self._waiting) - 1)
+        self._waiting.clear()
+
+    def _lived(self, found: Footed) -> None:
+        """At level full: the events of a batch that was checked as a whole."""
+        for (event, head), wire in zip(found.events, self._waiting, strict=False):
+            self._laws.lived(event, head, wire.offset)
+            self._check_blob(event, wire.offset)
+        if self._options.max_skew_ms:
+            offsets = [wire.offset for wire in self._waiting[:-1]]
+            self._clocks.events([event for event, _ in found.events], offsets, found.recorded_ms)
 
     def _closely(self) -> None:
         """Decode what waits: it is no simple batch, or something is wrong with it."""
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting[:]
+        self._waiting.clear()
         for wire in waiting:
             self._one(wire)
         if self._whole is not None:
@@ -301,10 +321,12 @@ class _PartitionAudit:
         for record, offset in zip(batch.records, self._offsets, strict=True):
             self._laws.event(record, offset)
             self._note_accepted(record, offset)
-            self._check_blob(record, offset)
+            self._check_blob(record.event, offset)
         self._laws.footer(batch.footer, wire.offset)
         if self._options.max_skew_ms:
-            self._clocks.events(batch.records, self._offsets, batch.footer.event.recorded_at_ms)
+            self._clocks.events(
+                [record.event for record in batch.records], self._offsets, batch.footer.event.recorded_at_ms
+            )
         if part.findings:
             # A broken history cannot be folded; what is broken was said.
             self._fold = None
@@ -326,10 +348,10 @@ class _PartitionAudit:
         signed = self._witnesses.footer(part.head, part.head_hash, wire.offset)
         part.complete_to = signed or part.complete_to
 
-    def _check_blob(self, record: Record, offset: int) -> None:
+    def _check_blob(self, event: Event, offset: int) -> None:
         if self._options.blobs is None or self._options.level == "chain":
             return
-        counted, problems = looked_at(record.event, self._options.blobs)
+        counted, problems = looked_at(event, self._options.blobs)
         self.part.blobs += counted
         for problem in problems:
             self._found(offset, "blob", problem)

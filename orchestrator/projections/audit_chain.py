@@ -3,7 +3,8 @@
 What the next event of a run begins with follows from the one before it: its workflow and run, the next `seq`, its place
 in the batch, and in `prev_hash` the hash just computed. Where the bytes are those, the event is right; where they are
 not, nothing is said here: the batch is left to the reader that decodes it and can say what is wrong and where. So this
-may be fast, and has only to be sure of what it accepts.
+may be fast, and has only to be sure of what it accepts. Who wants to see the events gets them with no more decoded than
+what could not be foretold: the bodies.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from ..codec.compiled import number, read_number
-from ..codec.records import HASH_TAG, Codec, event_hash
+from ..codec.compiled import Reader, number, read_number
+from ..codec.records import HASH_TAG, MALFORMED, Codec, event_hash
 from ..core.events import (
     TERMINAL,
     BatchFooter,
@@ -27,16 +28,17 @@ from ..core.events import (
 )
 from ..core.levels import beyond
 from ..core.replay import BatchAssembler, root_of
-from ..core.values import BatchId
+from ..core.values import NO_CAUSE, BatchId
 from ..errors import UndecodableRecord
 from ..log.ports import Wire
 from .audit_laws import NO_HASH, Head, Laws
 
 CLOSELY = (BatchFooter, PartitionClaimed, LogAccepted, TopicsAdopted, InputLost)
 """Whatever is among these is looked at by the reader that decodes."""
-NO_CAUSE = b"\x00\x00\x01\x01\x00\x00"
+UNCAUSED = b"\x00\x00\x01\x01\x00\x00"
 """An event caused by the engine itself, in Avro: no command, no topic, -1, -1, no answer, nobody to reply to."""
 
+_new = tuple.__new__
 _size = struct.Struct(">I").pack
 _NUMBERS = tuple(map(number, range(1 << 13)))
 _INDEXES = tuple(number(index) + b"\x40" for index in range(1 << 13))
@@ -44,18 +46,24 @@ _INDEXES = tuple(number(index) + b"\x40" for index in range(1 << 13))
 
 
 class _Kind(NamedTuple):
-    """A record type by the first bytes of its values: where its fields begin, and whether it ends a run."""
+    """A record type by the first bytes of its values: where its fields begin, whether it ends a run, and what reads its
+    body.
+    """
 
     start: int
     ends: bool
+    body: Reader
 
 
 class Footed(NamedTuple):
-    """A batch that is as it must be: which, its footer's hash, and when it was recorded."""
+    """A batch that is as it must be: which, its footer's hash, and when it was recorded. `events`, if they are wanted,
+    each with its run, unless it is the partition's.
+    """
 
     batch: BatchId
     hash: bytes
     recorded_ms: int
+    events: Sequence[tuple[Event, Head | None]] = ()
 
 
 class _Place(NamedTuple):
@@ -71,10 +79,13 @@ class _Place(NamedTuple):
 
 
 class _Undo:
-    """What was moved for a batch that may yet be refused. `before`: the runs that it began or ended, as they were."""
+    """What was moved for a batch that may yet be refused, and what was seen of it. `before`: the runs that it began or
+    ended, as they were.
+    """
 
     def __init__(self) -> None:
         self.moved: list[tuple[Head, int, bytes]] = []
+        self.events: list[tuple[Event, Head | None]] = []
         self.before: dict[tuple[str, str], Head | None] = {}
         self.began = 0
         self.ended = 0
@@ -83,11 +94,15 @@ class _Undo:
 
 
 class ChainReader:
-    """Takes whole batches of one partition and moves the heads of `laws`, which the reader that decodes shares."""
+    """Takes whole batches of one partition and moves the heads of `laws`, which the reader that decodes shares.
 
-    def __init__(self, codec: Codec, laws: Laws) -> None:
+    `events`: whoever asks wants to see them.
+    """
+
+    def __init__(self, codec: Codec, laws: Laws, *, events: bool) -> None:
         self._codec = codec
         self._laws = laws
+        self._wanted = events
         self._kinds: dict[bytes, _Kind] = {}
         self._lead = b""
         self._input = b""
@@ -101,7 +116,7 @@ class ChainReader:
     def learn(self, wire: Wire, body: BatchFooter) -> None:
         """A footer that the reader that decodes found right: the next one begins alike, and names the same input."""
         _, start = self._codec.split(wire.value)
-        self._lead = wire.value[:start] + b"\x00\x00\x00" + NO_CAUSE
+        self._lead = wire.value[:start] + b"\x00\x00\x00" + UNCAUSED
         cluster, topic, partition, _ = body.position
         names = (number(len(data)) + data for data in (cluster.encode(), topic.encode()))
         self._input = b"".join((*names, number(partition)))
@@ -114,7 +129,7 @@ class ChainReader:
         try:
             place = self._place(wire.value, assembler)
             found = self._batch(wires, place, assembler.footer_hash, undo) if place is not None else None
-        except (UndecodableRecord, IndexError, ValueError):
+        except (UndecodableRecord, *MALFORMED):
             found = None
         if found is None:
             self._take_back(undo)
@@ -157,44 +172,45 @@ class ChainReader:
         level, at = read_number(value, at)
         if at != len(value) or beyond(level) or not self._laws.moved(offset, place.now_ms):
             return None
-        return Footed(place.batch, event_hash(key, value), place.now_ms)
+        return Footed(place.batch, event_hash(key, value), place.now_ms, undo.events if self._wanted else ())
 
     def _events(self, wires: Sequence[Wire], place: _Place, undo: _Undo) -> list[bytes] | None:
         """The hashes of the events, if each is the next one of its run and of its batch."""
-        kinds, heads, moved = self._kinds, self._heads, undo.moved
-        identity, stamp = place.identity, place.stamp
+        kinds, heads, moved, wanted = self._kinds, self._heads, undo.moved, self._wanted
+        # All events of a batch have its footer's moment.
+        common = UNCAUSED + place.stamp + place.identity
         hashes: list[bytes] = []
         for index in range(len(wires) - 1):
             wire = wires[index]
-            value = wire.value
-            head = heads.get(wire.key)
+            key, value = wire.key, wire.value
+            head = heads.get(key)
             kind = kinds.get(value[:10]) or kinds.get(value[:5])
-            digest = b""
-            if head is not None and kind is not None and value.startswith(head.prefix, kind.start):
+            if head is not None and kind is not None:
                 seq = head.seq + 1
-                at = kind.start + len(head.prefix)
                 step = _NUMBERS[seq] if seq < 8192 else number(seq)
-                if value.startswith(step + NO_CAUSE, at):
-                    at += len(step) + 6
-                    # All events of a batch have its moment, as good as always.
-                    if not value.startswith(stamp, at):
-                        end = at
-                        while value[end] > 127:
-                            end += 1
-                        stamp = value[at : end + 1]
-                    if value.startswith(identity + _INDEXES[index] + head.hash, at + len(stamp)):
-                        digest = sha256(head.lead + _size(len(value)) + value).digest()
-                        moved.append((head, head.seq, head.hash))
-                        head.seq, head.hash = seq, digest
-                        if kind.ends:
-                            self._end(head, wire.key, undo)
-            if not digest:
-                decoded = self._decoded(wire, index, place, undo)
-                if decoded is None:
-                    return None
-                digest = decoded
-            hashes.append(digest)
+                told = head.prefix + step + common + _INDEXES[index] + head.hash
+                if value.startswith(told, kind.start):
+                    if wanted and not self._body(value, kind, kind.start + len(told), index, place, head, undo):
+                        return None
+                    moved.append((head, head.seq, head.hash))
+                    head.seq, head.hash = seq, sha256(head.lead + _size(len(value)) + value).digest()
+                    hashes.append(head.hash)
+                    if kind.ends:
+                        self._end(head, key, undo)
+                    continue
+            decoded = self._decoded(wire, index, place, undo)
+            if decoded is None:
+                return None
+            hashes.append(decoded)
         return hashes
+
+    def _body(self, value: bytes, kind: _Kind, at: int, index: int, place: _Place, head: Head, undo: _Undo) -> bool:
+        """Note an event of which all before its body was foretold; whether its body is one."""
+        body, end = kind.body(value, at)
+        (workflow, run), (claim_no, batch_no) = head.run, place.batch
+        event = (workflow, run, head.seq + 1, body, NO_CAUSE, place.now_ms, claim_no, batch_no, index, head.hash, "", 0)
+        undo.events.append((_new(Event, event), head))
+        return end == len(value)
 
     def _decoded(self, wire: Wire, index: int, place: _Place, undo: _Undo) -> bytes | None:
         """The hash of an event that had to be decoded; None: it is not what must come."""
@@ -208,6 +224,7 @@ class ChainReader:
         if cause.offset >= 0 and cause.partition == self._laws.input_partition:
             undo.reflected = max(undo.reflected, cause.offset)
         if not event.seq:
+            undo.events.append((event, None))
             return record.hash
         if wire.key != event.workflow_id.encode():
             # Heads are kept by key.
@@ -216,6 +233,7 @@ class ChainReader:
         if head is None or (event.seq, event.prev_hash) != (head.seq + 1, head.hash):
             return None
         self._learn(event, head, wire)
+        undo.events.append((event, head))
         undo.moved.append((head, head.seq, head.hash))
         head.seq, head.hash = event.seq, record.hash
         if isinstance(event.body, TERMINAL):
@@ -241,8 +259,9 @@ class ChainReader:
         head.lead = HASH_TAG + _size(len(wire.key)) + wire.key
         self._heads[wire.key] = head
         if not isinstance(event.body, RunStarted):
-            _, start = self._codec.split(wire.value)
-            self._kinds[wire.value[:start]] = _Kind(start, isinstance(event.body, TERMINAL))
+            fingerprint, start = self._codec.split(wire.value)
+            body = self._codec.body_reader(fingerprint)
+            self._kinds[wire.value[:start]] = _Kind(start, isinstance(event.body, TERMINAL), body)
 
     def _end(self, head: Head, key: bytes, undo: _Undo) -> None:
         del self._laws.open[head.run]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from ..core.events import Record
+from ..core.events import Event
 
 KEPT = 200
 
@@ -38,10 +38,10 @@ class Clocks:
             self._add(offset, f"a clock was set {abs(skew) / 1000:.0f} s {side} the broker's: {times}")
         self._off = off
 
-    def events(self, records: Sequence[Record], offsets: Sequence[int], now_ms: int) -> None:
+    def events(self, events: Sequence[Event], offsets: Sequence[int], now_ms: int) -> None:
         """A batch's events, before its footer, which says `now_ms`: no moment lies outside the batch's own."""
-        for record, offset in zip(records, offsets, strict=True):
-            at = record.event.recorded_at_ms
+        for event, offset in zip(events, offsets, strict=True):
+            at = event.recorded_at_ms
             if not self._now_ms <= at <= now_ms:
                 batch = f"its batch lies between {_text(self._now_ms)} and {_text(now_ms)}"
                 self._add(offset, f"an event recorded at {_text(at)}, {batch}")

@@ -2,164 +2,136 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import selectors
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
 
-from ..codec.records import Codec
-from ..codec.registry import codec_of
-from ..config import Settings as ProcessSettings
-from ..core.apply.fold import Settings
-from ..errors import ConfigurationError, KafkaUnavailable, OrchestratorError, StoreError
-from ..log.config import LogConfig
-from ..log.reader import read_partition
-from ..store.blobs import DirectoryBlobs
-from ..store.partition_store import PartitionStore
-from ..store.rows import state_hash
-from .audit import Audit, AuditOptions, Progress, StateNotComparable, verify
-from .audit_witness import Witness
+from ..errors import OrchestratorError
+from .audit import Audit, Progress
+from .audit_job import Job, audit_partition
+from .audit_lines import job_line, said_in
 
-READ = 10_000
-"""Records of a slice: what is decoded and dropped again is a few megabytes."""
-TOLD: tuple[type[OrchestratorError], ...] = (ConfigurationError, KafkaUnavailable, StateNotComparable, StoreError)
-
-
-class Job(NamedTuple):
-    """What to audit, in terms that another process can be handed. `blobs`, `state`: directories to look into."""
-
-    settings: ProcessSettings
-    config: LogConfig
-    numbers: tuple[int, ...]
-    level: Literal["chain", "full"] = "full"
-    first: int = 0
-    witnesses: Mapping[int, Sequence[Witness]] | None = None
-    max_skew_ms: int = 0
-    blobs: Path | None = None
-    state: Path | None = None
+HEARD = 1 << 16
 
 
 def audit_topic(job: Job, processes: int, progress: Callable[[Progress], None]) -> Audit:
     """The audit of a job's partitions, in `processes` of their own if there are several of both.
 
-    Raises KafkaUnavailable, StateNotComparable, StoreError.
+    Raises KafkaUnavailable, StateNotComparable, StoreError; OrchestratorError when a process dies.
     """
     audit = Audit({}, [])
-    if min(processes, len(job.numbers)) > 1:
-        found = _in_processes(job, min(processes, len(job.numbers)), progress)
-    else:
-        found = (_one(job, number, progress) for number in job.numbers)
-    parts = {next(iter(one.partitions)): one for one in found}
+    processes = min(processes, len(job.numbers))
+    with tempfile.TemporaryDirectory(prefix="orchestrator-audit-") as made:
+        scratch = Path(made)
+        found: Generator[Audit]
+        if processes > 1:
+            found = _in_processes(job, scratch, processes, progress)
+        else:
+            found = (audit_partition(job.of(number), scratch, progress) for number in job.numbers)
+        with closing(found):
+            parts = {next(iter(one.partitions)): one for one in found}
     for number in job.numbers:
         audit.partitions.update(parts[number].partitions)
         audit.findings += parts[number].findings
     return audit
 
 
-def _one(job: Job, number: int, progress: Callable[[Progress], None]) -> Audit:
-    codec = codec_of(job.settings)
-    with tempfile.TemporaryDirectory(prefix="orchestrator-audit-") as scratch:
-        options = AuditOptions(
-            level=job.level,
-            starts={number: job.first} if job.first else {},
-            witnesses=job.witnesses or {},
-            state_hash=partial(_state_hash, job.state, codec) if job.state is not None else None,
-            scratch=lambda partition: PartitionStore(Path(scratch) / str(partition), codec),
-            settings=Settings(job.config.app),
-            blobs=DirectoryBlobs(job.blobs) if job.blobs is not None else None,
-            max_skew_ms=job.max_skew_ms,
-            progress=progress,
-        )
-        slices = read_partition(job.config, job.config.topic("events"), number, job.first, most=READ)
-        return verify({number: slices}, codec, options)
-
-
-def _state_hash(directory: Path, codec: Codec, partition: int) -> bytes | None:
-    """Hash of a partition's state directory, None when there is none. Raises StoreError while an engine has it open."""
-    place = directory / str(partition)
-    if not place.is_dir():
-        return None
-    store = PartitionStore(place, codec)
-    try:
-        return state_hash(store)
-    finally:
-        store.close()
-
-
-# -- processes ---------------------------------------------------------------------------------------------------------
-
-
-def _in_processes(job: Job, processes: int, progress: Callable[[Progress], None]) -> Iterator[Audit]:
+def _in_processes(job: Job, scratch: Path, processes: int, progress: Callable[[Progress], None]) -> Generator[Audit]:
     """Each process takes the next partition when it has done one."""
     left = list(job.numbers)
-    with _started(job._replace(settings=job.settings.with_changes(kafka={})), processes) as busy:
-        for place in busy:
-            place.send(left.pop(0))
-        while busy:
-            for place in cast("list[Connection]", wait(busy)):
-                said = _heard(place)
-                if isinstance(said, Progress):
-                    progress(said)
-                    continue
-                yield said
-                if left:
-                    place.send(left.pop(0))
-                else:
-                    place.send(None)
-                    busy.remove(place)
-
-
-def _heard(place: Connection) -> Any:
-    """What a process says next. Raises what ended it."""
-    try:
-        said = place.recv()
-    except EOFError:
-        raise OrchestratorError("a process of the audit ended early: is there memory for it? Try --jobs 1") from None
-    if isinstance(said, _Ended):
-        raise TOLD[said.kind](said.what)
-    return said
+    with _started(processes) as children, selectors.DefaultSelector() as busy:
+        for child in children:
+            busy.register(child.answers, selectors.EVENT_READ, child)
+            child.audit(job.of(left.pop(0)), scratch)
+        while busy.get_map():
+            for key, _ in busy.select():
+                child = key.data
+                for said in child.heard():
+                    if isinstance(said, Progress):
+                        progress(said)
+                        continue
+                    yield said
+                    if left:
+                        child.audit(job.of(left.pop(0)), scratch)
+                    else:
+                        busy.unregister(child.answers)
 
 
 @contextmanager
-def _started(job: Job, processes: int) -> Iterator[list[Connection]]:
-    # What a client library keeps of its threads does not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    places, started = list[Connection](), []
+def _started(processes: int) -> Iterator[list[_Child]]:
+    children: list[_Child] = []
     try:
         for _ in range(processes):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, job), name="audit", daemon=True)
-            process.start()
-            # Its end of the pipe must be nobody else's, or its death would not be seen.
-            there.close()
-            places.append(here)
-            started.append(process)
-        yield places
+            children.append(_Child())
+        yield children
     finally:
-        for process in started:
-            process.terminate()
-            process.join()
+        for child in children:
+            child.end()
 
 
-class _Ended(NamedTuple):
-    """An error of a process: which of TOLD, and its message."""
+class _Child:
+    """A process of the audit. In a process group of its own: Ctrl-C is for this process, which then ends it."""
 
-    kind: int
-    what: str
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.projections.audit_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+            process_group=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._asks, self.answers = self._process.stdin, self._process.stdout
+        self._partition = -1
+        self._rest = bytearray()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
-def _serve(place: Connection, job: Job) -> None:
-    """A process's life: numbers in, progress and audits out, until None comes."""
-    try:
-        while (number := place.recv()) is not None:
-            place.send(_one(job, number, place.send))
-    except TOLD as error:
-        kind = next(at for at, one in enumerate(TOLD) if isinstance(error, one))
-        place.send(_Ended(kind, str(error)))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        # Whoever asked is gone.
-        return
+    def audit(self, job: Job, scratch: Path) -> None:
+        """Ask for a job's one partition; the one before it must be done."""
+        (self._partition,) = job.numbers
+        try:
+            with memoryview(job_line(job, scratch)) as line:
+                at = 0
+                while at < len(line):
+                    at += self._asks.write(line[at:])
+        except BrokenPipeError:
+            raise self._died() from None
+
+    def heard(self) -> Iterator[Progress | Audit]:
+        """What it has said. Raises the error that ended its audit, or OrchestratorError when it is dead."""
+        data = os.read(self.answers.fileno(), HEARD)
+        if not data:
+            raise self._died()
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            whole, self._rest = bytes(self._rest) + line, bytearray()
+            yield said_in(whole)
+        self._rest += rest
+
+    def _died(self) -> OrchestratorError:
+        code = self._process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return OrchestratorError(
+            f"the process that audits partition {self._partition} {how}; the audit says nothing. If memory was short,"
+            f" run it with fewer processes (--jobs 1), or that partition alone (--partition {self._partition})"
+        )
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._asks, self.answers):
+            with suppress(BrokenPipeError):
+                pipe.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import events as e, ids
@@ -14,8 +14,10 @@ NO_HASH = b"\x00" * 32
 OUTCOMES_KEPT = 200_000
 """How many answered commands are remembered: an outcome twice within so many is found."""
 
-_RESULTS = (e.StepCompleted, e.StepFailed, e.StepCancelled)
-_CHILD_RESULTS = (e.ChildCompleted, e.ChildFailed)
+_Result = e.StepCompleted | e.StepFailed | e.StepCancelled
+_ChildResult = e.ChildCompleted | e.ChildFailed
+
+_Rule = Callable[[Any, Any, Event, int], None]
 
 Report = Callable[[int, bool, str], None]
 """(offset, whether a chain is broken, what was found)."""
@@ -55,6 +57,18 @@ class Laws:
         self._position: InputPosition | None = None
         self._now_ms = 0
         self._reflected: list[tuple[int, int, int]] = []
+        self._rules: Mapping[type, _Rule] = {
+            e.StepScheduled: self._scheduled,
+            e.StepCompleted: self._result,
+            e.StepFailed: self._result,
+            e.StepCancelled: self._result,
+            e.ChildScheduled: self._child,
+            e.ChildCompleted: self._child_result,
+            e.ChildFailed: self._child_result,
+            e.TimerSet: self._timer,
+            e.TimerFired: self._timer_end,
+            e.TimerCancelled: self._timer_end,
+        }
 
     def event(self, record: Record, offset: int) -> None:
         """One visible event."""
@@ -62,10 +76,16 @@ class Laws:
         cause = event.cause
         if cause.offset >= 0:
             self._reflected.append((cause.partition, cause.offset, offset))
-        if cause.answers and self._full:
+        head = self._of_run(record, offset) if event.seq else None
+        if self._full:
+            self.lived(event, head, offset)
+
+    def lived(self, event: Event, head: Head | None, offset: int) -> None:
+        """What level full asks of an event that follows from those before it; `head` is its run's, if it has one."""
+        if event.cause.answers:
             self._outcome(event, offset)
-        if event.seq:
-            self._of_run(record, offset)
+        if head is not None:
+            self._progress(head, event, offset)
 
     def footer(self, record: Record, offset: int) -> None:
         """The footer of the events before it: the input position and the log's clock."""
@@ -112,63 +132,73 @@ class Laws:
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
-    def _of_run(self, record: Record, offset: int) -> None:
+    def _of_run(self, record: Record, offset: int) -> Head:
+        """The run's head, moved to this event."""
         event = record.event
         key = (event.workflow_id, event.run_id)
-        where = f"{key[0]}/{key[1]} seq {event.seq} ({type(event.body).__name__})"
         head = self.open.get(key)
         if head is None:
-            head = self.open[key] = self._new(event, where, offset)
+            head = self.open[key] = self._new(event, offset)
         elif event.seq != head.seq + 1:
-            self._report(offset, True, f"{where}: the event before it has seq {head.seq} (I4)")
+            self._report(offset, True, f"{_where(event)}: the event before it has seq {head.seq} (I4)")
         elif event.prev_hash != head.hash:
-            self._report(offset, True, f"{where}: its prev_hash is not the hash of the event before it (I4)")
+            self._report(offset, True, f"{_where(event)}: its prev_hash is not the hash of the event before it (I4)")
         elif isinstance(event.body, e.RunStarted):
-            self._report(offset, True, f"{where}: its run has begun already (I4)")
-        if self._full:
-            self._progress(head, event, where, offset)
+            self._report(offset, True, f"{_where(event)}: its run has begun already (I4)")
         head.seq, head.hash = event.seq, record.hash
         if isinstance(event.body, e.TERMINAL):
             del self.open[key]
             self.closed += 1
+        return head
 
-    def _new(self, event: Event, where: str, offset: int) -> Head:
+    def _new(self, event: Event, offset: int) -> Head:
         begins = isinstance(event.body, e.RunStarted)
         self.runs += begins
         if begins and (event.seq != 1 or event.prev_hash != NO_HASH):
-            self._report(offset, True, f"{where}: a run begins with seq 1 and no hash before it (I4)")
+            self._report(offset, True, f"{_where(event)}: a run begins with seq 1 and no hash before it (I4)")
         elif not begins and self.whole:
-            self._report(offset, True, f"{where}: its run has ended, or its beginning is not on the log (I2, I4)")
+            self._report(
+                offset, True, f"{_where(event)}: its run has ended, or its beginning is not on the log (I2, I4)"
+            )
         return Head(adopted=not begins)
 
-    def _progress(self, head: Head, event: Event, where: str, offset: int) -> None:
-        body: Any = event.body
-        if isinstance(body, e.StepScheduled):
-            step = ids.step_id(body.path, body.n)
-            if "s" + step in head.waits:
-                self._law(offset, f"{where}: step {step} was scheduled before")
-            head.waits["s" + step] = 0
-        elif isinstance(body, _RESULTS):
-            self.results += 1
-            if head.waits.pop("s" + body.step, None) is None and not head.adopted:
-                self._law(offset, f"{where}: step {body.step} has its result already, or was never scheduled (I1)")
-        elif isinstance(body, e.ChildScheduled):
-            head.waits["c" + ids.step_id(body.path, body.n)] = 0
-        elif isinstance(body, _CHILD_RESULTS):
-            if head.waits.pop("c" + body.child, None) is None and not head.adopted:
-                self._law(offset, f"{where}: child {body.child} has its outcome already, or was never scheduled (I1)")
-        elif isinstance(body, e.TimerSet):
-            head.waits["t" + ids.step_id(body.path, body.n)] = body.due_at_ms
-        elif isinstance(body, e.TimerFired | e.TimerCancelled):
-            self._timer(head, event, where, offset)
+    def _progress(self, head: Head, event: Event, offset: int) -> None:
+        rule = self._rules.get(type(event.body))
+        if rule is not None:
+            rule(head, event.body, event, offset)
 
-    def _timer(self, head: Head, event: Event, where: str, offset: int) -> None:
-        body = event.body
-        assert isinstance(body, e.TimerFired | e.TimerCancelled)
+    def _scheduled(self, head: Head, body: e.StepScheduled, event: Event, offset: int) -> None:
+        key = "s" + ids.step_id(body.path, body.n)
+        if key in head.waits:
+            self._law(offset, f"{_where(event)}: step {key[1:]} was scheduled before")
+        head.waits[key] = 0
+
+    def _result(self, head: Head, body: _Result, event: Event, offset: int) -> None:
+        self.results += 1
+        if head.waits.pop("s" + body.step, None) is None and not head.adopted:
+            what = f"step {body.step} has its result already, or was never scheduled (I1)"
+            self._law(offset, f"{_where(event)}: {what}")
+
+    def _child(self, head: Head, body: e.ChildScheduled, event: Event, offset: int) -> None:
+        head.waits["c" + ids.step_id(body.path, body.n)] = 0
+
+    def _child_result(self, head: Head, body: _ChildResult, event: Event, offset: int) -> None:
+        if head.waits.pop("c" + body.child, None) is None and not head.adopted:
+            what = f"child {body.child} has its outcome already, or was never scheduled (I1)"
+            self._law(offset, f"{_where(event)}: {what}")
+
+    def _timer(self, head: Head, body: e.TimerSet, event: Event, offset: int) -> None:
+        head.waits["t" + ids.step_id(body.path, body.n)] = body.due_at_ms
+
+    def _timer_end(self, head: Head, body: e.TimerFired | e.TimerCancelled, event: Event, offset: int) -> None:
         due = head.waits.pop("t" + body.timer, None)
         if due is None and head.adopted:
             return
         if due is None:
-            self._law(offset, f"{where}: timer {body.timer} has ended already, or was never set (I6)")
+            self._law(offset, f"{_where(event)}: timer {body.timer} has ended already, or was never set (I6)")
         elif isinstance(body, e.TimerFired) and event.recorded_at_ms < due:
-            self._law(offset, f"{where}: timer {body.timer} due at {due} fired at {event.recorded_at_ms} (I6)")
+            self._law(offset, f"{_where(event)}: timer {body.timer} due at {due} fired at {event.recorded_at_ms} (I6)")
+
+
+def _where(event: Event) -> str:
+    return f"{event.workflow_id}/{event.run_id} seq {event.seq} ({type(event.body).__name__})"

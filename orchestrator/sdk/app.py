@@ -5,12 +5,11 @@ The class that users see adds `connect` (`orchestrator.Orchestrator`): defining 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from ..errors import ConfigurationError
+from ..config import application_name
 from .attributes import Attribute
 from .entity import EntityCode, EntityHandler, handler_code
 from .events import Event
@@ -49,9 +48,7 @@ class Orchestrator:
     """An application. Its name `[a-z0-9-]+` begins the names of its topics, group and transactional ids."""
 
     def __init__(self, name: str) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", name):
-            raise ConfigurationError(f"application name {name!r}: use lower-case letters, digits and hyphens")
-        self.name = name
+        self.name = application_name(name)
         self.registry = Registry()
 
     @overload

@@ -54,12 +54,18 @@ def place_of(url: str, folder: str, endpoint: str = "") -> Place:
 
         return bucket_place(parts.netloc, "/".join(filter(None, (parts.path.strip("/"), folder))), endpoint)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
-        return DirectoryPlace(Path(unquote(parts.path)) / folder)
+        return _directory(url, Path(unquote(parts.path)), folder)
     if parts.scheme or not url:
         raise ConfigurationError(
             f"ORCHESTRATOR_CHECKPOINT_URL={url!r}: must be a directory, file:///path or s3://bucket/prefix"
         )
-    return DirectoryPlace(Path(url).expanduser() / folder)
+    return _directory(url, Path(url).expanduser(), folder)
+
+
+def _directory(url: str, path: Path, folder: str) -> DirectoryPlace:
+    if path.exists() and not path.is_dir():
+        raise ConfigurationError(f"ORCHESTRATOR_CHECKPOINT_URL={url!r}: is a file, and must be a directory")
+    return DirectoryPlace(path / folder)
 
 
 class DirectoryPlace:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.sdk.app import Orchestrator
 
 
 def load_app(reference: str, attribute: str = "app") -> Any:
     """Import and return the application. `:attribute` may be left out.
 
     A file is imported as the module of its name, with its directory first on `sys.path`; a module is looked for in the
-    working directory too. Raises `ConfigurationError` when there is none; errors of the module's own code pass through.
+    working directory too. Raises `ConfigurationError` when there is none, or the import ends the process; errors of the
+    module's own code pass through.
     """
     module_name, _, named = reference.partition(":")
     attribute = named or attribute
@@ -37,9 +39,20 @@ def load_app(reference: str, attribute: str = "app") -> Any:
         raise ConfigurationError(
             f"no module {module_name!r} (asked for by {reference!r}): start in its directory, or set PYTHONPATH"
         ) from error
+    except SystemExit as error:
+        raise ConfigurationError(
+            f"module {module_name!r} calls sys.exit({error.code!r}) when it is imported: do that below"
+            ' `if __name__ == "__main__":`'
+        ) from error
     try:
-        return getattr(module, attribute)
+        found = getattr(module, attribute)
     except AttributeError as error:
         raise ConfigurationError(
             f"module {module_name!r} has no {attribute!r}: name the application, as in {module_name}:app"
         ) from error
+    if not isinstance(found, Orchestrator):
+        raise ConfigurationError(
+            f"{attribute!r} of module {module_name!r} is no application but {type(found).__name__}: make one with"
+            f' Orchestrator("name")'
+        )
+    return found

@@ -28,6 +28,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "openai": "llm",
 }
 NEVER = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+POOLS = {"ProcessPoolExecutor", "InterpreterPoolExecutor"}
 IMPURE = {
     "asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "os", "pathlib", "platform", "random",
     "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading",
@@ -77,6 +78,23 @@ def test_nothing_pickles() -> None:
         if top(item.module) in NEVER
     ]
     assert not found, "never pickle:\n" + "\n".join(found)
+
+
+def test_processes_speak_json() -> None:
+    """A pool of processes pickles what it hands over: ours are programs of their own that speak on their pipes."""
+    modules = [
+        f"{name_of(path)}:{item.line} {item.module}"
+        for path in python_files(PACKAGE)
+        for item in imports(path)
+        if top(item.module) == "multiprocessing"
+    ]
+    names = [
+        f"{name_of(path)}:{node.lineno} {name}"
+        for path in python_files(PACKAGE)
+        for node in ast.walk(tree(path))
+        if (name := getattr(node, "attr", getattr(node, "name", getattr(node, "id", "")))) in POOLS
+    ]
+    assert not modules + names, "never pickle:\n" + "\n".join(modules + names)
 
 
 def core_files() -> tuple[Path, ...]:

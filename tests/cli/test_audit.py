@@ -176,8 +176,12 @@ def test_progress_and_processes_of_their_own(
         assert both.json == told[-1]
         assert [part["partition"] for part in both.json["partitions"]] == [0, 1, 2, 3]
         assert sum(part["events"] for part in both.json["partitions"]) == 4 * (events // 22) * 22
-    missing = run("audit", "verify", "--jobs", "2", "--partition", "0", "--partition", "3", "--from", "10", "--state")
-    assert missing.code == 0, missing.err
+    some = ("audit", "verify", "--jobs", "2", "--partition", "0", "--partition", "3", "--from", "10")
+    later = run(*some)
+    assert later.code == 0, later.err
+    missing = run(*some, "--state")
+    assert missing.code == 2
+    assert "no state directory of these partitions" in missing.err
 
 
 @pytest.mark.broker

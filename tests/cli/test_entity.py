@@ -60,4 +60,4 @@ def test_what_is_not_there_is_said(run: Run) -> None:
     assert "no query 'halved'; it answers doubled" in ran.err
     ran = run("--app", "tests.histories.app:app", "entity", "call", "Counter", "seven", "shrink")
     assert ran.code == 2
-    assert "has no workflow 'Counter.shrink'" in ran.err
+    assert "has no handler 'shrink'; it has: grow" in ran.err

@@ -87,4 +87,4 @@ def test_a_run_says_in_which_place_it_waits(run: Run) -> None:
 def test_a_limit_that_nobody_needs_is_not_there(run: Run) -> None:
     ran = run(*NAME, "limits", "show", "imports", "other")
     assert ran.code == 3
-    assert "nobody holds that" in ran.err
+    assert "limit 'imports' of key 'other': nobody holds it now" in ran.err

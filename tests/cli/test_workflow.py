@@ -305,7 +305,7 @@ def test_a_start_is_compared_with_the_code_at_hand(
     for arguments, sentence in (
         (("nobody",), "shop has no workflow 'nobody'; it has: "),
         (("nobody",), "give --app-name shop in place of --app"),
-        (("order", "--version", "9"), "shop has no workflow 'order' version 9"),
+        (("order", "--version", "9"), "shop has no version 9 of workflow 'order'; it has: 1"),
         (("order", "orderid=7"), "has no parameter 'orderid'"),
         (("order", "order_id=7"), "order: argument order_id: 7 is no str"),
         (("order", "order_id=7"), "name='\"7\"'"),

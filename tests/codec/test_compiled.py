@@ -105,6 +105,25 @@ def expected(schema: schemas.Schema, record: Any) -> dict[str, Any]:
     return datum
 
 
+@pytest.mark.parametrize(
+    "schema", [one for one in schemas.all_schemas() if one.kind == "events"], ids=lambda one: one.path.stem
+)
+def test_a_body_is_read_alone(schema: schemas.Schema, rng: random.Random) -> None:
+    """Behind `prev_hash`, in records of every version."""
+    read = CODEC.body_reader(schema.fingerprint)
+    for _ in range(5):
+        record = record_of(schema, rng)
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, schema.parsed, expected(schema, record))
+        data = CODEC.framing.header(schema.fingerprint) + out.getvalue()
+        whole = CODEC.decode_event(CLAIM_KEY, data).event
+        behind = io.BytesIO()
+        head = {**schema.parsed, "fields": schema.parsed["fields"][:9]}
+        assert head["fields"][-1]["name"] == "prev_hash"
+        fastavro.schemaless_writer(behind, head, expected(schema, record))
+        assert read(data, 10 + len(behind.getvalue())) == (whole.body, len(data))
+
+
 @pytest.mark.parametrize("schema", ALL)
 def test_what_is_written_is_what_fastavro_writes_and_reads(schema: schemas.Schema, rng: random.Random) -> None:
     for _ in range(ROUNDS):

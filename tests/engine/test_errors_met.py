@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,8 +23,7 @@ from orchestrator.engine.skew import ClockSkewed
 from orchestrator.engine.soundness import ClaimLost, HangingTransaction
 from orchestrator.engine.standby import Follower
 from orchestrator.engine.visiting import ground_of, visit
-from orchestrator.errors import ConfigurationError, LogReplaced, OrchestratorError, StoreDamaged, StoreError
-from orchestrator.projections.audit_jobs import _heard
+from orchestrator.errors import ConfigurationError, LogReplaced, StoreDamaged, StoreError
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.testing.memory_cluster import ABORTED, COMMITTED, MemoryCluster
@@ -123,14 +121,6 @@ def test_a_setting_that_is_missing() -> None:
     with pytest.raises(ConfigurationError, match="give --app") as missing:
         Settings().required_app()
     assert type(missing.value) is ConfigurationError
-
-
-def test_a_process_of_the_audit_that_died() -> None:
-    ours, theirs = multiprocessing.Pipe()
-    theirs.close()
-    with pytest.raises(OrchestratorError, match="a process of the audit ended early") as died:
-        _heard(ours)
-    assert type(died.value) is OrchestratorError
 
 
 def test_refusals_that_only_engines_and_old_releases_meet(rig: Callable[[Orchestrator], Rig]) -> None:

@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from orchestrator import Orchestrator, RetryPolicy
 from orchestrator.core import commands as c
 from orchestrator.core.values import Failure
+from orchestrator.engine import relatives, waits
+from orchestrator.engine.turns import Turns
 from orchestrator.testing.clock import SkippingClock
 from tests.engine.rig import PATIENCE_S, Rig
 from tests.engine.workers import HandWorker
@@ -161,6 +165,25 @@ def test_timers_and_signals(rig: Make) -> None:
     engine.stop(1.0)
     one.engine(clock=clock)
     assert described(one, "signal") == "waits for signal go", "a run that is not in memory"
+
+
+def test_a_long_history_is_not_replayed_for_a_look(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold up the whole partition: a run of 100,000 steps for half a minute."""
+    one = rig(app)
+    engine = one.engine()
+    one.start("signal", listens)
+    one.start("both", listens_for_an_hour)
+    said(one, "signal", "waits for signal go")
+    said(one, "both", "waits for signal go")
+    monkeypatch.setattr(waits, "REPLAYED", 0)
+    assert described(one, "signal") == "waits for signal go", "it is in memory"
+    engine.stop(1.0)
+    monkeypatch.setattr(Turns, "ask", lambda *given: pytest.fail("replayed"))
+    monkeypatch.setattr(relatives, "LOOKED_AT", 0)
+    one.engine()
+    assert described(one, "signal").endswith("left memory: 1 events are not replayed for a look")
+    assert "left memory: " in (both := described(one, "both"))
+    assert "waits for a timer until 20" in both
 
 
 def test_a_child(rig: Make) -> None:

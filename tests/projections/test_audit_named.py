@@ -17,6 +17,7 @@ from orchestrator.projections.audit_chain import ChainReader
 from orchestrator.projections.audit_clock import Clocks
 from orchestrator.projections.audit_report import verdict
 from orchestrator.projections.audit_witness import Witness
+from tests.oracle.avro import event_hash
 from tests.oracle.logs import NULL, SECOND, EventLog, cause, clean, completed, scheduled, started
 from tests.oracle.raw import RawRecord
 
@@ -49,9 +50,9 @@ def footer_of(records: Sequence[RawRecord], index: int) -> int:
     return next(record.offset for record in records[index:] if record.key == FOOTER)
 
 
-def runs(count: int = 4, steps: int = 5, without: str = "") -> EventLog:
+def runs(count: int = 4, steps: int = 5, without: str = "", log: EventLog | None = None) -> EventLog:
     """Several runs side by side, in batches of two runs' events; `without` one of them everything is recomputed."""
-    log = EventLog()
+    log = log or EventLog()
     log.claim()
     names = [f"r{number}" for number in range(count)]
     for number, run in enumerate(names):
@@ -221,7 +222,9 @@ def test_a_log_that_a_person_took_over_keeps_its_times() -> None:
 # -- the two readers agree ---------------------------------------------------------------------------------------------
 
 
-def both(records: Sequence[RawRecord], monkeypatch: pytest.MonkeyPatch) -> tuple[Audit, int]:
+def both(
+    records: Sequence[RawRecord], monkeypatch: pytest.MonkeyPatch, level: str = "chain", max_skew_ms: int = 0
+) -> tuple[Audit, int]:
     """The verdict, which both readers must give; how many batches the fast one took."""
     taken = 0
     fast = ChainReader.batch
@@ -234,21 +237,23 @@ def both(records: Sequence[RawRecord], monkeypatch: pytest.MonkeyPatch) -> tuple
 
     with monkeypatch.context() as patch:
         patch.setattr(ChainReader, "batch", counted)
-        found = audit(records, "chain")
+        found = audit(records, level, max_skew_ms=max_skew_ms)
     with monkeypatch.context() as patch:
         patch.setattr(ChainReader, "batch", lambda *given: None)
-        slow = audit(records, "chain")
+        slow = audit(records, level, max_skew_ms=max_skew_ms)
     assert found.findings == slow.findings
     assert found.partitions == slow.partitions
     return found, taken
 
 
-def test_the_fast_reader_takes_nearly_all_of_a_whole_log(monkeypatch: pytest.MonkeyPatch) -> None:
+@LEVELS
+def test_the_fast_reader_takes_nearly_all_of_a_whole_log(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = runs(6, 9)
-    found, taken = both(log.records, monkeypatch)
+    found, taken = both(log.records, monkeypatch, level, HOUR_MS)
     assert found.ok
     assert taken == found.partitions[0].batches - 1, "the first footer is decoded"
     assert (found.partitions[0].runs, found.partitions[0].closed_runs) == (6, 6)
+    assert found.partitions[0].step_results == (54 if level == "full" else 0)
 
 
 Bend = Callable[[EventLog], None]
@@ -267,10 +272,11 @@ BENT: dict[str, Bend] = {
 }
 
 
+@LEVELS
 @pytest.mark.parametrize("what", BENT)
 @pytest.mark.parametrize("before", [0, 1], ids=["first", "second"])
 def test_what_does_not_follow_is_left_to_the_reader_that_decodes(
-    what: str, before: int, monkeypatch: pytest.MonkeyPatch
+    what: str, before: int, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Roots and footers are recomputed, so that only this one thing is wrong; good batches follow."""
     log = runs(2, 3)
@@ -285,8 +291,75 @@ def test_what_does_not_follow_is_left_to_the_reader_that_decodes(
     log.footer()
     log.event("SignalReceived", {"name": "go", "payload": NULL}, "r9", "r9")
     log.footer()
-    found, _ = both(log.records, monkeypatch)
+    found, _ = both(log.records, monkeypatch, level)
     assert not found.ok
+
+
+Lawless = Callable[[EventLog, str], None]
+
+
+def timer(log: EventLog, run: str, *, early: bool) -> None:
+    """One that is due in a minute, and fires."""
+    due = log.now + 60_000
+    log.event("TimerSet", {"turn": 1, "path": "0", "n": 9, "due_at_ms": due, "call_site": "f"}, run, run)
+    log.footer()
+    log.now += 1 if early else 60_000
+    log.event("TimerFired", {"timer": "0:9", "due_at_ms": due}, run, run)
+    log.footer()
+    if not early:
+        log.event("TimerFired", {"timer": "0:9", "due_at_ms": due}, run, run)
+
+
+def twice(log: EventLog, run: str) -> None:
+    """The same result."""
+    for _ in range(2):
+        log.event("StepCompleted", completed(0), run, run)
+
+
+LAWLESS: dict[str, Lawless] = {
+    "a result twice": twice,
+    "a result of nothing": lambda log, run: log.event("StepCompleted", completed(7), run, run),
+    "a step twice": lambda log, run: log.event("StepScheduled", scheduled(0), run, run),
+    "an early timer": lambda log, run: timer(log, run, early=True),
+    "a timer twice": lambda log, run: timer(log, run, early=False),
+}
+
+
+@pytest.mark.contract("audit-verify")
+@pytest.mark.parametrize("what", LAWLESS)
+def test_a_law_is_broken_in_a_batch_that_follows(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bytes before the bodies are as foretold: the fast reader takes it, and says what the other says."""
+    log = runs(2, 3)
+    log.position = 60
+    log.event("RunStarted", started("s9", 50), "r9", "r9")
+    log.event("StepScheduled", scheduled(0), "r9", "r9")
+    log.footer()
+    LAWLESS[what](log, "r9")
+    log.footer()
+    found, taken = both(log.records, monkeypatch, "full")
+    assert only(found).kind == "law"
+    assert taken == found.partitions[0].batches - 1
+
+
+class Garbled(EventLog):
+    """One record has a byte too much; all that is hashed is made of it as it is."""
+
+    at = 0
+
+    def append(self, name: str, key: bytes, fields: dict[str, Any]) -> bytes:
+        hashed = super().append(name, key, fields)
+        if len(self.records) - 1 != self.at:
+            return hashed
+        self.records[-1] = self.records[-1]._replace(value=self.records[-1].value + b"\0")
+        return event_hash(key, self.records[-1].value)
+
+
+def test_a_body_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(len(runs(2, 2).records)):
+        log = Garbled()
+        log.at = at
+        found, _ = both(runs(2, 2, log=log).records, monkeypatch, "full")
+        assert only(found).kind == "undecodable"
 
 
 @pytest.mark.parametrize(
@@ -303,7 +376,8 @@ def test_a_footer_that_does_not_follow(bent: dict[str, Any], monkeypatch: pytest
     both(log.records, monkeypatch)
 
 
-def test_both_say_the_same_of_any_change(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+@LEVELS
+def test_both_say_the_same_of_any_change(level: str, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = runs(4, 6).records
     named = 0
     for _ in range(250):
@@ -323,6 +397,6 @@ def test_both_say_the_same_of_any_change(rng: random.Random, monkeypatch: pytest
             records[at : at + rng.randrange(1, 4)] = []
         else:
             records.insert(rng.randrange(len(records)), one)
-        found, _ = both(records, monkeypatch)
+        found, _ = both(records, monkeypatch, level, HOUR_MS)
         named += not found.ok
     assert named > 200, f"{named} of 250 changes were noticed"

@@ -86,6 +86,11 @@ def accepted(command: Command, context: Context, code: str, message: str, run_id
     return [Draft(command.workflow_id, run_id, body, caused(command, context))]
 
 
+def no_such_run(workflow_id: str, run_id: str) -> str:
+    """What is said of a run that is not in the state; `run_id` "": of a workflow without one."""
+    return f"{workflow_id} has no run {run_id}" if run_id else f"{workflow_id}: no such workflow"
+
+
 def current_run(view: View, workflow_id: str, run_id: str = "") -> tuple[str, RunRow | None]:
     """(run id, its head), of the run named or else the newest one of the workflow."""
     if not run_id:

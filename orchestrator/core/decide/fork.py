@@ -14,7 +14,7 @@ from .. import events as e, ids
 from ..commands import Command, ForkWorkflow
 from ..rows import HISTORY
 from ..values import NO_CAUSE, NOTHING, Cause, Payload
-from .decision import CLOSED, Context, Draft, View, caused, current_run, rejected
+from .decision import CLOSED, Context, Draft, View, caused, current_run, no_such_run, rejected
 
 MOST_EVENTS = 20_000
 """A copy is one batch: a longer one would hold its partition up."""
@@ -29,7 +29,8 @@ def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Con
     """Go on from a step, an event, or from where a run failed. An open run ends: its handles follow the new one."""
     run_id, run = current_run(view, command.workflow_id, body.run_id)
     if run is None:
-        return rejected(command, context, "not_found", f"{command.workflow_id}: no such run in this state", run_id)
+        message = no_such_run(command.workflow_id, body.run_id)
+        return rejected(command, context, "not_found", message, run_id)
     newest_id, newest = current_run(view, command.workflow_id)
     if newest is not None and newest_id != run_id and newest.status not in CLOSED:
         message = f"{command.workflow_id} is running (run {newest_id}); fork that one, or end it"

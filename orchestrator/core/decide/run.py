@@ -27,7 +27,7 @@ from ..events import (
 from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
-from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, rejected
+from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, no_such_run, rejected
 from .fields import bad_start
 
 
@@ -122,8 +122,8 @@ def open_run(view: View, command: Command, run_id: str, context: Context) -> tup
     while run is not None and run.status == "continued_as_new" and follows(command):
         found, run = current_run(view, command.workflow_id, run.next_run_id)
     if run is None:
-        what = f"run {run_id} of {command.workflow_id}" if run_id else command.workflow_id
-        return "", rejected(command, context, "not_found", f"{what}: no such run in this partition's state", run_id)
+        message = no_such_run(command.workflow_id, run_id)
+        return "", rejected(command, context, "not_found", message, run_id)
     if run.status in CLOSED:
         return "", rejected(command, context, "run_closed", f"{command.workflow_id}/{found} is {run.status}", found)
     return found, []

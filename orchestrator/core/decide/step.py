@@ -18,7 +18,7 @@ from ..events import (
 from ..retry import next_delay_ms
 from ..rows import STEPS, StepRow, step_key
 from ..values import Cause, Failure
-from .decision import Context, Draft, View, caused, current_run, rejected
+from .decision import Context, Draft, View, caused, current_run, no_such_run, rejected
 from .fields import bad_duration
 
 CRASHES_IN_A_ROW = 3
@@ -139,7 +139,9 @@ def resolve_step(view: View, command: Command, body: ResolveStep, context: Conte
     run_id, run = current_run(view, command.workflow_id, body.run_id)
     row = _pending(view, command, run_id, body.step) if run is not None else None
     if row is None:
-        message = f"step {body.step} of {command.workflow_id}/{run_id or '?'} is not waiting for a result"
+        message = f"step {body.step} of {command.workflow_id}/{run_id} is not waiting for a result"
+        if run is None:
+            message = no_such_run(command.workflow_id, body.run_id)
         return rejected(command, context, "not_found", message, run_id)
     cause, actor = caused(command, context), command.actor
     if body.action == "complete":
