@@ -23,8 +23,7 @@ def crossed(seat: Seat, tally: Tally) -> None:
             tally.runs += cell.runs
             tally.faults[cell.fault] += bool(cell.fired)
             tally.duplicated += cell.duplicated
-            # A load that stood still has commands behind it that nobody took: that is said, and they are not lost.
-            tally.lost += 0 if "has not ended" in cell.problem else cell.lost
+            tally.lost += cell.lost if cell.settled else 0
             if not cell.sound:
                 tally.anomalies.append(f"{cell.api} {cell.fault}: {cell}")
 

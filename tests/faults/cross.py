@@ -79,6 +79,8 @@ class Cell:
     duplicated: int = 0
     anomalies: int = 0
     problem: str = ""
+    settled: bool = True
+    """Whether all was answered before it was judged. What was not is missing from the log, and is not lost."""
 
     @property
     def sound(self) -> bool:
@@ -250,7 +252,7 @@ def stand(stage: Proxied, played: Sequence[Cell]) -> list[Cell]:
                 with around:
                     play(stage, load, cell)
             except Exception as error:  # whatever it is, this cell failed and the others are played
-                cell.problem = f"{type(error).__name__}: {error}"[:300]
+                cell.problem, cell.settled = f"{type(error).__name__}: {error}"[:300], False
         for engine in load.engines:
             engine.stop(1.0)
         verdict = load.verdict()
