@@ -234,7 +234,7 @@ def test_a_signal_before_the_start_before_its_wait_and_after_the_close_in_one_ba
                 handle.signal(races.go, 10),
                 handle.signal(races.go, 1),
             )
-        with pytest.raises(CommandRejected, match="no such run"):
+        with pytest.raises(CommandRejected, match="no such workflow"):
             await said[0]
         await asyncio.gather(*said[1:])
         (refused, _), (started, _), *taken = [
@@ -417,7 +417,7 @@ def test_an_id_is_used_again_while_the_purge_of_its_old_run_is_pending(world: Wo
             _, start = await kept.then("w", old.terminate(), client.start(races.takes.options(id="w"), 1))
         new: Handle[int] = await start
         await until(lambda: "RunPurged" in kinds(world, "w"))
-        with pytest.raises(CommandRejected, match="no such"):
+        with pytest.raises(CommandRejected, match="has no run"):
             await client.handle(races.takes, "w", old.run_id).describe()
         assert (await new.describe()).status == "running"
         await new.signal(races.go, 3)
