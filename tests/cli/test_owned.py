@@ -16,6 +16,8 @@ from orchestrator.cli.owned import Owned
 FAKE_MAIN = """
 import signal, sys
 from orchestrator.cli.owned import end_with_owner
+
+pytestmark = pytest.mark.slow
 end_with_owner()
 def drained(*_):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,6 +16,8 @@ from orchestrator.errors import KafkaUnavailable
 from orchestrator.testing import environment
 from tests.testing import hash_order
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = "tests.testing.hash_order:app"
 
 

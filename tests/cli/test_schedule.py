@@ -17,6 +17,8 @@ from tests.cli.conftest import Ran
 from tests.contract.modes import MODES
 from tests.contract.world import World
 
+pytestmark = pytest.mark.slow
+
 app = Orchestrator("timetable")
 go = app.signal("go", int)
 YEARLY = ("--cron", "0 0 1 1 *")

@@ -93,6 +93,7 @@ def test_a_history_that_is_none_is_a_sentence(engine: FakeEngine, run: Run, tmp_
     assert "is neither JSON nor JSON lines" in ran.err
 
 
+@pytest.mark.slow
 def test_no_kafka_is_one_sentence_with_the_reason(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """librdkafka says of every attempt that it failed: eighty lines a second, and not one of them for a person."""
     with socket.socket() as taken:

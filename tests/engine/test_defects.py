@@ -17,6 +17,8 @@ from orchestrator.store.partition_store import open_or_rebuild
 from orchestrator.store.rows import Store
 from tests.engine.rig import Rig, until
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Orchestrator], Rig]
 COUNT = 2
 

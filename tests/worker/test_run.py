@@ -26,6 +26,8 @@ from orchestrator.worker.run import run_worker, serve
 
 from .rig import APP, lines, payload, until
 
+pytestmark = pytest.mark.slow
+
 
 class ScriptedLog:
     """A transport that accepts every command at once, and the topic of offers."""
