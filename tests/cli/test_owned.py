@@ -13,11 +13,10 @@ import pytest
 from orchestrator.cli import owned
 from orchestrator.cli.owned import Owned
 
+pytestmark = pytest.mark.slow
 FAKE_MAIN = """
 import signal, sys
 from orchestrator.cli.owned import end_with_owner
-
-pytestmark = pytest.mark.slow
 end_with_owner()
 def drained(*_):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
