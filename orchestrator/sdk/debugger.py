@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from types import FrameType
@@ -12,6 +13,9 @@ _NO_DEBUGGERS = ("coverage",)
 """Modules whose trace functions only count lines."""
 
 
+_asking = threading.Lock()
+
+
 def debugged() -> bool:
     """Whether a debugger is attached to this process, or holds or steps through one of its threads.
 
@@ -20,7 +24,23 @@ def debugged() -> bool:
     """
     if _traces(threading.gettrace()) or _monitored() or _attached():
         return True
-    return any(_holds(frame) for frame in sys._current_frames().values())  # noqa: SLF001  # documented so
+    return any(_holds(frame) for frame in _frames())
+
+
+def _frames() -> list[FrameType]:
+    """Where every thread is.
+
+    Without a garbage collection meanwhile: CPython 3.11 asks for the frames under a lock that a thread's start needs
+    while it holds the GIL, and a collection runs callbacks, which give the GIL away. Seen: a whole process stood still.
+    """
+    with _asking:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return list(sys._current_frames().values())  # noqa: SLF001  # documented so
+        finally:
+            if collects:
+                gc.enable()
 
 
 def _monitored() -> bool:
