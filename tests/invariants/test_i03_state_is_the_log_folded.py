@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.core import commands as c
 from orchestrator.core.apply.fold import Settings
-from orchestrator.core.rows import CLAIM_KEY, META
+from orchestrator.engine.partition import State
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import Store, state_hash
@@ -64,7 +64,8 @@ def test_i3_a_state_with_a_claim_and_no_batch_is_the_fold_of_that_claim(memory: 
     """Nothing else was committed: what the oracle compares must reach to the claim."""
     engine = memory.engine()
     load_all = range(memory.site.partitions)
-    while not all(number in memory.stores and memory.stores[number].get(META, CLAIM_KEY) for number in load_all):
+    # Owned, so that the claim was written with all that belongs to it: this thread reads beside the engine's.
+    while not all(one in engine.partitions and engine.partitions[one].state is State.OWNED for one in load_all):
         memory.site.wait(0.01)
     found = memory.dumps()
     engine.stop(1.0)
