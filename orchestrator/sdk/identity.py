@@ -63,6 +63,7 @@ def wheel_of(module: str) -> str:
 
 def _holder(module: str, file: Path) -> metadata.Distribution | None:
     """The distribution whose RECORD names the file: a name alone could be that of a checkout beside an old install."""
+    # Nothing is installed beside a checkout's code: then no distribution's list of files need be read.
     roots = [entry for entry in sys.path if file.is_relative_to(Path(entry).resolve())]
     if next(iter(metadata.distributions(path=roots)), None) is None:
         return None

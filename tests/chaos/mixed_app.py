@@ -9,14 +9,25 @@ from __future__ import annotations
 import asyncio
 
 from orchestrator import StepFailed
-from tests.faults.kill_app import CHILD, EFFECTS as KILLED, add, app, child, go, once, receive, stumble
+from tests.faults.kill_app import (
+    CHILD,
+    CHILD_RESULT,
+    CHILD_STEPS as CHILD_STEPS,
+    EFFECTS as KILLED,
+    add,
+    app,
+    child,
+    go,
+    once,
+    receive,
+    stumble,
+)
 
 bump = app.update("bump", int, int)
 slots = app.limit("slots", concurrency=8)
 
 EFFECTS = (*KILLED, "narrow")
 """The steps: each has an effect outside before it returns."""
-CHILD_RESULT, CHILD_STEPS = 12, 2
 
 
 @app.step(limits=[slots])

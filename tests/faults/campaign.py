@@ -147,7 +147,7 @@ class Campaign:
             )
             status = "completed"
             self.expected[workflow] = Expected(kill_app.result_of(n, values), kill_app.steps_of(n), status, signals)
-            self.expected[workflow + kill_app.CHILD] = Expected(12, 2, status)
+            self.expected[workflow + kill_app.CHILD] = Expected(kill_app.CHILD_RESULT, kill_app.CHILD_STEPS, status)
 
     def _send(self, workflow: str, body: c.TopicCommand) -> str:
         return self._send_as(uuid.UUID(int=self.rng.getrandbits(128)).hex, workflow, body)

@@ -17,7 +17,7 @@ from orchestrator.failpoints import failpoint
 app = Orchestrator(os.environ.get("ORCHESTRATOR_APP_NAME") or "kills")
 go = app.signal("go", int)
 
-CHILD = "/child"
+CHILD, CHILD_RESULT, CHILD_STEPS = "/child", 12, 2
 EFFECTS = ("add", "stumble", "once")
 """The steps: each has an effect outside before it returns."""
 RECEIPTS = os.environ.get("KILLS_RECEIPTS", "")
@@ -54,15 +54,8 @@ async def once(x: int) -> int:
     return x + 1
 
 
-@app.workflow
-async def child(x: int) -> int:
-    """A child of two steps."""
-    return await add(await add(x))
-
-
-@app.workflow
-async def load(workflow_id: str, n: int) -> int:
-    """`n` steps, `n` steps at once, a retry, a sleep, a guarded step, a child and two signals."""
+async def alone(n: int) -> int:
+    """Of a run, what asks nobody else: `n` steps, `n` steps at once, a sleep, a retry and a guarded step."""
     total = 0
     for x in range(n):
         total += await add(x)
@@ -73,13 +66,26 @@ async def load(workflow_id: str, n: int) -> int:
         total += await once(2)
     except StepFailed:
         total += 3
+    return total
+
+
+@app.workflow
+async def child(x: int) -> int:
+    """A child of two steps."""
+    return await add(await add(x))
+
+
+@app.workflow
+async def load(workflow_id: str, n: int) -> int:
+    """What it does alone, a child and two signals."""
+    total = await alone(n)
     total += await child.options(id=workflow_id + CHILD)(10)
     return total + await go.wait() + await go.wait()
 
 
 def result_of(n: int, signals: tuple[int, int]) -> int:
     """What `load` returns."""
-    return 2 * sum(range(1, n + 1)) + 2 + 3 + 12 + sum(signals)
+    return 2 * sum(range(1, n + 1)) + 2 + 3 + CHILD_RESULT + sum(signals)
 
 
 def steps_of(n: int) -> int:
