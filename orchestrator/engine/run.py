@@ -34,7 +34,7 @@ from .shared import Shared
 from .standby import NoStandby, Standby, Standbys
 from .supervisor import Supervisor
 from .topic_watch import TopicWatch
-from .turns import TurnGuard
+from .turn_guard import TurnGuard
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from .checkpoints import NoCheckpoints, Takes
 from .clock import Clock
 from .options import EngineOptions
 from .standby import NoStandby, Standby
-from .turns import TurnGuard
+from .turn_guard import TurnGuard
 
 
 class Shared(NamedTuple):

@@ -5,8 +5,6 @@ Loaded by replay, woken one delivery at a time, evicted when memory is wanted.
 
 from __future__ import annotations
 
-import ctypes
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -22,12 +20,12 @@ from ..core.replay import turns_of
 from ..core.rows import HISTORY, RunRow, history_key
 from ..core.values import Payload
 from ..errors import BlobError, BlobMissing
-from ..sdk.debugger import debugged
 from ..sdk.registry import Registry
 from ..sdk.turn import OVERLONG, LiveRun, Overlong, Turn
 from .large import filled
 from .mark import Mark
 from .options import EngineOptions
+from .turn_guard import TurnGuard
 
 RunKey = tuple[str, str]
 
@@ -42,66 +40,6 @@ class Taken(NamedTuple):
     turn: Turn
     replayed: bool = False
     trace: str = ""
-
-
-class TurnGuard:
-    """Ends a turn that does not yield: raises `Overlong` in the partition's thread (design.md §4, careful mode).
-
-    One in whose course a debugger was seen takes as long as it takes.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._lock = threading.Lock()
-        self._armed: dict[int, float] = {}
-        self._fired: set[int] = set()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="turn-guard", daemon=True)
-        self._thread.start()
-
-    def arm(self) -> None:
-        """The calling thread's turn begins."""
-        with self._lock:
-            self._armed[threading.get_ident()] = time.monotonic() + self._limit_s
-
-    def disarm(self) -> bool:
-        """It ended; whether it was too long.
-
-        Under the lock that `arm` takes: the exception can only land in between.
-        """
-        thread = threading.get_ident()
-        with self._lock:
-            self._armed.pop(thread, None)
-            if thread not in self._fired:
-                return False
-            self._fired.discard(thread)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
-            return True
-
-    def stop(self) -> None:
-        """End the watching thread."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        look_s = min(0.1, self._limit_s / 4)
-        while not self._stopped.wait(look_s):
-            now = time.monotonic()
-            with self._lock:
-                for thread, due in list(self._armed.items()):
-                    if due - self._limit_s + look_s > now:
-                        # It has just begun: nearly every turn is over by the next look.
-                        continue
-                    if debugged():
-                        self._armed[thread] = inf
-                    elif due <= now:
-                        self._end(thread, now)
-
-    def _end(self, thread: int, now: float) -> None:
-        # Again and again: code that swallows the exception is ended all the same.
-        self._armed[thread] = now + 0.2
-        self._fired.add(thread)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Overlong))
 
 
 HISTORY_PAGE = 500

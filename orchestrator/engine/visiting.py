@@ -20,7 +20,7 @@ from .loop import PartitionLoop
 from .options import EngineOptions
 from .ownership import Ground
 from .shared import Shared
-from .turns import TurnGuard
+from .turn_guard import TurnGuard
 
 
 class NoSteps:

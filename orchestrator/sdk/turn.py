@@ -14,7 +14,7 @@ from ..codec.payloads import adapter, encode_failure, message_of, printable
 from ..core import commands as c, events as e
 from ..core.values import NOTHING, Failure, Payload
 from ..errors import Divergence, DoesNotRoundTrip, StepCancelled
-from . import echoes, forbidden, outcomes
+from . import echoes, forbidden, garbage, outcomes
 from .calls import Called, ChildCalled, StepCalled
 from .compare import divergence
 from .context import ContinueAsNewRequested, RunContext
@@ -47,6 +47,7 @@ class LiveRun:
     def __init__(self, code: WorkflowCode, workflow_id: str, run_id: str, started: e.RunStarted) -> None:
         forbidden.install()
         echoes.install()
+        garbage.install()
         self.code = code
         self.workflow_id = workflow_id
         self.run_id = run_id

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator import Orchestrator
 from orchestrator.core import events as e
-from orchestrator.engine import steps, supervisor as supervisor_module, turns
+from orchestrator.engine import steps, supervisor as supervisor_module, turn_guard
 from orchestrator.engine.clock import SystemClock
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.supervisor import Supervisor
@@ -110,7 +110,7 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._changed = threading.Condition()
         self._seen = 0
-        for module in (steps, turns):
+        for module in (steps, turn_guard):
             monkeypatch.setattr(module, "debugged", self._look)
 
     def _look(self) -> bool:
