@@ -27,6 +27,7 @@ from .builder import Builder
 from .keyring import KeyRing, turned_away
 from .large import keeper, reported, too_large, unclaimed
 from .letters import dead_letter, undeliverable
+from .misfits import misfit
 from .options import EngineOptions
 from .outbox import Unsent
 from .ownership import Ground
@@ -259,6 +260,9 @@ class Intake:
             return
         if problem := unclaimed(command, self._options.blobs):
             self._builder.take(batch, rejected(command, context, "blob", problem))
+            return
+        if problem := misfit(self._builder.overlay, self._turns.registry, self._options.blobs, command):
+            self._builder.take(batch, rejected(command, context, "bad_request", problem))
             return
         if isinstance(command.body, UpdateWorkflow):
             refused = refusal(self._builder, self._turns, batch, command, command.body)

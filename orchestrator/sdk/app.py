@@ -135,12 +135,16 @@ class Orchestrator:
         return EntityHandler(code)
 
     def signal(self, name: str, type: type[T], /) -> Signal[T]:
-        """A typed signal."""
-        return Signal(name, type)
+        """A typed signal. What comes from outside and is not of this type is refused (`bad_request`)."""
+        made = Signal(name, type)
+        self.registry.signals.add(name, made.adapter)
+        return made
 
     def event(self, name: str, type: type[T], /) -> Event[T]:
-        """A typed event of the application: every run that waits for it gets it."""
-        return Event(name, type)
+        """A typed event of the application: every run that waits for it gets it. See `signal`."""
+        made = Event(name, type)
+        self.registry.events.add(name, made.adapter)
+        return made
 
     def query(self, name: str, type: type[T], /) -> Query[T]:
         """A typed query."""

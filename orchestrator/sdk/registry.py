@@ -6,11 +6,27 @@ import builtins
 from collections.abc import Iterator
 from typing import Any
 
+from ..codec.payloads import Adapter
 from ..errors import CompensationFailed, ConfigurationError, WorkflowFailed
 from .entity import EntityCode
 from .limits import Limit
 from .step import StepCode
 from .workflow import WorkflowCode
+
+
+class Declared:
+    """What values of a name may be: modules of one application may declare it with different types."""
+
+    def __init__(self) -> None:
+        self._adapters: dict[str, dict[str, Adapter[Any]]] = {}
+
+    def add(self, name: str, adapter: Adapter[Any]) -> None:
+        """The same type again changes nothing."""
+        self._adapters.setdefault(name, {})[repr(adapter.hint)] = adapter
+
+    def of(self, name: str) -> list[Adapter[Any]]:
+        """The types of a name; empty if it is not declared."""
+        return list(self._adapters.get(name, {}).values())
 
 
 class Registry:
@@ -23,6 +39,8 @@ class Registry:
         }
         self.entities: dict[str, EntityCode] = {}
         self.limits: dict[str, Limit] = {}
+        self.signals = Declared()
+        self.events = Declared()
         self.image = ""
         """The digest of the image that this process runs in, as its deployment says."""
         self._steps: dict[str, StepCode] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Client, CommandRejected, Orchestrator, RunFailed, query, run_info, signal
+from orchestrator import Client, CommandRejected, Orchestrator, RunFailed, Signal, query, run_info, signal
 from tests.contract.world import World
 
 
@@ -80,6 +80,22 @@ def test_handlers_take_signals_and_answer_queries(world: World) -> None:
         assert await again.query(Cart.count) == 2
         await again.signal(Cart.close)
         assert await again.result() == "eva pays 9 in version 1"
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("signal-durable")
+def test_a_signal_that_its_handler_cannot_take_is_refused(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(Cart.run, "eva")
+        with pytest.raises(CommandRejected, match="argument times"):
+            await handle.signal(Signal("put", dict[str, str]), {"item": "pen", "times": "often"})
+        with pytest.raises(CommandRejected, match="not a JSON object") as refused:
+            await handle.signal(Signal("put", str), "pen")
+        assert refused.value.code == "bad_request"
+        await handle.signal(Cart.put, "pen")
+        await handle.signal(Cart.close)
+        assert await handle.result() == "eva pays 3 in version 1"
 
     world.run(app, scenario)
 

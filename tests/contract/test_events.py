@@ -132,6 +132,20 @@ def test_an_event_reaches_every_run_that_it_fits_and_no_other(world: World) -> N
 
 
 @pytest.mark.contract("event-wait")
+def test_an_event_of_another_type_is_refused_and_parks_nobody(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        one = await client.start(waits_for, "7")
+        await waiting(client, 1)
+        with pytest.raises(CommandRejected, match=r"event payment: .* is no Payment") as refused:
+            await client.send_event("payment", {"order_id": "7", "cents": "plenty"})
+        assert refused.value.code == "bad_request"
+        await client.send_event("payment", {"order_id": "7", "cents": 70})
+        assert await one.result() == 70
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("event-wait")
 def test_a_wait_looks_back(world: World) -> None:
     async def scenario(client: Client) -> None:
         late = await client.start(waits_after_go, "1", 60.0, 60.0)

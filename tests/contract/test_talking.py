@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orchestrator import Client, CommandRejected, Orchestrator, RunClosed
+from orchestrator import Client, CommandRejected, Orchestrator, RunClosed, Signal
 from tests.contract.world import World
 
 app = Orchestrator("contract-talking")
@@ -95,6 +95,31 @@ def test_a_signal_after_close_is_refused_with_a_word(world: World) -> None:
             await handle.signal(item, 1)
         with pytest.raises(CommandRejected):
             await client.handle(ends, "never-started").signal(item, 1)
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("signal-durable")
+def test_a_signal_of_another_type_is_refused_and_the_run_goes_on(world: World) -> None:
+    """From somebody who does not use the application's own objects: on the log it would park the run."""
+    words: Signal[str] = Signal("item", str)
+
+    async def scenario(client: Client) -> None:
+        handle = await client.start(collects, 2)
+        await handle.signal(item, 1)
+        with pytest.raises(CommandRejected, match='signal item: "many" is no int') as refused:
+            await handle.signal(words, "many")
+        assert refused.value.code == "bad_request"
+        await world.restart()
+        with pytest.raises(CommandRejected, match='"more" is no int'):
+            await client.start(
+                collects.options(id=handle.workflow_id, conflict="use_existing").with_signal(words, "more"), 2
+            )
+        # It may be a newer release's.
+        await handle.signal(Signal("unknown", str), "kept until code asks for it")
+        await handle.signal(item, 2)
+        assert await handle.result() == [1, 2]
+        assert [event.type async for event in handle.history()].count("SignalReceived") == 3
 
     world.run(app, scenario)
 
