@@ -106,9 +106,13 @@ class RunTask(asyncio.Task[Any]):
         identity: Identity,
         context: contextvars.Context | None = None,
     ) -> None:
-        self.number = loop.number()
+        # asyncio keeps all tasks of the process in one set, where those of all runs would be alike: each was compared with
+        # every older one of its number, in Python, and another thread changed the set meanwhile. CPython 3.11 then loses
+        # track of it, and dies when it is freed.
+        self.number = id(self) >> 4
         self.identity = identity
         super().__init__(coro, loop=loop, name=identity.path, context=context)
+        self.number = loop.number()
 
     def __hash__(self) -> int:
         return self.number

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator import Failed, Orchestrator, StepCancelled, Workflow
 from orchestrator.core import commands as c, events as e
+from orchestrator.sdk.loop import RunTask
 from orchestrator.sdk.messages import Came
 from tests.sdk.driver import Driver, at_every_prefix
 
@@ -363,3 +364,20 @@ def test_cancelled_error_without_a_request_is_a_bug() -> None:
     verdict = Driver(cancels_itself).verdict
     assert verdict is not None
     assert verdict.kind == "bug"
+
+
+def test_tasks_of_different_runs_are_never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio keeps those of the whole process in one set, and compares there what hashes alike.
+
+    In Python, so that another thread may change the set meanwhile: CPython 3.11 was seen to die of that.
+    """
+    compared: list[object] = []
+
+    def note(task: RunTask, other: object) -> bool:
+        compared.append(other)
+        return task is other
+
+    monkeypatch.setattr(RunTask, "__eq__", note)
+    tasks = [Driver(gathers).live._loop.main for _ in range(50)]
+    assert not compared
+    assert {hash(task) for task in tasks} == {1}, "within a run they hash by the number of their creation"
