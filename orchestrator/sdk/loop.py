@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BORROWS_PATH = sys.version_info < (3, 12)
-
-
 NEVER_S = float(1 << 50)
 """36 million years: a timer that is due later is due then, as one that is due at infinity."""
 REFUSALS = 1_000
@@ -91,9 +89,6 @@ class RunFuture(asyncio.Future[Any]):
     def __hash__(self) -> int:
         return self._number
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
 
 class RunTask(asyncio.Task[Any]):
     """A task that hashes by creation number and knows its identity."""
@@ -106,9 +101,8 @@ class RunTask(asyncio.Task[Any]):
         identity: Identity,
         context: contextvars.Context | None = None,
     ) -> None:
-        # asyncio keeps all tasks of the process in one set, where those of all runs would be alike: each was compared with
-        # every older one of its number, in Python, and another thread changed the set meanwhile. CPython 3.11 then loses
-        # track of it, and dies when it is freed.
+        # asyncio keeps all tasks of the process in one set, where those of all runs must not be alike: each new one was
+        # compared with every older one of its number, in Python; CPython 3.11 died when another thread came between.
         self.number = id(self) >> 4
         self.identity = identity
         super().__init__(coro, loop=loop, name=identity.path, context=context)
@@ -116,9 +110,6 @@ class RunTask(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self.number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 class RunTimer(asyncio.TimerHandle):
