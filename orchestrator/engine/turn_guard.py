@@ -22,11 +22,14 @@ _clock_of: Callable[[int], int] | None = getattr(time, "pthread_getcpuclockid", 
 
 @dataclass(slots=True)
 class _Armed:
-    """A turn under way: when it began, and what collections had taken from its thread by then."""
+    """A turn under way. `collected`: what collections had taken from its thread before it.
+
+    `computed_s`: what its thread had computed when it was first looked at; to ask at every beginning is a system call.
+    """
 
     began_s: float
-    computed_s: float
     collected: Spent
+    computed_s: float | None = None
     debugged: bool = False
 
 
@@ -50,7 +53,7 @@ class TurnGuard:
     def arm(self) -> None:
         """The calling thread's turn begins."""
         thread = threading.get_ident()
-        turn = _Armed(time.monotonic(), time.thread_time(), collected(thread))
+        turn = _Armed(time.monotonic(), collected(thread))
         with self._lock:
             self._armed[thread] = turn
 
@@ -88,8 +91,10 @@ class TurnGuard:
     def _over(self, thread: int, turn: _Armed, passed_s: float) -> bool:
         if _clock_of is None or passed_s >= WAITS * self._limit_s:
             return passed_s >= self._limit_s
-        computed_s = time.clock_gettime(_clock_of(thread)) - turn.computed_s
-        return computed_s - collected(thread).since(turn.collected).computed_s >= self._limit_s
+        computed_s = time.clock_gettime(_clock_of(thread)) - collected(thread).computed_s
+        if turn.computed_s is None:
+            turn.computed_s = computed_s
+        return computed_s - turn.computed_s >= self._limit_s - self._look_s
 
     def _end(self, thread: int, now: float) -> None:
         # Again and again: code that swallows the exception is ended all the same.
