@@ -64,6 +64,7 @@ class Settings:
     grace_s: float = 30.0
     lease_s: float = 60.0
     partitions: int = 16
+    refuse: tuple[str, ...] = ()
     max_open_runs: int = 0
     max_pending_steps: int = 0
     continue_as_new_at: int = 4_096
@@ -100,13 +101,14 @@ class Settings:
         values: dict[str, Any] = {}
         kafka: dict[str, str] = {}
         for name, text in source.items():
+            if not text.strip():
+                # An empty variable is an unset one: compose files and manifests cannot leave one out.
+                continue
             if name.startswith(KAFKA_PREFIX):
                 kafka[_option(name)] = text
             elif name in READERS:
-                # An empty variable is an unset one: compose files and manifests cannot leave one out.
                 field_name, read = READERS[name]
-                if text.strip():
-                    values[field_name] = read(name, text.strip())
+                values[field_name] = read(name, text.strip())
             elif name.startswith(PREFIX) and name not in OUTSIDE:
                 _refuse_typing_error(name)
         return cls(kafka=MappingProxyType(kafka), **values).checked()
@@ -309,6 +311,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
         "ORCHESTRATOR_IMAGE_DIGEST": ("image_digest", _text),
         "ORCHESTRATOR_GRACE_S": ("grace_s", _seconds(0, 86_400)),
         "ORCHESTRATOR_LEASE_S": ("lease_s", _seconds(1, 86_400)),
+        "ORCHESTRATOR_REFUSE": ("refuse", _words),
         "ORCHESTRATOR_MAX_OPEN_RUNS": ("max_open_runs", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_MAX_PENDING_STEPS": ("max_pending_steps", _whole(0, 2**31 - 1)),
         "ORCHESTRATOR_CONTINUE_AS_NEW_AT": ("continue_as_new_at", _whole(0, 2**31 - 1)),

@@ -38,6 +38,12 @@ def check_machine():
     if sys.version_info < (3, 11):  # noqa: UP036 - this very file must tell an old interpreter so
         found = f"{sys.executable} is {platform.python_version()}"
         stop(f"Python 3.11 or newer is needed, {found}. Install one, or name it: make ... PYTHON=/path/to/python3")
+    if sys.version_info >= (3, 15):
+        found = f"{sys.executable} is {platform.python_version()}"
+        stop(
+            f"the locks hold packages for Python 3.11 to 3.14, {found}."
+            " Install one of those, or name it: make ... PYTHON=/path/to/python3.14"
+        )
     machine = (platform.system(), platform.machine())
     covered = "the locks hold packages for Linux (glibc >= 2.28) and macOS on x86_64 and arm64"
     if machine not in SUPPORTED:

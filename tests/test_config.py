@@ -30,6 +30,7 @@ VALUES = {
     "ORCHESTRATOR_QUEUES": ("gpu, mail", ("gpu", "mail")),
     "ORCHESTRATOR_GRACE_S": ("2.5", 2.5),
     "ORCHESTRATOR_LEASE_S": ("15", 15.0),
+    "ORCHESTRATOR_REFUSE": ("old, legacy-*", ("old", "legacy-*")),
     "ORCHESTRATOR_MAX_OPEN_RUNS": ("500", 500),
     "ORCHESTRATOR_MAX_PENDING_STEPS": ("9000", 9000),
     "ORCHESTRATOR_CONTINUE_AS_NEW_AT": ("10000", 10_000),
@@ -71,7 +72,7 @@ def test_every_field_has_its_variable() -> None:
 
 def test_defaults_are_for_a_desk() -> None:
     assert Settings.from_env({}) == Settings()
-    assert Settings.from_env({"ORCHESTRATOR_LANES": " "}) == Settings()
+    assert Settings.from_env({"ORCHESTRATOR_LANES": " ", "ORCHESTRATOR_KAFKA_SASL_MECHANISM": ""}) == Settings()
 
 
 def test_librdkafka_options_pass_through_and_stay_out_of_sight() -> None:

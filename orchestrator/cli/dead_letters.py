@@ -26,7 +26,7 @@ from orchestrator.log.topics import partition_count
 from orchestrator.store.blobs import DirectoryBlobs
 
 from . import exits, session
-from .output import output_option, print_one, print_rows
+from .output import confirmed, output_option, print_one, print_rows
 from .session import app_name, settings_of
 from .topics import log_config
 
@@ -41,7 +41,7 @@ class Letter(NamedTuple):
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Input that no run could take: undecodable, of an unknown schema, refused by configuration."""
+    """Input that no run could take: undecodable, of an unknown schema, of a name that ORCHESTRATOR_REFUSE refuses."""
 
 
 def _letters(settings: Settings) -> Iterator[Letter]:
@@ -144,7 +144,7 @@ def resubmit(context: click.Context, /, number: str, yes: bool, output: str) -> 
     """
     settings = settings_of(context)
     letter = _whole(settings, _one(settings, number))
-    if not yes and not click.confirm(f"send {len(letter.value.data)} bytes to the commands topic again?", err=True):
+    if not yes and not confirmed(f"send {len(letter.value.data)} bytes to the commands topic again?"):
         raise exits.Exit(exits.FAILED)
     transport = session.open_transport(app_name(settings), settings)
     headers = CommandSigner.of(settings, app_name(settings)).headers(letter.value.data)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, OrchestratorError
 
 from . import exits
 from .output import output_option, print_rows
@@ -65,7 +65,7 @@ def status_command(context: click.Context, /, url: str, output: str) -> None:
 
 
 def _health(url: str) -> dict[str, Any]:
-    """What `/ready` answers; 503 is an answer, too. Raises ConfigurationError when there is none of an engine."""
+    """What `/ready` answers; 503 is an answer, too. Raises OrchestratorError when there is none of an engine."""
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{url}: must be an address, as in http://127.0.0.1:8080")
     try:
@@ -73,9 +73,9 @@ def _health(url: str) -> dict[str, Any]:
             found: dict[str, Any] = json.load(answer)
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ConfigurationError(f"{url} does not answer as an engine does: {reason}") from error
+        raise OrchestratorError(f"{url} does not answer as an engine does: {reason}") from error
     if "partitions" not in found:
-        raise ConfigurationError(f"{url} is no engine's health port: it tells of no partitions")
+        raise OrchestratorError(f"{url} is no engine's health port: it tells of no partitions")
     return {"standby": {}, **found}
 
 

@@ -16,7 +16,7 @@ from orchestrator.sdk.entity import QUEUE, entity_id
 from . import exits
 from .arguments import Seconds, check_entity, check_start, workflow_arguments
 from .output import output_option, print_one, print_value
-from .run_wait import report_end, wait_for
+from .run_wait import wait_and_report
 from .session import call, request_of, request_options, settings_of
 
 
@@ -81,8 +81,7 @@ def _call(name: str, help_text: str, *, waits: bool) -> click.Command:
         async def work(calls: Calls) -> int:
             reply = await calls.start(workflow_id, body, request)
             if waits:
-                outcome = await wait_for(calls, workflow_id, reply.run_id, request.timeout_s or None)
-                return report_end(outcome, output)
+                return await wait_and_report(calls, workflow_id, reply.run_id, request.timeout_s, output)
             print_one({"workflow_id": workflow_id, "run_id": reply.run_id, "command_id": reply.command_id}, output)
             return exits.OK
 

@@ -130,6 +130,11 @@ def _run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return exits.INTERRUPTED
+    except click.NoSuchOption as error:
+        error.show()
+        if error.option_name.lstrip("-")[:1].isdigit():
+            click.echo("A value that begins with a dash stands last, behind --, as in: ... -- -5", err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

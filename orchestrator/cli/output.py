@@ -155,6 +155,16 @@ def print_value(value: Any, output: str) -> None:
         click.echo(dumps(value, indent=None if output == "jsonl" else 2))
 
 
+def confirmed(question: str) -> bool:
+    """What somebody answers on the terminal. Raises UsageError when nobody can be asked."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody is there to be asked: give --yes") from None
+
+
 def say(text: str) -> None:
     """Something about the work, for people: to stderr."""
     click.echo(text, err=True)

@@ -57,6 +57,24 @@ async def _narrate(calls: Calls, workflow_id: str, progress: Progress) -> None:
                 progress.show(f"{workflow_id} {now_of(run)}")
 
 
+async def wait_and_report(calls: Calls, workflow_id: str, run_id: str, timeout_s: float, output: str) -> int:
+    """Wait for the end of a run and print it, or that it stands still when the time is over. Returns the exit code."""
+    try:
+        outcome = await wait_for(calls, workflow_id, run_id, timeout_s or None)
+    except errors.RunParked as error:
+        return _report_parked(error, output)
+    return report_end(outcome, output)
+
+
+def _report_parked(error: errors.RunParked, output: str) -> int:
+    if output != "table":
+        place = {"workflow_id": error.workflow_id, "run_id": error.run_id}
+        print_one({**place, "status": "parked", "failure": {"type": "RunParked", "message": str(error)}}, output)
+    remedy = f"`orchestrator workflow retry {error.workflow_id}` once that is mended"
+    say(f"error: {error.workflow_id}/{error.run_id} is {error}. It goes on by itself with mended code, or by {remedy}")
+    return exits.FAILED
+
+
 def report_end(outcome: Outcome, output: str) -> int:
     """Print how a run ended: its result on stdout, or what went wrong on stderr. Returns the exit code."""
     reply = outcome.reply
@@ -98,7 +116,7 @@ def wait_command(context: click.Context, /, workflow_id: str, run_id: str, timeo
     """
 
     async def work(calls: Calls) -> int:
-        return report_end(await wait_for(calls, workflow_id, run_id, timeout or None), output)
+        return await wait_and_report(calls, workflow_id, run_id, timeout, output)
 
     code = call(settings_of(context), work)
     if code != exits.OK:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from orchestrator.client.calls import Calls
+from orchestrator.client.requests import Request
 from orchestrator.client.updates import update_answer
 from orchestrator.client.views import json_payload, json_value
 from orchestrator.core.commands import ForkWorkflow, StartWorkflow
@@ -21,7 +21,7 @@ from .output import output_option, print_one, print_value
 from .run_debug import debug_command
 from .run_replay import replay_command
 from .run_views import history_command, list_command, show_command
-from .run_wait import report_end, wait_command, wait_for, watch_command
+from .run_wait import wait_and_report, wait_command, watch_command
 from .session import call, request_of, request_options, settings_of
 
 
@@ -87,8 +87,8 @@ def _start_body(options: dict[str, Any]) -> StartWorkflow:
     )
 
 
-def _id_of(options: dict[str, Any]) -> str:
-    return str(options["workflow_id"] or f"{options['workflow_type']}-{secrets.token_hex(4)}")
+def _id_of(options: dict[str, Any], request: Request) -> str:
+    return str(options["workflow_id"] or request.workflow_id(options["workflow_type"]))
 
 
 def _answer(reply: Reply) -> dict[str, Any]:
@@ -105,7 +105,8 @@ def _answer(reply: Reply) -> dict[str, Any]:
 @click.pass_context
 def start(context: click.Context, /, output: str, **options: Any) -> None:
     """Start a run of TYPE, with its arguments by name, and print where it is."""
-    request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
+    request, body = request_of(options).identified(), _start_body(options)
+    workflow_id = _id_of(options, request)
     check_start(settings_of(context), body)
 
     async def work(calls: Calls) -> Reply:
@@ -122,13 +123,13 @@ def execute(context: click.Context, /, output: str, **options: Any) -> None:
 
     Exit code 1 if the run fails, is cancelled or terminated; 4 if it has not ended in time (it goes on).
     """
-    request, body, workflow_id = request_of(options), _start_body(options), _id_of(options)
+    request, body = request_of(options).identified(), _start_body(options)
+    workflow_id = _id_of(options, request)
     check_start(settings_of(context), body)
 
     async def work(calls: Calls) -> int:
         started = await calls.start(workflow_id, body, request)
-        outcome = await wait_for(calls, workflow_id, started.run_id, request.timeout_s or None)
-        return report_end(outcome, output)
+        return await wait_and_report(calls, workflow_id, started.run_id, request.timeout_s, output)
 
     _finish(call(settings_of(context), work))
 

@@ -96,8 +96,9 @@ class Client:
 
         Raises WorkflowAlreadyRunning, WorkflowAlreadyClosed, ReplyTimeout, KafkaUnavailable.
         """
-        workflow_id, body = start_of(workflow, args, kwargs)
-        reply = await self.calls.start(workflow_id, body, self._request)
+        body, request = start_of(workflow, args, kwargs), self._request.identified()
+        workflow_id = workflow.start_options.id or request.workflow_id(body.workflow_type)
+        reply = await self.calls.start(workflow_id, body, request)
         return Handle(self.calls, Code(workflow), workflow_id, reply.run_id)
 
     async def execute(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -183,12 +184,12 @@ class WithStart(Updates):
         self._call = args, kwargs
 
     async def _target(self) -> tuple[Target, Request]:
-        workflow, request = self._workflow, self._client._request  # noqa: SLF001
+        workflow, request = self._workflow, self._client._request.identified()  # noqa: SLF001
         if workflow.start_options.conflict == "fail":
             workflow = workflow.options(conflict="use_existing")
-        request = replace(request, command_id=request.command_id or new_command_id())
         args, kwargs = self._call
-        workflow_id, body = start_of(workflow, args, kwargs)
+        body = start_of(workflow, args, kwargs)
+        workflow_id = workflow.start_options.id or request.workflow_id(body.workflow_type)
         started = replace(request, command_id=f"{request.command_id}/start")
         reply = await self._client.calls.start(workflow_id, body, started)
         declared = Code(workflow).declared

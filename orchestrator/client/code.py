@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -42,15 +41,15 @@ class Code(Generic[R_co]):
         return result
 
 
-def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, StartWorkflow]:
-    """The workflow id and the command that start a call as its options say. Raises TypeError, DoesNotRoundTrip."""
+def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StartWorkflow:
+    """The command that starts a call as its options say. Raises TypeError, DoesNotRoundTrip."""
     code, options = workflow.code, workflow.start_options
     if code.is_handler and options.conflict != QUEUE:
         name = code.workflow_type
         raise ConfigurationError(f"{name} is a handler of an entity: start {name}.on(key)")
     signal, payload = ("", NOTHING) if options.signal is None else signal_of(*options.signal)
     newest = code.registry.workflow(code.workflow_type)
-    body = StartWorkflow(
+    return StartWorkflow(
         workflow_type=code.workflow_type,
         arguments=code.signature.bind(args, kwargs),
         version=0 if newest is code else code.version,
@@ -66,7 +65,6 @@ def start_of(workflow: Workflow[P, Any], args: tuple[Any, ...], kwargs: Mapping[
         summary=options.summary,
         priority=options.priority,
     )
-    return options.id or f"{code.workflow_type}-{secrets.token_hex(8)}", body
 
 
 @lru_cache(maxsize=1024)

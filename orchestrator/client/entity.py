@@ -52,9 +52,8 @@ class EntityHandle(Generic[E]):
         Raises ReplyTimeout, KafkaUnavailable, DoesNotRoundTrip.
         """
         workflow: Workflow[P, R] = handler.on(self.key)
-        workflow_id, body = start_of(workflow, args, kwargs)
-        reply = await self._calls.start(workflow_id, body, self._request)
-        return Handle(self._calls, Code(workflow), workflow_id, reply.run_id)
+        reply = await self._calls.start(self.workflow_id, start_of(workflow, args, kwargs), self._request)
+        return Handle(self._calls, Code(workflow), self.workflow_id, reply.run_id)
 
     async def call(self, handler: EntityHandler[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a handler and wait for its result. Raises as `send` and `Handle.result`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.core.values import Actor
 
@@ -33,6 +34,14 @@ class Request:
     reason: str = ""
     timeout_s: float = 0.0
     trace: str = ""
+
+    def identified(self) -> Request:
+        """With an id: its own, or a new one."""
+        return self if self.command_id else replace(self, command_id=new_command_id())
+
+    def workflow_id(self, workflow_type: str) -> str:
+        """For a start that names none: the same command, sent again, must mean the same workflow."""
+        return f"{workflow_type}-{hashlib.sha256(self.command_id.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)

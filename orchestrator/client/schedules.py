@@ -123,7 +123,7 @@ class Schedules:
         """
         if not id:
             raise ConfigurationError("a schedule's id is a non-empty text")
-        _, start = start_of(workflow, args, kwargs)
+        start = start_of(workflow, args, kwargs)
         prefix = workflow.start_options.id
         action = ScheduleAction(
             start.workflow_type,

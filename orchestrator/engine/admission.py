@@ -6,6 +6,7 @@ A limit is the application's; every partition has an equal share of it, since no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from ..core.commands import Command, StartWorkflow
 from ..core.decide.decision import CLOSED, Draft
@@ -16,6 +17,20 @@ from .options import EngineOptions
 
 OVERLOADED = "overloaded"
 """The code of the refusal. It leaves nothing on the log: the same command may be sent again."""
+
+
+REFUSED = "refused"
+"""The code of a start whose name the engine's configuration refuses; it becomes a dead letter."""
+
+
+def unwanted(options: EngineOptions, command: Command) -> str:
+    """Why the configuration refuses what a command would start; "" if it does not."""
+    body = command.body
+    if isinstance(body, StartWorkflow):
+        for pattern in options.refused:
+            if fnmatchcase(body.workflow_type, pattern):
+                return f"workflow {body.workflow_type!r} is refused here: ORCHESTRATOR_REFUSE names {pattern!r}"
+    return ""
 
 
 class Load:

@@ -6,7 +6,7 @@ import logging
 
 from ..codec.records import Codec
 from ..core import ids, machine
-from ..core.commands import Command, HeartbeatStep, QueryWorkflow, ReportStep, UpdateWorkflow
+from ..core.commands import Command, HeartbeatStep, QueryWorkflow, ReportStep, StartWorkflow, UpdateWorkflow
 from ..core.decide.decision import Context, Draft, rejected
 from ..core.decide.step import UNDER_WAY, Ended, attempt_failed, interrupted
 from ..core.events import (
@@ -21,7 +21,7 @@ from ..core.values import NO_CAUSE, NOTHING, Failure
 from ..errors import BlobError, LimitExceeded, LogGap, LogReplaced, OrchestratorError, UndecodableRecord
 from ..log.ports import Wire
 from ..sdk.execution import StepReport
-from .admission import OVERLOADED, refusal as overload
+from .admission import OVERLOADED, REFUSED, refusal as overload, unwanted
 from .batch import Batch
 from .builder import Builder
 from .keyring import KeyRing, turned_away
@@ -258,11 +258,11 @@ class Intake:
         if not command.id or len(command.id) > LONGEST_ID:
             self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
             return
+        if problem := unwanted(self._options, command):
+            self._unwanted(batch, command, context, wire, problem)
+            return
         if problem := unclaimed(command, self._options.blobs):
             self._builder.take(batch, rejected(command, context, "blob", problem))
-            return
-        if problem := misfit(self._builder.overlay, self._turns.registry, self._options.blobs, command):
-            self._builder.take(batch, rejected(command, context, "bad_request", problem))
             return
         if isinstance(command.body, UpdateWorkflow):
             refused = refusal(self._builder, self._turns, batch, command, command.body)
@@ -274,6 +274,8 @@ class Intake:
         if over is not None:
             self._refuse(batch, command, context, over)
             return
+        if problem := misfit(self._builder.overlay, self._turns.registry, self._options, command, drafts):
+            drafts = rejected(command, context, "bad_request", problem)
         try:
             self._builder.take(batch, drafts)
         except (LimitExceeded, BlobError) as error:
@@ -298,6 +300,17 @@ class Intake:
             self._builder.take(batch, rejected(command, context, refused.code, refused.message, refused.run_id))
         else:
             log.info("%s: update %s was refused: %s", command.workflow_id, command.id, refused.message)
+
+    def _unwanted(self, batch: Batch, command: Command, context: Context, wire: Wire, problem: str) -> None:
+        """Its id is not used up: once the configuration allows the name, the letter can be sent again."""
+        if isinstance(command.body, StartWorkflow) and command.body.parent is not None:
+            # Its parent waits for an outcome.
+            self._builder.take(batch, rejected(command, context, REFUSED, problem))
+            return
+        if command.reply_to is not None:
+            refused = Reply(command.id, command.workflow_id, "", "rejected", REFUSED, problem)
+            batch.answers.append((command.reply_to, refused))
+        self._dead_letter(batch, wire, problem)
 
     def _turn_away(self, batch: Batch, command: Command, wire: Wire, doubt: str) -> None:
         """Nobody knows who sent it. Its id is not used up: else whoever guesses one could keep its owner out."""

@@ -100,6 +100,8 @@ class EngineOptions:
     cached_runs: int = 5_000
     replay_slice: int = 500
     timers_per_batch: int = 500
+    refused: tuple[str, ...] = ()
+    """Names of workflows, or patterns of names, whose starts become dead letters."""
     max_open_runs: int = 0
     max_pending_steps: int = 0
     """Of the whole application, 0: no limit. Beyond them new starts are refused."""

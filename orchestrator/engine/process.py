@@ -99,6 +99,7 @@ def _options(settings: Settings, app: str) -> EngineOptions:
         evict_after_turn=settings.dev,
         forks_diverged=settings.dev,
         generation=settings.generation,
+        refused=settings.refuse,
         max_open_runs=settings.max_open_runs,
         max_pending_steps=settings.max_pending_steps,
         suggest_at=settings.continue_as_new_at,

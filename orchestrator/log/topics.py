@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import MAX_MESSAGE_BYTES, LogConfig
 from .connecting import Troubles, made
+from .group_settings import group_settings, problem_of, set_group
 from .ports import TopicIds
+
+log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 ASK_S = 15.0
@@ -96,7 +99,8 @@ def init_topics(
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ConfigurationError(f"topic {name} cannot be created: {error.args[0].str()}") from error
     _wait_for_leaders(client, [topic.topic for topic in missing])
-    _set_group(client, config)
+    if problem := set_group(client, config):
+        log.warning("group %s: %s", config.group, problem)
     return [topic.topic for topic in missing]
 
 
@@ -131,21 +135,6 @@ def _settings(topic: TopicPlan, replicas: int) -> dict[str, str]:
     if topic.log_append_time:
         settings["message.timestamp.type"] = "LogAppendTime"
     return settings
-
-
-def _set_group(client: AdminClient, config: LogConfig) -> None:
-    """KIP-848 takes session and heartbeat from the group; a broker too old for that keeps its own."""
-    group = ConfigResource(
-        ResourceType.GROUP,
-        config.group,
-        incremental_configs=[
-            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-            for name, value in _group_settings(config).items()
-        ],
-    )
-    for future in client.incremental_alter_configs([group], request_timeout=ASK_S).values():
-        with contextlib.suppress(KafkaException):
-            future.result()
 
 
 def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
@@ -238,23 +227,17 @@ def _in_sync(replicas: int) -> int:
 
 def _check_group(client: AdminClient, config: LogConfig) -> list[Finding]:
     """What KIP-848 takes from the group. A broker without such settings has nothing to compare."""
+    problem = set_group(client, config, only_try=True)
     try:
-        settings = _describe(client, ResourceType.GROUP, config.group)
-    except KafkaException:
-        return []
+        found = _describe(client, ResourceType.GROUP, config.group)
+    except KafkaException as error:
+        problem = problem or problem_of(config, error)
+        return [Finding(False, f"group {config.group}: its settings cannot be read", problem)] if problem else []
     findings = []
-    for option, value in _group_settings(config).items():
-        found = settings.get(option, "?")
-        remedy = "" if found == value else "orchestrator topics init"
-        findings.append(Finding(not remedy, f"group {config.group}: {option} is {found}", remedy))
+    for option, value in group_settings(config).items():
+        remedy = "" if found.get(option) == value else problem or "orchestrator topics init"
+        findings.append(Finding(not remedy, f"group {config.group}: {option} is {found.get(option, '?')}", remedy))
     return findings
-
-
-def _group_settings(config: LogConfig) -> dict[str, str]:
-    return {
-        "consumer.session.timeout.ms": str(int(config.session_timeout_s * 1000)),
-        "consumer.heartbeat.interval.ms": "500",
-    }
 
 
 def _check_topic(full: str, count: int, wanted: TopicPlan, name: str, settings: Mapping[str, str]) -> list[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "orchestrator"
+NOT_SOURCE = {".venv", ".git", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "build"}
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Import:
 def tracked() -> tuple[Path, ...]:
     """Every file of the checkout that git does not ignore; without git (an unpacked archive) every file."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    try:
+        done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        done = None
+    if done is not None and done.returncode == 0:
         found = [ROOT / name for name in done.stdout.split("\0") if name]
     else:
-        found = [path for path in ROOT.rglob("*") if not {".venv", ".git"} & set(path.parts)]
+        found = [path for path in ROOT.rglob("*") if not NOT_SOURCE & set(path.relative_to(ROOT).parts)]
     return tuple(sorted(path for path in found if path.is_file()))
 
 

@@ -195,7 +195,9 @@ def _brief(tally: Tally) -> str:
 def versions() -> dict[str, str]:
     """Of everything that a figure depends on."""
     words = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    commit = ""
+    with contextlib.suppress(FileNotFoundError):
+        commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     lock = (ROOT / "orchestrator/devkafka/kafka.lock").read_text(encoding="ascii")
     kafka = re.search(r"org\.apache\.kafka:kafka_\S*:(\S+)", lock)
     return {

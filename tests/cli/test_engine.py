@@ -48,19 +48,19 @@ def test_an_engine_that_is_not_ready_is_told_too_by_the_setting(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
-    [([], "ORCHESTRATOR_HEALTH_PORT"), (["--url", "nowhere"], "must be an address"),
-     (["--url", "http://127.0.0.1:9"], "does not answer as an engine does")],
+    ("words", "code", "says"),
+    [([], 2, "ORCHESTRATOR_HEALTH_PORT"), (["--url", "nowhere"], 2, "must be an address"),
+     (["--url", "http://127.0.0.1:9"], 1, "does not answer as an engine does")],
 )  # fmt: skip
-def test_what_is_no_engine_is_said(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["engine", "status", *words]) == 2
+def test_what_is_no_engine_is_said(words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "status", *words]) == code
     assert says in capsys.readouterr().err
 
 
 def test_a_workers_port_is_no_engines(capsys: pytest.CaptureFixture[str]) -> None:
     probes = served(Health(True, True, True))
     try:
-        assert main(["engine", "status", "--url", f"http://127.0.0.1:{probes.port}"]) == 2
+        assert main(["engine", "status", "--url", f"http://127.0.0.1:{probes.port}"]) == 1
         assert "tells of no partitions" in capsys.readouterr().err
     finally:
         probes.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import uuid
@@ -14,7 +15,6 @@ import pytest
 from orchestrator import Client, Orchestrator
 from orchestrator.cli import session
 from orchestrator.cli.output import MAX_CELL, print_one, print_rows
-from orchestrator.client.views import json_payload
 from orchestrator.devkafka import DevKafka
 from orchestrator.log.connecting import AGAIN_S, LOGGER, Repeats
 from tests.cli.conftest import Ran, served
@@ -147,7 +147,9 @@ go = app.signal("go", bool)
 @app.workflow
 async def waits() -> bool:
     """Until somebody says so."""
-    return await go.wait()
+    if not await go.wait():
+        raise KeyError("stock")
+    return True
 
 
 @app.entity
@@ -164,11 +166,11 @@ class Account:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[None]:
-    """An engine; `w1` is parked by a signal of the wrong type."""
+    """An engine; `w1` is parked by its bug."""
 
     async def prepare(client: Client) -> None:
         handle = await client.start(waits.options(id="w1"))
-        await client.calls.signal("w1", "go", json_payload("maybe"))
+        await handle.signal(go, False)
         while (await handle.describe()).status != "parked":
             await asyncio.sleep(0.01)
 
@@ -188,7 +190,10 @@ def world() -> Iterator[None]:
         (["workflow", "reset", "nobody"], 3, "nobody: no such workflow"),
         (["step", "complete", "nobody", "0:1"], 3, "nobody: no such workflow"),
         (["step", "complete", "w1", "0:1"], 3, "is not waiting for a result"),
-        (["workflow", "query", "w1", "stock"], 5, 'w1 is parked: DoesNotRoundTrip: "maybe" is no bool'),
+        (["workflow", "query", "w1", "stock"], 5, "w1 is parked: KeyError: 'stock'"),
+        (["workflow", "signal", "w1", "go", "maybe"], 5, 'signal go: "maybe" is no bool'),
+        (["workflow", "signal", "w1", "go", "-5"], 2, "A value that begins with a dash stands last, behind --"),
+        (["workflow", "wait", "w1", "--timeout", "0.1"], 1, "`orchestrator workflow retry w1` once that is mended"),
         (["limits", "show", "models", "acme"], 3, "limit 'models' of key 'acme': nobody holds it now"),
         (["workflow", "list", "--status", "open"], 2, "'open' is not one of"),
         (["batch", "cancel", "--status", "open"], 2, "'open' is not one of"),
@@ -206,6 +211,19 @@ def test_a_wrong_name_is_said(world: None, run: Run, words: list[str], code: int
     ran = run("--app", f"{__name__}:app", *words)
     assert (ran.code, ran.out) == (code, "")
     assert said in ran.err
+
+
+def test_a_run_that_is_parked_when_the_time_is_over_is_printed(world: None, run: Run) -> None:
+    ran = run("--app", f"{__name__}:app", "workflow", "wait", "w1", "--timeout", "0.1", "-o", "json")
+    said = json.loads(ran.out)
+    assert (ran.code, said["workflow_id"], said["status"]) == (1, "w1", "parked")
+    assert "KeyError: 'stock'" in said["failure"]["message"]
+
+
+def test_the_same_command_without_an_id_starts_once(world: None, run: Run) -> None:
+    words = ("--app", f"{__name__}:app", "workflow", "start", "waits", "--command-id", "mine", "-o", "json")
+    first, second = json.loads(run(*words).out), json.loads(run(*words).out)
+    assert first == second
 
 
 # -- a broker that has only the topics ---------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ def test_a_signal_that_its_handler_cannot_take_is_refused(world: World) -> None:
             await handle.signal(Signal("put", str), "pen")
         assert refused.value.code == "bad_request"
         await handle.signal(Cart.put, "pen")
+        while await handle.query(Cart.count) < 1:
+            await asyncio.sleep(0.02)
         await handle.signal(Cart.close)
         assert await handle.result() == "eva pays 3 in version 1"
 

@@ -101,6 +101,20 @@ def test_the_same_id_after_the_end(world: World) -> None:
 
 
 @pytest.mark.contract("start-once")
+def test_the_same_command_starts_once_without_an_id_of_the_workflow(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        mine = client.using(command_id="mine")
+        first, second = [await mine.start(waits, "once") for _ in range(2)]
+        assert (first.workflow_id, first.run_id) == (second.workflow_id, second.run_id)
+        other = await client.using(command_id="another").start(waits, "once")
+        assert other.workflow_id != first.workflow_id
+        assert [await ended(one) for one in (first, other)] == ["once", "once"]
+        assert await runs_of(client, first.workflow_id) == [first.run_id]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("start-once")
 def test_the_same_command_starts_once(world: World) -> None:
     """Sent twice at once, while the first is committed; while it runs; after its end; to the next owner."""
 

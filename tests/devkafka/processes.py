@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
+
+import psutil
 
 TIMEOUT_S = 30.0
 
 
 def runs(pid: int) -> bool:
     """Whether the process exists and is no zombie (an orphan may wait for a lazy init)."""
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return bool(done.stdout.strip()) and not done.stdout.strip().startswith("Z")
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_gone(*pids: int) -> None:
@@ -24,9 +27,7 @@ def wait_gone(*pids: int) -> None:
 
 def family(pid: int) -> set[int]:
     """The process and all that descend from it now."""
-    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
-    found = {pid}
-    while more := {child for child, parent in pairs if parent in found} - found:
-        found |= more
-    return found
+    try:
+        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.NoSuchProcess:
+        return {pid}

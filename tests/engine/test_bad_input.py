@@ -347,3 +347,19 @@ def test_resolving_a_step_that_waits_for_nobody_is_refused(rig: Make) -> None:
     one.start("w", waits)
     reply = one.ask("w", c.ResolveStep(one.events("w")[0].run_id, "0:9", "fail", failure=Failure("E", "m")))
     assert (reply.outcome, reply.code) == ("rejected", "not_found")
+
+
+def test_a_name_that_the_configuration_refuses_is_a_dead_letter_until_it_is_allowed(rig: Make) -> None:
+    one = rig(app)
+    engine = one.engine(EngineOptions(refused=("dou*",)))
+    start = c.StartWorkflow("doubled", doubled.code.signature.bind((4,), {}))
+    reply = one.ask("w", start, "once")
+    assert (reply.outcome, reply.code) == ("rejected", "refused")
+    assert "ORCHESTRATOR_REFUSE" in reply.message
+    (letter,) = one.bodies(e.DeadLettered)
+    assert "'dou*'" in letter.reason
+    one.start("v", waits)
+    engine.stop(1.0)
+    one.engine()
+    one.send("w", start, "once")
+    assert one.result("w") == b"8"

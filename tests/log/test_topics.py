@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
@@ -153,6 +154,20 @@ def test_a_group_with_other_time_outs_is_found_and_init_sets_them_right(kafka_wo
     ]
     init_topics(kafka_world.config(), PARTITIONS)
     assert wrong(kafka_world) == []
+
+
+def test_brokers_that_refuse_the_groups_session_are_named(
+    kafka_world: KafkaWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As stock brokers do, whose least session is 45 s: `topics init` cannot help, and must not be the remedy."""
+    config = replace(kafka_world.config(), session_timeout_s=1.0)
+    remedy = "group.consumer.min.session.timeout.ms"
+    init_topics(config, PARTITIONS)
+    assert remedy in caplog.text
+    (found,) = [one for one in check_topics(config) if not one.ok]
+    assert found.what == f"group {config.group}: consumer.session.timeout.ms is 6000"
+    assert remedy in found.remedy
+    assert "ORCHESTRATOR_SESSION_TIMEOUT_S" in found.remedy
 
 
 def test_missing_topics_name_the_command_that_makes_them(kafka_world: KafkaWorld) -> None:

@@ -1,7 +1,7 @@
-"""The README's first command on a bare machine: `python tests/packaging/bare_demo.py DIR`.
+"""The README's first command on a bare machine: `python -m tests.packaging.bare_demo DIR`.
 
-A fresh clone, no state directory, and a PATH with nothing on it but Python, make, a shell and what a shell needs: no
-Java, no Maven, no Docker. Downloads already in the cache stay.
+A fresh copy of the checkout, no state directory, and a PATH with nothing on it but Python, make, a shell and what a
+shell needs: no Java, no Maven, no Docker. Downloads already in the cache stay.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import psutil
+
+from tests.architecture.source import ROOT, tracked
+
 TOOLS = ("bash", "sh", "env", "make", "awk", "rm", "mkdir")
 ABSENT = ("java", "javac", "mvn", "docker", "git", "uv")
 MOST_S = 600
@@ -35,8 +38,8 @@ def bare_path(folder: Path) -> str:
 
 def left_over(home: Path) -> list[str]:
     """Processes that were started from the clone and still run."""
-    table = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    return [line for line in table.splitlines() if str(home) in line and "bare_demo" not in line]
+    found = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [line for line in found if str(home) in line and "bare_demo" not in line]
 
 
 def main() -> None:
@@ -44,7 +47,10 @@ def main() -> None:
     scratch = Path(sys.argv[1]).resolve()
     scratch.mkdir(parents=True, exist_ok=True)
     home = scratch / "clone"
-    subprocess.run(["git", "clone", "--quiet", ROOT, home], check=True)
+    for path in tracked():
+        copy = home / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     kept = ("HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME", "ORCHESTRATOR_CACHE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
     environment = {name: value for name, value in os.environ.items() if name in kept or name.startswith("PIP_")}
     environment["PATH"] = bare_path(scratch / "bin")

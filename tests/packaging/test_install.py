@@ -6,6 +6,7 @@ import importlib.util
 import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -156,3 +157,15 @@ def test_ctrl_c_while_installing_is_a_sentence(
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 130
     assert capsys.readouterr().err == "environment: interrupted; the next call starts it anew\n"
+
+
+def test_a_python_newer_than_the_locks_is_named(installer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer.sys, "version_info", (3, 15, 0))
+    with pytest.raises(SystemExit, match=r"Python 3\.11 to 3\.14"):
+        run(installer, monkeypatch, "demo")
+
+
+def test_the_tests_are_collected_without_git() -> None:
+    """An unpacked archive on a machine that has Python alone."""
+    words = "from tests.architecture.source import ROOT, tracked; assert ROOT / 'Makefile' in tracked()"
+    subprocess.run([sys.executable, "-c", words], cwd=ROOT, env={"PATH": ""}, check=True)

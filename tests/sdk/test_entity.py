@@ -168,7 +168,7 @@ def test_a_handler_that_is_started_like_a_workflow_parks_and_says_how() -> None:
         start_of(Counter.grow, (1,), {})
     with pytest.raises(ConfigurationError, match="no option conflict, id"):
         Counter.grow.on("a").options(id="b", conflict="fail")
-    _, body = start_of(Counter.grow.on("a").options(run_timeout=timedelta(seconds=5)), (1,), {})
+    body = start_of(Counter.grow.on("a").options(run_timeout=timedelta(seconds=5)), (1,), {})
     assert (body.conflict, body.run_timeout_ms) == ("queue", 5_000)
 
 
