@@ -10,6 +10,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import psutil
+
 SHOP = """
 from orchestrator import Orchestrator
 
@@ -25,6 +27,7 @@ async def order(number: int) -> int:
 """
 FOREIGN = {"PYTHONPATH", "ORCHESTRATOR_APP", "ORCHESTRATOR_BOOTSTRAP", "ORCHESTRATOR_STATE_DIR"}
 READY_S = 180  # the first start fetches the broker's jars
+ENDED_S = 30
 ADDRESS = re.compile(r"ready at (127\.0\.0\.1:\d+)")
 STARTED = "started (pid"
 
@@ -57,15 +60,6 @@ def address_of(lines: queue.Queue[str | None], seen: list[str]) -> str:
             return address
 
 
-def group_is_alive(group: int) -> bool:
-    """Whether any process of that group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def use(command: Path, folder: Path) -> str:
     """Start `orchestrator dev shop:app`, run one workflow through it, end it with Ctrl-C; returns what it printed."""
     folder.mkdir()
@@ -95,11 +89,14 @@ def use(command: Path, folder: Path) -> str:
         )
         if done.returncode != 0:
             raise SystemExit(f"smoke: execute failed:\n{done.stdout}{done.stderr}\n{''.join(seen)}")
+        # The guard and its Kafka have a session of their own.
+        started = psutil.Process(dev.pid).children(recursive=True)
         dev.send_signal(signal.SIGINT)
         if dev.wait(timeout=60) not in {0, 130}:
             raise SystemExit(f"smoke: Ctrl-C ended `orchestrator dev` with {dev.returncode}")
-        if group_is_alive(dev.pid):
-            raise SystemExit("smoke: `orchestrator dev` left processes behind")
+        _, left = psutil.wait_procs(started, timeout=ENDED_S)
+        if left:
+            raise SystemExit(f"smoke: `orchestrator dev` left processes behind: {left}")
         return done.stdout.strip()
     finally:
         if dev.poll() is None:
