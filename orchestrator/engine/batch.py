@@ -5,7 +5,11 @@ Sealed records, what they ask of the world once committed or proven, and what to
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterator
+from math import inf
+from typing import TypeVar
 
 from ..core.events import Record
 from ..core.rows import Key, OutboxRow
@@ -15,15 +19,20 @@ from ..sdk.execution import StepReport
 from .steps import Effect
 from .turns import RunKey
 
+T = TypeVar("T")
+AT_LEAST = 10
+"""Outcomes, due timers and commands that get into every batch, even if there is no room left for them."""
+
 
 class Batch:
     """One transaction's worth. `batch_id` is never reused; `level` is what its events are written at."""
 
-    def __init__(self, batch_id: BatchId, now_ms: int, next_offset: int, no_turn_after: float, level: int = 1) -> None:
+    def __init__(self, batch_id: BatchId, now_ms: int, next_offset: int, level: int = 1) -> None:
         self.batch_id = batch_id
         self.now_ms = now_ms
         self.next_offset = next_offset
-        self.no_turn_after = no_turn_after
+        self.no_turn_after = inf
+        """The moment, of `perf_counter`, from which on it has no room."""
         self.level = level
         self.trace = ""
         """The trace context of what is decided now: its events carry it."""
@@ -33,6 +42,7 @@ class Batch:
         self.records: list[Record] = []
         self.footer: Record | None = None
         self.bytes = 0
+        self._most_bytes: float = inf
         self.woken: deque[RunKey] = deque()
         self.silent: dict[RunKey, int] = {}
         """Runs whose newest turn issued nothing, and the `seq` of its delivery: recorded at the batch's end."""
@@ -43,6 +53,22 @@ class Batch:
         self.awaited: dict[RunKey, None] = {}
         """Runs of which something came that a caller may wait for: their end, or that of an update."""
         self.reports: list[StepReport] = []
+
+    def bound(self, most_ms: float, most_bytes: int) -> None:
+        """How long it may be built from now on, and how large its events may be together."""
+        self.no_turn_after = time.perf_counter() + most_ms / 1000
+        self._most_bytes = most_bytes
+
+    def has_room(self) -> bool:
+        """Whether more may be put into it."""
+        return self.bytes < self._most_bytes and time.perf_counter() < self.no_turn_after
+
+    def some(self, queue: deque[T]) -> Iterator[T]:
+        """Take from a queue what there is room for; some get into every batch, however long another queue is."""
+        taken = 0
+        while queue and (taken < AT_LEAST or self.has_room()):
+            yield queue.popleft()
+            taken += 1
 
     def add(self, record: Record) -> None:
         """A sealed and applied event."""

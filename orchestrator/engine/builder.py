@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..codec.records import Codec
@@ -172,10 +172,10 @@ class Builder:
         batch.woken.append(key)
         self._wake(batch)
 
-    def wake_later(self, batch: Batch, has_room: Callable[[Batch], bool]) -> None:
-        """Runs whose turn, or the rest of whose replay, was put off: each once, as far as there is room."""
-        for key in tuple(self.later):
-            if not has_room(batch):
+    def wake_later(self, batch: Batch) -> None:
+        """Runs whose turn, or the rest of whose replay, was put off: each once, as far as there is room; one always."""
+        for number, key in enumerate(tuple(self.later)):
+            if number and not batch.has_room():
                 return
             del self.later[key]
             self.wake(batch, key)

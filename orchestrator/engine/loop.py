@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
+from math import inf
 
 from ..core import machine
 from ..core.decide.decision import Draft
@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 FOREVER_S = 100 * 365 * 86_400.0
 BUSY_S = 30.0
-COMMANDS_AT_LEAST = 10
+CAREFUL_S = 0.2
+"""For how long doubtful turns follow each other before outcomes, timers and commands get a batch."""
 
 
 class PartitionLoop:
@@ -71,7 +72,7 @@ class PartitionLoop:
         self._sent_at = 0.0
         self._batch_no = 0
         self._footer_hash, self._said_upto = b"", BatchId(0, 0)
-        self._proven_at = self._counted_at = 0.0
+        self._proven_at = self._counted_at = self._careful_from = 0.0
         self._seen = 0
         self._resting = False
 
@@ -91,6 +92,7 @@ class PartitionLoop:
         self._seen = 0
         self._input: InputPosition = ground.input_position(ids)
         self._counted_at = shared.clock.monotonic()
+        self._careful_from = inf
         self.outbox = Outbox(shared.log, shared.codec, self.inbox, shared.sign, self._options.blobs)
         self.outbox.upto = self._said_upto = position.outbox_upto if position else BatchId(0, 0)
         self.intake.begin(self._input.offset)
@@ -205,8 +207,9 @@ class PartitionLoop:
 
     def _new_batch(self) -> Batch:
         batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
-        no_turn_after = time.perf_counter() + self._options.batch_ms / 1000
-        return Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, no_turn_after, self.builder.level)
+        batch = Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, self.builder.level)
+        batch.bound(self._options.batch_ms, self._options.batch_bytes)
+        return batch
 
     def _decode_decide_apply(self, batch: Batch) -> None:
         """Fill the batch, bounded in time and bytes: under load batches grow by themselves."""
@@ -214,26 +217,20 @@ class PartitionLoop:
         self._settle(batch)
         if self._careful_turn(batch):
             return
-        while self.inbox.reports and self._room(batch):
-            self.intake.report(batch, self.inbox.reports.popleft())
-        if self._room(batch):
-            self.intake.timers.fire(batch)
+        self._careful_from = inf
+        for report in batch.some(self.inbox.reports):
+            self.intake.report(batch, report)
+        self.intake.timers.fire(batch)
         # While outcomes are queued, no step is called late: its own may be among them.
         for watch in () if self.inbox.reports else self.steps.watches.due(self._shared.clock.monotonic()):
             self.intake.watch(batch, watch)
         if self.inbox.slot_freed or self.steps.wanting:
             self.inbox.slot_freed = False
             self.intake.want_slots(batch)
-        self.builder.wake_later(batch, self._room)
-        # However long a replay or a queue of outcomes is, some commands get into every batch.
-        taken = 0
-        while self.inbox.commands and (taken < COMMANDS_AT_LEAST or self._room(batch)):
-            self.intake.command(batch, self.inbox.commands.popleft())
+        self.builder.wake_later(batch)
+        for command in batch.some(self.inbox.commands):
+            self.intake.command(batch, command)
             self.inbox.took_command()
-            taken += 1
-
-    def _room(self, batch: Batch) -> bool:
-        return batch.bytes < self._options.batch_bytes and time.perf_counter() < batch.no_turn_after
 
     def _settle(self, batch: Batch) -> None:
         acks = []
@@ -243,11 +240,14 @@ class PartitionLoop:
             self.intake.unsent(batch, unsent)
 
     def _careful_turn(self, batch: Batch) -> bool:
-        """In careful mode: record an attempt, or take the attempted turn, alone in its batch."""
+        """In careful mode: record an attempt, or take the attempted turn, alone in its batch. Others wait for few."""
         if self.builder.careful.attempted is not None:
             # The attempt must be on the log, and read back, before the turn that may end the process.
             self._prove_and_materialise()
             failpoint("careful")
+        elif self._shared.clock.monotonic() >= self._careful_from + CAREFUL_S:
+            return False
+        self._careful_from = min(self._careful_from, self._shared.clock.monotonic())
         return self.builder.careful_turn(batch)
 
     def _nothing_to_commit(self, batch: Batch) -> bool:

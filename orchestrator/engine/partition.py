@@ -190,6 +190,8 @@ class Partition:
             log.info("partition %d: released", self.number)
         except Fenced as error:
             log.warning("partition %d: %s; claiming again", self.number, error)
+            # What is in memory is on no log, and nobody may take it for the partition's state.
+            self.state = State.RESTORING
             if self.inbox.request.release and self._taken(loop):
                 self._settled = loop.ground.claim_no
             # Two owners that claim in turn would fence each other for ever: one of them waits longer.

@@ -10,7 +10,7 @@ from ..core import machine
 from ..core.commands import FireTimer
 from ..core.rows import NEVER_MS, STEPS, TIMERS, Key, StepRow, TimerRow, step_key
 from ..failpoints import failpoint
-from .batch import Batch
+from .batch import AT_LEAST, Batch
 from .builder import Builder
 from .options import EngineOptions
 from .ownership import Ground
@@ -66,7 +66,7 @@ class Timers:
 
     def _look(self, batch: Batch, start: int, now_ms: int) -> int:
         """Fire from `start` on, as many as a batch takes; where the next look begins."""
-        self._again_ms = 0
+        self._again_ms = fired = 0
         rows = self._builder.overlay.scan(TIMERS, (1,), after=(1, start))
         due = list(itertools.islice(rows, self._options.timers_per_batch))
         held = NEVER_MS
@@ -83,7 +83,8 @@ class Timers:
                 self._again_ms, self._held_at = batch.now_ms + LOOK_AGAIN_MS, batch.next_offset
                 continue
             self._fire(batch, key, row)
-            if time.perf_counter() > batch.no_turn_after:
+            fired += 1
+            if fired >= AT_LEAST and time.perf_counter() > batch.no_turn_after:
                 return min(due_ms, held)
         return held if len(due) < self._options.timers_per_batch else min(int(due[-1][0][1]), held)
 
@@ -113,6 +114,8 @@ class Timers:
 
     def _not_yet(self, row: TimerRow, name: str, batch: Batch) -> bool:
         """Whether a timer that judges silence has to be looked at again: a report may be there, or a debugger."""
+        if self._ground.inbox.reports:
+            return True
         step = self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.ref))
         return self._silence_unproven(name, batch) or (isinstance(step, StepRow) and self._steps.held(step.token))
 

@@ -45,6 +45,13 @@ def test_no_seed_loses_or_doubles_anything(seed: int, part: int) -> None:
     assert found.events > each
 
 
+@pytest.mark.parametrize("failed_once", [1_470_994_495])
+def test_a_seed_that_failed_once_fails_no_more(failed_once: int) -> None:
+    """1470994495: fenced while it was asked to leave, a partition looked owned while it looked who had fenced it."""
+    with quietly():
+        run_seed(failed_once)
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_process_may_die_at_every_point(seed: int, point: str) -> None:
     """And the course goes on to its end all the same."""
