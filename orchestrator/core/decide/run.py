@@ -103,8 +103,9 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
 def _bad_id(workflow_id: str) -> str:
     if not workflow_id or "\x00" in workflow_id:
         return "a workflow id is a non-empty text without NUL"
-    if len(workflow_id.encode()) > ids.MAX_WORKFLOW_ID * 4:
-        return f"a workflow id has at most {ids.MAX_WORKFLOW_ID} characters, this one {len(workflow_id)}"
+    size = len(workflow_id.encode())
+    if size > ids.MAX_WORKFLOW_ID:
+        return f"a workflow id has at most {ids.MAX_WORKFLOW_ID:,} bytes in UTF-8, this one has {size:,}"
     return ""
 
 
