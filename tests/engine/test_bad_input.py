@@ -380,7 +380,7 @@ def test_a_workflow_id_has_1024_bytes_whatever_its_letters(rig: Make, letter: st
 @pytest.mark.contract("limits")
 @pytest.mark.parametrize("letter", ["w", "\u00e9"])
 def test_a_child_with_the_longest_id_reports_to_its_parent(rig: Make, letter: str) -> None:
-    """What an engine sends for a run is named after its workflow id, and must not be longer than a command id may be."""
+    """What an engine sends for a run is named after its workflow id, and no longer than a command id may be."""
     one = rig(app)
     one.engine()
     parent, child = (letter * (1_022 // len(letter.encode())) + end for end in ("pp", "cc"))
