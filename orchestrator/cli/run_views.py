@@ -21,8 +21,10 @@ from .session import call, settings_of
 T = TypeVar("T")
 
 DIGITS = 12
-QUIET = frozenset({"turn", "path", "n", "options", "seed", "code", "actor", "traceback", "call_site", "token"})
+QUIET = frozenset({"turn", "path", "n", "options", "seed", "code", "actor", "traceback", "call_site", "token", "by"})
 """Members of an event's body that a line of history leaves out."""
+PLACES = {"name": -1, "digest": 1}
+"""What stands before the other members, and behind them: a line may be cut."""
 REFUSED = ["at_ms", "code", "command_id", "message"]
 LINEAGE = frozenset({"previous_run_id", "forked_upto"})
 
@@ -224,13 +226,15 @@ def lineage(event: HistoryEvent) -> str:
 
 
 def event_summary(event: HistoryEvent) -> str:
-    """What an event says beyond its type, on one line; where it comes from first, for the line may be cut."""
+    """What an event says beyond its type, on one line; where it is from and whose it is first, for it may be cut."""
     parts = [text for text in (lineage(event),) if text]
     if "path" in event.body and "n" in event.body:
         parts.append(f"{event.body['path']}:{event.body['n']}")
     if who := actor_text(event.body.get("actor")):
         parts.append(f"by {who}")
-    for name, value in event.body.items():
+    if spoken_for := event.body.get("by"):
+        parts.append(f"for {spoken_for}")
+    for name, value in sorted(event.body.items(), key=lambda member: PLACES.get(member[0], 0)):
         if name in QUIET or name in LINEAGE or value in (None, "", 0, [], {}):
             continue
         if name == "failure":
