@@ -9,7 +9,7 @@ import click
 
 from orchestrator.client.calls import Calls
 from orchestrator.client.limits import with_places
-from orchestrator.client.views import HistoryEvent, RunDescription, RunSummary, failure_text
+from orchestrator.client.views import HistoryEvent, Rejection, RunDescription, RunSummary, failure_text
 from orchestrator.core.signatures import named
 from orchestrator.core.values import Actor
 from orchestrator.sdk.attributes import Where
@@ -21,8 +21,12 @@ from .session import call, settings_of
 T = TypeVar("T")
 
 DIGITS = 12
-QUIET = frozenset({"turn", "path", "n", "options", "seed", "code", "actor", "traceback", "call_site", "token"})
+QUIET = frozenset({"turn", "path", "n", "options", "seed", "code", "actor", "traceback", "call_site", "token", "by"})
 """Members of an event's body that a line of history leaves out."""
+PLACES = {"name": -1, "digest": 1}
+"""What stands before the other members, and behind them: a line may be cut."""
+REFUSED = ["at_ms", "code", "command_id", "message"]
+LINEAGE = frozenset({"previous_run_id", "forked_upto"})
 
 
 async def gathered(items: AsyncIterator[T]) -> list[T]:
@@ -77,6 +81,7 @@ def print_description(run: RunDescription) -> None:
         (run.pending_steps, ["step", "name", "state", "attempt", "since_ms", "next_at_ms", "failure"]),
         (run.children, ["step", "workflow_type", "workflow_id", "status", "run_id"]),
         (run.untaken_signals or (), ["seq", "name", "at_ms", "id"]),
+        (run.rejections or (), REFUSED),
     ):
         if rows:
             click.echo("")
@@ -93,8 +98,16 @@ def relatives_of(run: RunDescription) -> dict[str, Any]:
         "previous run": before,
         "next run": run.next_run_id,
         "forks": ", ".join(f"{fork.run_id} behind event {fork.upto}" for fork in run.forks),
+        "rejections": refused_of(run),
         "untaken": f"{len(run.untaken_signals)} signals that its code has not taken" if run.untaken_signals else "",
     }
+
+
+def refused_of(run: RunDescription) -> str:
+    """How many commands about the run were refused, as far as that was found out."""
+    if run.rejections is None:
+        return f"more commands than were looked through: `orchestrator workflow history {run.workflow_id} --rejections`"
+    return "the newest refused commands are below" if run.rejections else ""
 
 
 def actor_text(actor: Any) -> str:
@@ -146,15 +159,29 @@ def value_text(value: Any) -> str:
 @click.option("--run", "run_id", default="", help="A certain run; else the newest.")
 @click.option("--from", "from_seq", type=click.IntRange(min=1), default=1, show_default=True, help="First event.")
 @click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many events; all if not given.")
+@click.option(
+    "--rejections", is_flag=True, help="Instead, the refused commands about it; without --run, of all its runs."
+)
 @output_option
 @click.pass_context
 def history_command(
-    context: click.Context, /, workflow_id: str, run_id: str, from_seq: int, limit: int | None, output: str
+    context: click.Context,
+    /,
+    workflow_id: str,
+    run_id: str,
+    from_seq: int,
+    limit: int | None,
+    rejections: bool,
+    output: str,
 ) -> None:
     """Print a run's history as it comes, page by page: however long it is, a page is held.
 
-    With --limit the last line on stderr says from which event to go on.
+    With --limit the last line on stderr says from which event to go on. What was refused is no part of a history: with
+    --rejections the refused commands of the last 14 days are printed, oldest first; --limit leaves the oldest out.
     """
+    if rejections:
+        _print_rejections(context, workflow_id, run_id, limit, output)
+        return
 
     async def work(calls: Calls) -> int | None:
         return await _print_history(calls.history(workflow_id, run_id, from_seq), limit, output)
@@ -162,6 +189,15 @@ def history_command(
     following = call(settings_of(context), work)
     if following is not None:
         say(f"there is more: --from {following}")
+
+
+def _print_rejections(context: click.Context, workflow_id: str, run_id: str, limit: int | None, output: str) -> None:
+    async def work(calls: Calls) -> list[Rejection]:
+        return await gathered(calls.rejections(workflow_id, run_id))
+
+    found = sorted(call(settings_of(context), work), key=lambda one: (one.at_ms, one.command_id))
+    rows = [one._asdict() for one in (found[-limit:] if limit else found)]
+    print_rows(rows, ["run_id", *REFUSED], output)
 
 
 async def _print_history(events: AsyncIterator[HistoryEvent], limit: int | None, output: str) -> int | None:
@@ -181,15 +217,25 @@ def event_row(event: HistoryEvent) -> dict[str, Any]:
     return {"seq": event.seq, "at_ms": event.at_ms, "type": event.type, "what": event_summary(event)}
 
 
+def lineage(event: HistoryEvent) -> str:
+    """That an event is a copy, which a fork's history begins with; of a first event the run before, if there is one."""
+    before, upto = event.body.get("previous_run_id"), event.body.get("forked_upto")
+    if before:
+        return f"forked from {before} behind event {upto}" if upto else f"continues {before}"
+    return "(copied)" if event.copied_at_ms else ""
+
+
 def event_summary(event: HistoryEvent) -> str:
-    """What an event says beyond its type, on one line."""
-    parts = []
+    """What an event says beyond its type, on one line; where it is from and whose it is first, for it may be cut."""
+    parts = [text for text in (lineage(event),) if text]
     if "path" in event.body and "n" in event.body:
         parts.append(f"{event.body['path']}:{event.body['n']}")
     if who := actor_text(event.body.get("actor")):
         parts.append(f"by {who}")
-    for name, value in event.body.items():
-        if name in QUIET or value in (None, "", 0, [], {}):
+    if spoken_for := event.body.get("by"):
+        parts.append(f"for {spoken_for}")
+    for name, value in sorted(event.body.items(), key=lambda member: PLACES.get(member[0], 0)):
+        if name in QUIET or name in LINEAGE or value in (None, "", 0, [], {}):
             continue
         if name == "failure":
             text = failure_text(value)

@@ -29,7 +29,7 @@ from .requests import DEFAULT_OPTIONS, ClientOptions
 from .steps import StepHandle
 from .transport import Transport
 from .updates import UpdateHandle, Updates
-from .views import HistoryEvent, RunDescription, RunSummary
+from .views import HistoryEvent, Rejection, RunDescription, RunSummary
 
 LOOK_S = 0.5
 
@@ -194,6 +194,14 @@ class BlockingHandle(BlockingUpdates, Generic[R_co]):
 
         async def gather() -> list[HistoryEvent]:
             return [event async for event in self._handle.history(from_seq)]
+
+        return self._thread.run(gather())
+
+    def rejections(self) -> list[Rejection]:
+        """See `Handle.rejections`; all at once."""
+
+        async def gather() -> list[Rejection]:
+            return [one async for one in self._handle.rejections()]
 
         return self._thread.run(gather())
 

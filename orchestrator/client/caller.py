@@ -12,6 +12,7 @@ from typing import NamedTuple
 from orchestrator.codec.records import Codec
 from orchestrator.codec.signatures import CommandSigner
 from orchestrator.core.commands import Command, QueryWorkflow, TopicCommand
+from orchestrator.core.ids import MAX_COMMAND_ID
 from orchestrator.core.tasks import Reply, StopStep
 from orchestrator.errors import KafkaUnavailable, LimitExceeded, ReplyTimeout, UndecodableRecord
 from orchestrator.log.partitioner import partition_of
@@ -114,6 +115,12 @@ class Caller:
 
     def _call(self, workflow_id: str, body: TopicCommand, request: Request, partition: int = -1) -> Call:
         command_id = request.command_id or new_command_id()
+        what = f"{type(body).__name__} of {workflow_id}" if workflow_id else f"{type(body).__name__}"
+        if len(command_id) > MAX_COMMAND_ID:
+            raise LimitExceeded(
+                f"{what}: a command id has at most {MAX_COMMAND_ID:,} characters, this one {len(command_id):,}: take a"
+                " digest of it. Nothing was sent"
+            )
         command = Command(
             id=command_id,
             workflow_id=workflow_id,
@@ -124,7 +131,6 @@ class Caller:
             trace=request.trace or tracing.current(),
             reply_to=self._transport.reply_to,
         )
-        what = f"{type(body).__name__} of {workflow_id}" if workflow_id else f"{type(body).__name__}"
         value = self._codec.encode_command(command)
         if len(value) > MAX_COMMAND:
             raise LimitExceeded(

@@ -28,12 +28,14 @@ from .views import (
     HistoryEvent,
     JsonObject,
     Outcome,
+    Rejection,
     RunDescription,
     RunSummary,
     description,
     history_event,
     json_object,
     json_payload,
+    rejection_view,
     run_summary,
 )
 
@@ -175,6 +177,18 @@ class Calls:
             for raw in page["events"]:
                 yield history_event(raw)
             following = page.get("next_seq")
+
+    async def rejections(self, workflow_id: str, run_id: str = "") -> AsyncIterator[Rejection]:
+        """The refused commands of a workflow id, or of one of its runs, by the commands' ids."""
+        after: Any = None
+        while True:
+            reply = await self.ask(workflow_id, "rejections", {"after": after}, run_id)
+            page = json_object(reply, f"the rejections of {workflow_id}")
+            for raw in page["rejections"]:
+                yield rejection_view(raw)
+            after = page.get("next")
+            if after is None:
+                return
 
     async def runs(
         self, status: str = "", workflow_type: str = "", limit: int | None = None, where: Sequence[Where] = ()

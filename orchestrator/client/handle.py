@@ -17,7 +17,7 @@ from .code import Code, answer_of, query_of, signal_of
 from .requests import Request
 from .results import seconds, value_or_error
 from .updates import Target, UpdateHandle, Updates
-from .views import HistoryEvent, RunDescription
+from .views import HistoryEvent, Rejection, RunDescription
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -141,3 +141,9 @@ class Handle(Updates, Generic[R_co]):
     def history(self, from_seq: int = 1) -> AsyncIterator[HistoryEvent]:
         """The run's events, in order."""
         return self._calls.history(self.workflow_id, self.run_id, from_seq)
+
+    def rejections(self) -> AsyncIterator[Rejection]:
+        """The commands about the run that were refused on the record, in the order of their ids: those of the last 14
+        days, which is how long the engine remembers ids. A handle without a run id: of every run of its workflow id.
+        """
+        return self._calls.rejections(self.workflow_id, self.run_id)

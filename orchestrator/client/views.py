@@ -58,6 +58,16 @@ class UntakenSignal(NamedTuple):
     id: str
 
 
+class Rejection(NamedTuple):
+    """A command that was refused on the record. `run_id` "": it was about no run, or none that is known."""
+
+    at_ms: int
+    code: str
+    message: str
+    run_id: str
+    command_id: str
+
+
 class Fork(NamedTuple):
     """A run that began with a copy of this one's history, up to an event."""
 
@@ -71,6 +81,7 @@ class RunDescription(NamedTuple):
     `parent` is (workflow id, run id, step) of a child's parent. `previous_run_id` is the run that it continues, or was
     forked from (`forked_upto`: the last event that it was given of that one); `next_run_id` the one that continues it.
     `children` are at most the 100 newest, of a history of more than 2,000 events those that are open.
+    `rejections` are the newest refused commands, None where the id had more than 2,000 commands lately.
     `untaken_signals` is None where finding out takes a replay of such a history, or code that is not there.
     """
 
@@ -98,6 +109,7 @@ class RunDescription(NamedTuple):
     forks: tuple[Fork, ...] = ()
     children: tuple[Child, ...] = ()
     untaken_signals: tuple[UntakenSignal, ...] | None = None
+    rejections: tuple[Rejection, ...] | None = ()
 
     @property
     def is_open(self) -> bool:
@@ -106,13 +118,17 @@ class RunDescription(NamedTuple):
 
 
 class HistoryEvent(NamedTuple):
-    """One event of a run's history; payloads in `body` are decoded JSON."""
+    """One event of a run's history; payloads in `body` are decoded JSON.
+
+    `copied_at_ms`: when a fork copied it from the run that it comes from (`at_ms` is that one's moment); 0 if none did.
+    """
 
     seq: int
     type: str
     at_ms: int
     body: JsonObject
     raw: JsonObject
+    copied_at_ms: int = 0
 
 
 class RunSummary(NamedTuple):
@@ -189,7 +205,7 @@ def description(raw: JsonObject) -> RunDescription:
 
 
 def _relatives(raw: JsonObject) -> dict[str, Any]:
-    parent, untaken = raw.get("parent"), raw.get("untaken_signals")
+    parent, untaken, refused = raw.get("parent"), raw.get("untaken_signals"), raw.get("rejections", ())
     return {
         "parent": (str(parent["workflow_id"]), str(parent["run_id"]), str(parent["step"])) if parent else None,
         "previous_run_id": str(raw.get("previous_run_id") or ""),
@@ -198,7 +214,14 @@ def _relatives(raw: JsonObject) -> dict[str, Any]:
         "forks": tuple(Fork(**one) for one in raw.get("forks") or ()),
         "children": tuple(Child(**one) for one in raw.get("children") or ()),
         "untaken_signals": None if untaken is None else tuple(UntakenSignal(**one) for one in untaken),
+        "rejections": None if refused is None else tuple(map(rejection_view, refused)),
     }
+
+
+def rejection_view(raw: JsonObject) -> Rejection:
+    """A refused command."""
+    run_id, command_id = str(raw.get("run_id") or ""), str(raw["command_id"])
+    return Rejection(int(raw["at_ms"]), str(raw["code"]), str(raw["message"]), run_id, command_id)
 
 
 def _map_progress(raw: JsonObject) -> MapProgress:
@@ -226,7 +249,8 @@ def failure_text(raw: Any) -> str:
 
 def history_event(raw: JsonObject) -> HistoryEvent:
     """An entry of a `history` answer."""
-    return HistoryEvent(int(raw["seq"]), str(raw["type"]), int(raw["at_ms"]), raw.get("body") or {}, raw)
+    copied_at_ms = int(raw.get("copied_at_ms") or 0)
+    return HistoryEvent(int(raw["seq"]), str(raw["type"]), int(raw["at_ms"]), raw.get("body") or {}, raw, copied_at_ms)
 
 
 def run_summary(raw: JsonObject) -> RunSummary:

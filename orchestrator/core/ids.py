@@ -6,7 +6,10 @@ import hashlib
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-MAX_WORKFLOW_ID = 256
+MAX_WORKFLOW_ID = 1_024
+"""Bytes of a workflow id in UTF-8."""
+MAX_COMMAND_ID = 1_024
+"""Characters of a command's id."""
 
 
 def _digest(*parts: str) -> str:
@@ -58,6 +61,11 @@ def _quoted(part: str) -> str:
 def sent_command_id(workflow_id: str, run: str, seq: int, n: int) -> str:
     """Id of a command that the engine sends for an event: never random, so that a second sending is a duplicate."""
     return "/".join((quote(workflow_id, safe=""), run, str(seq), str(n)))
+
+
+def within_bounds(command_id: str) -> str:
+    """The id of a command that the engine sends: what is named after a long workflow id is its digest."""
+    return command_id if len(command_id) <= MAX_COMMAND_ID else _digest("sent", command_id)
 
 
 def child_workflow_id(workflow_id: str, run: str, step: str) -> str:

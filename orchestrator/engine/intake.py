@@ -25,7 +25,7 @@ from .admission import OVERLOADED, REFUSED, refusal as overload, unwanted
 from .batch import Batch
 from .builder import Builder
 from .keyring import KeyRing, turned_away
-from .large import keeper, reported, too_large, unclaimed
+from .large import KEPT_LETTERS, keeper, reported, too_large, unclaimed
 from .letters import dead_letter, undeliverable
 from .misfits import misfit
 from .options import EngineOptions
@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_TRACE = 128
 """Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
-LONGEST_ID = ids.MAX_WORKFLOW_ID * 4
+LONGEST_ANSWERED = 65_536
+"""Letters of a command id that an answer takes back: it stands there twice."""
 
 
 class Intake:
@@ -207,8 +208,8 @@ class Intake:
         try:
             self._take(batch, wire)
         except LimitExceeded as error:
-            # Not even its refusal fits into an event: its id, or that of its workflow, is as large as a record.
-            self._dead_letter(batch, wire, str(error))
+            # Not even its refusal fits into an event: the id of its workflow, say, is as large as a record.
+            self._give_back(batch, self._codec.decode_command(wire.value), wire, "limit", str(error))
         except (OrchestratorError, MemoryError):
             raise
         except Exception as error:
@@ -255,8 +256,12 @@ class Intake:
             any_attempt=sabotaged("lease_ignored"),
             partitions=self._routing.partitions_now(command),
         )
-        if not command.id or len(command.id) > LONGEST_ID:
-            self._dead_letter(batch, wire, "a command needs an id of 1 to 1024 characters (a UUIDv7, say)")
+        if not 0 < len(command.id) <= ids.MAX_COMMAND_ID:
+            problem = (
+                f"a command needs an id of 1 to {ids.MAX_COMMAND_ID:,} characters (a UUIDv7, say), this one has"
+                f" {len(command.id):,}"
+            )
+            self._give_back(batch, command, wire, "limit" if command.id else "bad_request", problem)
             return
         if problem := unwanted(self._options, command):
             self._unwanted(batch, command, context, wire, problem)
@@ -315,10 +320,19 @@ class Intake:
     def _turn_away(self, batch: Batch, command: Command, wire: Wire, doubt: str) -> None:
         """Nobody knows who sent it. Its id is not used up: else whoever guesses one could keep its owner out."""
         reply = turned_away(command.id, command.workflow_id, doubt)
-        if command.reply_to is not None and len(command.id) <= LONGEST_ID:
-            batch.answers.append((command.reply_to, reply))
+        self._answer(batch, command, reply)
         if not isinstance(command.body, QueryWorkflow):
             self._dead_letter(batch, wire, reply.message)
+
+    def _give_back(self, batch: Batch, command: Command, wire: Wire, code: str, reason: str) -> None:
+        """No event can hold its refusal: it is a dead letter, and whoever waits for an answer gets one."""
+        named = command.workflow_id[: ids.MAX_WORKFLOW_ID]
+        self._answer(batch, command, Reply(command.id, named, "", "rejected", code, reason[:KEPT_LETTERS]))
+        self._dead_letter(batch, wire, reason)
+
+    def _answer(self, batch: Batch, command: Command, reply: Reply) -> None:
+        if command.reply_to is not None and len(command.id) <= LONGEST_ANSWERED:
+            batch.answers.append((command.reply_to, reply))
 
     def _dead_letter(self, batch: Batch, wire: Wire, reason: str) -> None:
         self._builder.take(batch, [dead_letter(wire, reason, self._options)])

@@ -65,7 +65,7 @@ class PartitionLoop:
             ground.overlay, shared.codec, shared.registry, ground.settings, self._options, self.steps, self.turns
         )
         self.intake = Intake(ground, self.builder, self.steps, self.turns, self._options)
-        self.queries = Queries(ground.overlay, self.turns, self.answers.send)
+        self.queries = Queries(ground.overlay, self.turns, self.answers.send, ground.settings)
         self._clock = LogClock(shared.clock)
         self._unproven: Batch | None = None
         self._open: Batch | None = None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..core import levels
+from ..core.apply.fold import Settings
 from ..core.commands import Command, QueryWorkflow
 from ..core.decide.decision import CLOSED, View, current_run, no_such_run
 from ..core.rows import (
@@ -39,7 +40,7 @@ from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
 from ..errors import OrchestratorError
 from ..sdk.identity import release
-from . import approval_views, entities, limits, relatives, views, waits
+from . import approval_views, entities, limits, rejections, relatives, views, waits
 from .deadlines import Deadlines
 from .options import EVENT_BYTES
 from .search import conditions, fits
@@ -63,8 +64,9 @@ class Waiter(NamedTuple):
 class Queries:
     """One partition's questions."""
 
-    def __init__(self, view: View, turns: Turns, send: Callable[[ReplyTo, Reply], None]) -> None:
+    def __init__(self, view: View, turns: Turns, send: Callable[[ReplyTo, Reply], None], settings: Settings) -> None:
         self._view = view
+        self._horizon_ms = settings.dedup_horizon_ms
         self._turns = turns
         self._send = send
         self._waiting: dict[RunKey, list[Waiter]] = {}
@@ -100,6 +102,10 @@ class Queries:
             return
         if body.kind == "events":
             self._reply(command, "", topic_view(self._view, command.workflow_id))
+            return
+        if body.kind == "rejections":
+            about = (command.workflow_id, body.run_id, _arguments(body))
+            self._reply(command, body.run_id, rejections.listed(self._view, *about, self._horizon_ms))
             return
         if body.kind == "limits":
             self._reply(command, "", limits.listed(self._view, _arguments(body)))
@@ -252,6 +258,7 @@ class Queries:
                 children.append({"step": str(at[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
         told = {} if brief else relatives.told(self._view, self._turns, key, run)
         if not brief:
+            told["rejections"] = rejections.newest(self._view, key, self._horizon_ms)
             told["started_by"] = views.starter_view(self._view.get(HISTORY, history_key(*key, 1)))
         return {
             **views.run_view(*key, run),

@@ -172,6 +172,15 @@ def test_a_command_that_is_too_large_is_not_sent() -> None:
     assert engine.received == []
 
 
+def test_a_command_id_that_is_too_long_is_not_sent() -> None:
+    engine = FakeEngine()
+    with pytest.raises(LimitExceeded, match=r"StartWorkflow of order-7: .* at most 1,024 characters, this one 1,025"):
+        with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request("c" * 1_025)))
+    assert engine.received == []
+    with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request("c" * 1_024)))
+    assert len(engine.received) == 1
+
+
 def after_polls(polls: int, change: Callable[[FakeRun], None]) -> Callable[[FakeEngine, c.Command], None]:
     """A script that changes the newest run of order-7 after so many questions for its result."""
     seen = []
@@ -268,7 +277,7 @@ def test_history_comes_in_pages_of_one_run() -> None:
         ]
         return [event.seq async for event in calls.history("order-7")]
 
-    assert with_calls(engine, work) == [1, 2, 3, 4, 5]
+    assert with_calls(engine, work, PATIENT) == [1, 2, 3, 4, 5]
     pages = [command.body for _, _, command in engine.received[1:] if isinstance(command.body, c.QueryWorkflow)]
     assert [page.run_id for page in pages] == ["", "run-order-7-0", "run-order-7-0"]
 

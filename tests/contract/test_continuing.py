@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from orchestrator import (
     run_info,
     signal,
 )
+from orchestrator.core.events import CommandRejected
 from tests.contract.world import World
 
 app = Orchestrator("contract-continuing")
@@ -67,6 +69,13 @@ class Inbox:
 async def kinds(handle: Handle[object]) -> list[str]:
     """Of the events of a run."""
     return [event.type async for event in handle.history()]
+
+
+async def refused(handle: Handle[Any]) -> list[tuple[str, str]]:
+    """Code and command of what was refused, once a look at the run shows it: readers of the log see it before."""
+    while not (found := [(one.code, one.command_id) async for one in handle.rejections()]):
+        await asyncio.sleep(0.02)
+    return found
 
 
 @pytest.mark.contract("continue-as-new", "signal-durable")
@@ -171,6 +180,30 @@ def test_a_handle_of_the_first_run_reaches_the_newest(world: World, how: str) ->
 @app.workflow
 async def takes_a_signal() -> int:
     return await go.wait()
+
+
+@app.workflow
+async def has_one_that_stays(child_id: str) -> int:
+    return await takes_a_signal.options(id=child_id, close_policy="abandon")()
+
+
+@pytest.mark.contract("child-continue", "child-policy")
+def test_the_outcome_of_a_child_whose_parent_has_ended_is_refused_on_the_record(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        parent = await client.start(has_one_that_stays.options(id="left"), "stays")
+        while "ChildStarted" not in await kinds(parent):
+            await asyncio.sleep(0.02)
+        await parent.terminate()
+        child = client.handle(takes_a_signal, "stays")
+        await child.signal(go, 3)
+        assert await child.result() == 3
+        (event,) = await world.refused("left")
+        assert isinstance(event.body, CommandRejected)
+        assert (event.body.command, event.body.code, event.run_id) == ("ReportChild", "stale_attempt", parent.run_id)
+        assert await refused(parent) == [("stale_attempt", event.cause.command_id)]
+        assert (await kinds(parent))[-1] == "RunTerminated"
+
+    world.run(app, scenario)
 
 
 @app.workflow
@@ -282,7 +315,15 @@ def test_workflow_code_cancels_another_workflow(world: World) -> None:
 @pytest.mark.contract("other-runs")
 def test_a_cancel_of_nobody_is_refused_where_it_arrives(world: World) -> None:
     async def scenario(client: Client) -> None:
-        assert await client.execute(speaks, "nobody", "cancel") == "said"
+        speaker = await client.start(speaks, "nobody", "cancel")
+        assert await speaker.result() == "said"
+        (event,) = await world.refused("nobody")
+        assert isinstance(event.body, CommandRejected)
+        assert (event.body.command, event.body.code) == ("CancelWorkflow", "not_found")
+        # It is known by the event that asked: nobody else sends a command of this id.
+        sent = [one.seq async for one in speaker.history() if one.type == "CancelSent"]
+        assert event.cause.command_id == f"{speaker.workflow_id}/{speaker.run_id}/{sent[0]}/0"
+        assert await refused(client.handle(cleans_up, "nobody")) == [("not_found", event.cause.command_id)]
 
     world.run(app, scenario)
 

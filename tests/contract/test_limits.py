@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import Client, Orchestrator, RunParked
+from orchestrator import Client, CommandRejected, Orchestrator, RunParked
 from orchestrator.errors import LimitExceeded
 from tests.contract.world import World
 
@@ -40,5 +40,20 @@ def test_what_does_not_fit_is_named_and_nothing_of_it_is_committed(world: World)
             await other.signal(said, "x" * LARGE)
         await other.signal(said, "short")
         assert await other.result() == 5
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("limits")
+def test_ids_that_are_too_long_end_in_a_typed_error(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        with pytest.raises(LimitExceeded, match=r"at most 1,024 characters, this one 2,000"):
+            await client.using(command_id="c" * 2_000).start(hears)
+        with pytest.raises(CommandRejected, match=r"at most 1,024 bytes in UTF-8, this one has 1,026") as refused:
+            await client.start(hears.options(id="\u00e9" * 513))
+        assert refused.value.code == "bad_request"
+        handle = await client.using(command_id="c" * 1_024).start(hears.options(id="\u00e9" * 512))
+        await handle.signal(said, "short")
+        assert await handle.result() == 5
 
     world.run(app, scenario)

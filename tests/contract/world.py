@@ -17,7 +17,7 @@ from orchestrator.client.requests import ClientOptions
 from orchestrator.client.transport import Transport
 from orchestrator.codec.records import Codec
 from orchestrator.config import Settings
-from orchestrator.core.events import SlotsAwaited, SlotsGranted
+from orchestrator.core.events import CommandRejected, Event, SlotsAwaited, SlotsGranted
 from orchestrator.core.replay import BatchAssembler
 from orchestrator.core.values import Actor, LimitedTask
 from orchestrator.engine.options import EngineOptions
@@ -252,10 +252,9 @@ class World:
         """
         assert self.ground is not None
         found: list[tuple[int, SlotsAwaited | SlotsGranted]] = []
-        for records in await asyncio.to_thread(self.ground.events):
-            assembler, tasks = BatchAssembler("events"), set[str]()
-            batches = [assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset) for raw in records]
-            for event in (record.event for batch in batches if batch for record in batch.records):
+        for events in await self.events():
+            tasks = set[str]()
+            for event in events:
                 body = event.body
                 if not isinstance(body, SlotsAwaited | SlotsGranted):
                     continue
@@ -264,6 +263,24 @@ class World:
                 if body.task.id in tasks:
                     found.append((event.recorded_at_ms, body))
         return found
+
+    async def events(self) -> list[list[Event]]:
+        """Every visible event, by partition."""
+        assert self.ground is not None
+        found = []
+        for records in await asyncio.to_thread(self.ground.events):
+            assembler = BatchAssembler("events")
+            batches = [assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset) for raw in records]
+            found.append([record.event for batch in batches if batch for record in batch.records])
+        return found
+
+    async def refused(self, workflow_id: str) -> list[Event]:
+        """Wait until the log has a refused command to a workflow; all of them."""
+        while True:
+            events = [event for part in await self.events() for event in part if event.workflow_id == workflow_id]
+            if found := [event for event in events if isinstance(event.body, CommandRejected)]:
+                return found
+            await asyncio.sleep(0.05)
 
     # -- what a mode adds --------------------------------------------------------------------------------------------
 

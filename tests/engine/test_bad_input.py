@@ -46,6 +46,11 @@ async def doubled(x: int) -> int:
 
 
 @app.workflow
+async def has_a_child(child_id: str) -> int:
+    return await doubled.options(id=child_id)(7)
+
+
+@app.workflow
 async def waits() -> int:
     return await go.wait()
 
@@ -128,11 +133,23 @@ def test_a_command_whose_refusal_does_not_fit_is_a_dead_letter(rig: Make, where:
     one.engine()
     large = "w" * 999_000
     ids = (large, "") if where == "workflow" else (on(0), large)
-    command = c.Command("id", ids[0], c.SignalWorkflow("go", run_id=ids[1]))
+    command = c.Command("id", ids[0], c.SignalWorkflow("go", Payload(data=b"1"), ids[1]))
     one.send_raw(on(0).encode(), one.codec.encode_command(command), 0)
     one.start(on(0), doubled, 21)
     assert one.result(on(0)) == b"42"
     assert one.wait_for(e.DeadLettered if where == "workflow" else e.CommandRejected)
+
+
+@pytest.mark.contract("limits")
+def test_who_asks_with_a_workflow_id_as_large_as_a_record_is_answered(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    command = c.Command("id", "w" * 998_000, c.CancelWorkflow(), reply_to=one.site.reply_to)
+    one.send_raw(on(0).encode(), one.codec.encode_command(command), 0)
+    reply = one.answers("id")[0]
+    assert (reply.outcome, reply.code) == ("rejected", "limit")
+    assert reply.workflow_id == "w" * 1_024
+    assert one.wait_for(e.DeadLettered)
 
 
 @pytest.mark.contract("bad-input")
@@ -157,7 +174,31 @@ def test_a_command_without_a_usable_id_is_a_dead_letter(rig: Make, command_id: s
     one.engine()
     command = c.Command(command_id, "w", c.StartWorkflow("doubled"))
     one.send_raw(b"w", one.codec.encode_command(command))
-    assert "id" in one.wait_for(e.DeadLettered)[0].reason
+    assert f"this one has {len(command_id):,}" in one.wait_for(e.DeadLettered)[0].reason
+
+
+@pytest.mark.contract("limits")
+@pytest.mark.parametrize("command_id", ["", "x" * 1_025, "\u00e9" * 60_000])
+def test_who_sends_a_command_without_a_usable_id_is_answered(rig: Make, command_id: str) -> None:
+    """A plain producer: clients do not send such a command."""
+    one = rig(app)
+    one.engine()
+    command = c.Command(command_id, "w", c.StartWorkflow("doubled"), reply_to=one.site.reply_to)
+    one.send_raw(b"w", one.codec.encode_command(command))
+    reply = one.answers(command_id)[0]
+    assert (reply.outcome, reply.code) == ("rejected", "limit" if command_id else "bad_request")
+    assert "1 to 1,024 characters" in reply.message
+    assert one.wait_for(e.DeadLettered)[0].reason == reply.message
+    assert not one.events("w")
+
+
+@pytest.mark.contract("limits")
+def test_a_command_id_of_the_greatest_length_is_taken(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    arguments = doubled.code.signature.bind((4,), {})
+    assert one.ask("w", c.StartWorkflow("doubled", arguments), "x" * 1_024).outcome == "accepted"
+    assert one.result("w") == b"8"
 
 
 @pytest.mark.contract("forwarded")
@@ -224,7 +265,7 @@ def test_an_oversized_signal_is_rejected_before_anything_is_committed(rig: Make)
     one = rig(app)
     one.engine(EngineOptions(event_bytes=20_000))
     one.start("w", waits)
-    reply = one.ask("w", c.SignalWorkflow("go", Payload(data=b"1" * 30_000)))
+    reply = one.ask("w", c.SignalWorkflow("go", Payload(data=b" " * 30_000 + b"1")))
     assert (reply.outcome, reply.code) == ("rejected", "limit")
     one.signal("w", "go", b"5")
     assert one.result("w") == b"5"
@@ -248,7 +289,7 @@ def test_a_command_for_a_closed_run_is_a_recorded_rejection(rig: Make) -> None:
     one.engine()
     one.start("w", doubled, 1)
     one.result("w")
-    bodies = (c.SignalWorkflow("go"), c.CancelWorkflow(), c.TerminateWorkflow(), c.RetryWorkflow())
+    bodies = (c.SignalWorkflow("go", Payload(data=b"1")), c.CancelWorkflow(), c.TerminateWorkflow(), c.RetryWorkflow())
     assert [one.ask("w", body).code for body in bodies] == ["run_closed"] * 4
     assert [body.code for body in one.bodies(e.CommandRejected)] == ["run_closed"] * 4
     assert one.ask("nobody", c.CancelWorkflow()).code == "not_found"
@@ -321,6 +362,31 @@ def test_a_bad_workflow_id_is_refused(rig: Make) -> None:
     one.engine()
     assert one.ask("a\x00b", c.StartWorkflow("doubled")).code == "bad_request"
     assert one.ask("x" * 2_000, c.StartWorkflow("doubled")).code == "bad_request"
+
+
+@pytest.mark.contract("limits")
+@pytest.mark.parametrize("letter", ["w", "\u00e9", "\U0001d11e"])
+def test_a_workflow_id_has_1024_bytes_whatever_its_letters(rig: Make, letter: str) -> None:
+    one = rig(app)
+    one.engine()
+    longest = letter * (1_024 // len(letter.encode()))
+    one.start(longest, doubled, 21)
+    assert one.result(longest) == b"42"
+    reply = one.ask(f"{longest}w", c.StartWorkflow("doubled"))
+    assert (reply.outcome, reply.code) == ("rejected", "bad_request")
+    assert "at most 1,024 bytes in UTF-8, this one has 1,025" in reply.message
+
+
+@pytest.mark.contract("limits")
+@pytest.mark.parametrize("letter", ["w", "\u00e9"])
+def test_a_child_with_the_longest_id_reports_to_its_parent(rig: Make, letter: str) -> None:
+    """What an engine sends for a run is named after its workflow id, and no longer than a command id may be."""
+    one = rig(app)
+    one.engine()
+    parent, child = (letter * (1_022 // len(letter.encode())) + end for end in ("pp", "cc"))
+    one.start(parent, has_a_child, child)
+    assert one.result(parent) == b"14"
+    assert not one.bodies(e.DeadLettered)
 
 
 def test_conflict_and_reuse_policies(rig: Make) -> None:

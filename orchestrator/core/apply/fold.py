@@ -57,7 +57,7 @@ class Fold:
         """Queue a command to another workflow, with an id (returned) derived from this event unless one is given."""
         event = self.event
         command = Command(
-            id=command_id or self._command_id(),
+            id=ids.within_bounds(command_id or self._command_id()),
             workflow_id=workflow_id,
             body=body,
             actor=Actor("child", f"{event.workflow_id}/{event.run_id}")

@@ -30,6 +30,9 @@ from . import entity
 from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, no_such_run, rejected
 from .fields import bad_start
 
+MOST_LETTERS = 100
+"""Of a name in the message of a refusal."""
+
 
 def start_workflow(view: View, command: Command, body: StartWorkflow, context: Context) -> list[Draft]:
     """Start a run, unless the conflict or reuse policy says otherwise."""
@@ -103,8 +106,9 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
 def _bad_id(workflow_id: str) -> str:
     if not workflow_id or "\x00" in workflow_id:
         return "a workflow id is a non-empty text without NUL"
-    if len(workflow_id.encode()) > ids.MAX_WORKFLOW_ID * 4:
-        return f"a workflow id has at most {ids.MAX_WORKFLOW_ID} characters, this one {len(workflow_id)}"
+    size = len(workflow_id.encode())
+    if size > ids.MAX_WORKFLOW_ID:
+        return f"a workflow id has at most {ids.MAX_WORKFLOW_ID:,} bytes in UTF-8, this one has {size:,}"
     return ""
 
 
@@ -125,8 +129,15 @@ def open_run(view: View, command: Command, run_id: str, context: Context) -> tup
         message = no_such_run(command.workflow_id, run_id)
         return "", rejected(command, context, "not_found", message, run_id)
     if run.status in CLOSED:
-        return "", rejected(command, context, "run_closed", f"{command.workflow_id}/{found} is {run.status}", found)
+        message = f"{command.workflow_id}/{found} is {run.status}: {_named(command)} came too late"
+        return "", rejected(command, context, "run_closed", message, found)
     return found, []
+
+
+def _named(command: Command) -> str:
+    """A command by its kind; a signal or an update by its name too."""
+    name = getattr(command.body, "name", "")
+    return f"{type(command.body).__name__} {name[:MOST_LETTERS]}".rstrip()
 
 
 def follows(command: Command) -> bool:
