@@ -177,11 +177,21 @@ class Calls:
             following = page.get("next_seq")
 
     async def runs(
-        self, status: str = "", workflow_type: str = "", limit: int | None = None, where: Sequence[Where] = ()
+        self,
+        status: str = "",
+        workflow_type: str = "",
+        limit: int | None = None,
+        where: Sequence[Where] = (),
+        *,
+        newest: bool = False,
     ) -> AsyncIterator[RunSummary]:
-        """The runs of every partition that fit every condition, one partition after the other, at most `limit`."""
+        """The runs of every partition that fit every condition, one partition after the other, at most `limit`.
+
+        `newest`: of each workflow id the newest run alone, if it fits.
+        """
         left = limit
-        asked = {"status": status, "workflow_type": workflow_type, "where": [list(one) for one in where]}
+        conditions = [list(one) for one in where]
+        asked = {"status": status, "workflow_type": workflow_type, "where": conditions, "newest": newest}
         for partition in range(self.caller.partitions):
             async for raw in self.pages("list", "runs", asked, partition):
                 if left is not None and left <= 0:
