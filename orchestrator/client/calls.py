@@ -78,6 +78,15 @@ class Calls:
         """Start a run; the reply's `run_id` is the run (with `use_existing`, the one that was open)."""
         return await self.send(workflow_id, body, request)
 
+    async def start_to_update(self, workflow_id: str, body: c.StartWorkflow, request: Request) -> Reply:
+        """The first half of update-with-start: start a run unless one is open; `request` is the update's, with its id.
+
+        Conflict policy `fail` means `use_existing` here.
+        """
+        if body.conflict == "fail":
+            body = body._replace(conflict="use_existing")
+        return await self.start(workflow_id, body, replace(request, command_id=f"{request.command_id}/start"))
+
     async def signal(
         self, workflow_id: str, name: str, payload: Payload, run_id: str = "", request: Request = NO_REQUEST
     ) -> Reply:

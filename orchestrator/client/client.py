@@ -221,12 +221,8 @@ class WithStart(Updates):
 
     async def _target(self) -> tuple[Target, Request]:
         workflow, request = self._workflow, self._client._request.identified()  # noqa: SLF001
-        if workflow.start_options.conflict == "fail":
-            workflow = workflow.options(conflict="use_existing")
         args, kwargs = self._call
         body = start_of(workflow, args, kwargs)
         workflow_id = workflow.start_options.id or request.workflow_id(body.workflow_type)
-        started = replace(request, command_id=f"{request.command_id}/start")
-        reply = await self._client.calls.start(workflow_id, body, started)
-        declared = Code(workflow).declared
-        return Target(self._client.calls, workflow_id, reply.run_id, declared), request
+        reply = await self._client.calls.start_to_update(workflow_id, body, request)
+        return Target(self._client.calls, workflow_id, reply.run_id, Code(workflow).declared), request
