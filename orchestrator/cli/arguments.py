@@ -14,6 +14,7 @@ import click
 
 from orchestrator.client.views import OPEN
 from orchestrator.config import Settings
+from orchestrator.core.calendars import Calendar
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.invariants import CLOSED
 from orchestrator.core.values import AttributeValue
@@ -59,6 +60,26 @@ class Filled(click.ParamType[str]):
         if not text.strip():
             self.fail("it is empty", param, ctx)
         return text
+
+
+class Parts(click.ParamType[Calendar]):
+    """A calendar on a command line: `hour=9 weekday=mon-fri`. What a part may be is the schedule's to say."""
+
+    name = "calendar"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Calendar:
+        """See click."""
+        words = [word.partition("=") for word in str(value).split()]
+        parts = {name: part for name, _, part in words}
+        strange = next((name for name, _, part in words if name not in Calendar._fields or not part), "")
+        if strange or not words or len(parts) < len(words):
+            self.fail(
+                f"{value!r} is no calendar: write {', '.join(Calendar._fields)}, each once at most, as in"
+                " 'hour=9 weekday=mon-fri'",
+                param,
+                ctx,
+            )
+        return Calendar(**parts)
 
 
 def json_of(text: str, where: str) -> Any:

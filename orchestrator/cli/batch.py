@@ -5,27 +5,31 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import click
 
 from orchestrator.client.batches import (
-    Act,
-    ActionName,
+    Action,
     Done,
     Selection,
-    action,
+    Steering,
     carried_out,
     chosen,
     forking,
+    resetting,
     signalling,
+    steering,
 )
 from orchestrator.client.calls import Calls
 from orchestrator.client.requests import Request
 from orchestrator.client.views import RunSummary, json_payload
+from orchestrator.core.commands import StartWorkflow
+from orchestrator.core.values import Payload
 
 from . import exits
-from .arguments import json_of, status_option, where_option
+from .arguments import Filled, check_start, status_option, value_of, where_option, workflow_arguments
 from .output import Progress, output_option, print_one, print_rows, say
 from .session import call, settings_of
 
@@ -50,27 +54,29 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return output_option(command)
 
 
-def _run(context: click.Context, name: str, make: Callable[[Calls], Act], options: dict[str, Any]) -> None:
+def _run(context: click.Context, make: Callable[[Calls], Action], options: dict[str, Any]) -> None:
     selection = Selection(options["status"], options["workflow_type"], options["limit"], options["where"])
     batch_id = str(options["batch_id"] or f"batch-{secrets.token_hex(6)}")
     output = str(options["output"])
     line = Progress()
 
-    async def work(calls: Calls) -> tuple[list[RunSummary], list[Done]]:
-        runs = await chosen(calls, name, selection)
+    async def work(calls: Calls) -> tuple[str, list[RunSummary], list[Done]]:
+        action = make(calls)
+        runs = await chosen(calls, action, selection)
         if not options["yes"]:
-            return runs, []
+            return action.name, runs, []
         count = 0
 
         def told(done: Done) -> None:
             nonlocal count
             count += 1
-            line.show(f"{name}: {count} of {len(runs)}")
+            line.show(f"{action.name}: {count} of {len(runs)}")
 
         say(f"batch {batch_id}: {len(runs)} runs; if it is cut off, go on with --batch {batch_id}")
-        return runs, await carried_out(runs, make(calls), batch_id, Request(reason=options["reason"]), told)
+        done = await carried_out(runs, action, batch_id, Request(reason=options["reason"]), told)
+        return action.name, runs, done
 
-    runs, done = call(settings_of(context), work)
+    name, runs, done = call(settings_of(context), work)
     line.clear()
     if not options["yes"]:
         print_rows([run.raw for run in runs], ["workflow_id", "workflow_type", "status", "run_id"], output)
@@ -88,43 +94,71 @@ def _run(context: click.Context, name: str, make: Callable[[Calls], Act], option
         raise exits.Exit(exits.FAILED)
 
 
-def _command(name: ActionName, help_text: str) -> click.Command:
+def _command(name: Steering, help_text: str) -> click.Command:
     @click.command(name, help=help_text)
     @_batch_options
     @click.pass_context
     def command(context: click.Context, /, **options: Any) -> None:
-        _run(context, name, lambda calls: action(calls, name), options)
+        _run(context, lambda calls: steering(calls, name), options)
 
     return command
 
 
-_HELP = {
-    "cancel": "Ask open runs to end; their code may clean up.",
-    "terminate": "End open runs at once.",
-    "retry": "Let parked runs go on, after a fix.",
-    "pause": "Let the code of running runs stand still.",
-    "resume": "Let paused runs go on.",
-    "reset": "Let failed runs go on, as new runs, from their failed step.",
-}
-for _name, _text in _HELP.items():
-    batch.add_command(_command(cast(ActionName, _name), _text))
+batch.add_command(_command("cancel", "Ask open runs to end; their code may clean up."))
+batch.add_command(_command("terminate", "End open runs at once."))
+batch.add_command(_command("retry", "Let parked runs go on, after a fix."))
+batch.add_command(_command("pause", "Let the code of running runs stand still."))
+batch.add_command(_command("resume", "Let paused runs go on."))
 
 
 @batch.command()
-@click.argument("name")
+@click.option("--event", type=click.IntRange(min=1), default=None, help="The last event that is kept (see history).")
+@click.option("--drop-signals", is_flag=True, help="Forget signals that came after it.")
+@_batch_options
+@click.pass_context
+def reset(context: click.Context, /, event: int | None, drop_signals: bool, **options: Any) -> None:
+    """Let failed runs go on, as new runs, from their failed step; with --event any run, from behind it.
+
+    Of each workflow id the newest run alone is meant.
+    """
+    _run(context, lambda calls: resetting(calls, event or 0, not drop_signals), options)
+
+
+@batch.command()
+@click.argument("step", type=Filled())
+@click.option("--input", "given", default="", metavar="JSON",
+              help="Other arguments of the workflow (--type), an object by name, @file or -.")  # fmt: skip
+@_batch_options
+@click.pass_context
+def fork(context: click.Context, /, step: str, given: str, **options: Any) -> None:
+    """Let runs go on, as new runs, from before STEP (its id or its name).
+
+    Of each workflow id the newest run alone is meant.
+    """
+    edited = _edited(context, given, options["workflow_type"]) if given else None
+    _run(context, lambda calls: forking(calls, step, edited), options)
+
+
+def _edited(context: click.Context, given: str, workflow_type: str) -> Callable[[RunSummary], Payload]:
+    """The other arguments of a run, compared with the code of its version if that is at hand."""
+    if not workflow_type:
+        raise click.UsageError("--input needs --type: arguments are those of one workflow")
+    payload = json_payload(workflow_arguments((), given))
+
+    @cache
+    def of_version(version: int) -> Payload:
+        check_start(settings_of(context), StartWorkflow(workflow_type, payload, version))
+        return payload
+
+    return lambda run: of_version(run.version)
+
+
+@batch.command()
+@click.argument("name", type=Filled())
 @click.argument("value", default="null")
 @_batch_options
 @click.pass_context
 def signal(context: click.Context, /, name: str, value: str, **options: Any) -> None:
-    """Deliver signal NAME with VALUE (JSON) to open runs."""
-    payload = json_payload(json_of(value, "VALUE"))
-    _run(context, "signal", lambda calls: signalling(calls, name, payload), options)
-
-
-@batch.command()
-@click.argument("step")
-@_batch_options
-@click.pass_context
-def fork(context: click.Context, /, step: str, **options: Any) -> None:
-    """Let runs go on, as new runs, from before STEP (its id or its name)."""
-    _run(context, "fork", lambda calls: forking(calls, step), options)
+    """Deliver signal NAME with VALUE (JSON, else text) to open runs."""
+    payload = json_payload(value_of(value))
+    _run(context, lambda calls: signalling(calls, name, payload), options)

@@ -16,7 +16,7 @@ from orchestrator.core.commands import StartWorkflow
 from orchestrator.core.schedules import OVERLAPS, ScheduleAction
 from orchestrator.core.tasks import Reply
 
-from .arguments import Seconds, check_start, workflow_arguments
+from .arguments import Parts, Seconds, check_start, workflow_arguments
 from .output import output_option, print_one, print_rows
 from .session import call, request_of, request_options, settings_of
 
@@ -38,11 +38,22 @@ def schedule() -> None:
 @click.option(
     "--every", type=Seconds(), multiple=True, metavar="SECONDS", help="An interval, at least 1; may be given again."
 )
-@click.option("--timezone", default="UTC", show_default=True, help="Of cron expressions, as in Europe/Berlin.")
+@click.option("--calendar", "calendars", type=Parts(), multiple=True, metavar="PARTS",
+              help="As in 'hour=9 weekday=mon-fri': all must match; hour, minute and second are 0 if not given; may be"
+              " given again.")  # fmt: skip
+@click.option(
+    "--timezone", default="UTC", show_default=True, help="Of cron expressions and calendars, as in Europe/Berlin."
+)
+@click.option("--start", type=DATES, default=None, help="Not before, UTC, as in 2026-11-01T00:00.")
+@click.option("--end", type=DATES, default=None, help="Not after, UTC.")
 @click.option("--jitter", type=Seconds(), default=0.0, metavar="SECONDS", help="Delay each firing by up to that much.")
 @click.option("--overlap", type=OVERLAP, default="skip", show_default=True, help="If its last run still works.")
 @click.option("--catchup-window", type=Seconds(), default=365 * 86_400.0, metavar="SECONDS",
               help="Leave out firings that were missed by more.")  # fmt: skip
+@click.option("--version", type=int, default=0, help="The workflow's version; the newest if not given.")
+@click.option("--execution-timeout", type=Seconds(), default=0.0, metavar="SECONDS",
+              help="For each run and those that continue it.")  # fmt: skip
+@click.option("--run-timeout", type=Seconds(), default=0.0, metavar="SECONDS", help="For each run.")
 @click.option("--workflow-id", default="", help="Before `-` and the time in its runs' ids; else the schedule's id.")
 @click.option("--input", "given", default="", metavar="JSON", help="Arguments as a JSON object, @file or -.")
 @click.option("--paused", is_flag=True, help="Do not fire before `resume`.")
@@ -56,7 +67,10 @@ def create(context: click.Context, /, schedule_id: str, output: str, **options: 
     made = Schedule(
         cron=options["cron"],
         every=tuple(timedelta(seconds=one) for one in options["every"]),
+        calendars=options["calendars"],
         timezone=options["timezone"],
+        start=options["start"],
+        end=options["end"],
         jitter=timedelta(seconds=options["jitter"]),
         overlap=options["overlap"],
         catchup_window=timedelta(seconds=options["catchup_window"]),
@@ -65,8 +79,15 @@ def create(context: click.Context, /, schedule_id: str, output: str, **options: 
     )
     made.spec()
     payload = json_payload(workflow_arguments(options["arguments"], options["given"]))
-    check_start(settings_of(context), StartWorkflow(options["workflow_type"], payload))
-    action = ScheduleAction(options["workflow_type"], payload, options["workflow_id"])
+    check_start(settings_of(context), StartWorkflow(options["workflow_type"], payload, options["version"]))
+    action = ScheduleAction(
+        options["workflow_type"],
+        payload,
+        options["workflow_id"],
+        options["version"],
+        round(options["execution_timeout"] * 1000),
+        round(options["run_timeout"] * 1000),
+    )
 
     async def work(calls: Calls) -> ScheduleDescription:
         await Schedules(calls, request).create_raw(schedule_id, made, action)

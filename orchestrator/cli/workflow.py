@@ -17,7 +17,7 @@ from orchestrator.core.values import NOTHING
 
 from . import exits
 from .arguments import Filled, Seconds, attribute_of, check_start, json_of, value_of, workflow_arguments
-from .output import output_option, print_one, print_value
+from .output import output_option, print_one, print_value, say
 from .run_debug import debug_command
 from .run_replay import replay_command
 from .run_views import history_command, list_command, show_command
@@ -100,19 +100,39 @@ def _answer(reply: Reply) -> dict[str, Any]:
     }
 
 
+async def _answered(calls: Calls, accepted: Reply, name: str) -> Any:
+    """What an update that was accepted is answered with."""
+    answer = await calls.update_outcome(accepted.workflow_id, accepted.run_id, accepted.command_id)
+    return json_value(update_answer(answer, name).result, f"the answer of update {name}")
+
+
 @workflow.command()
 @_start_options
+@click.option("--update", "update_text", default="", metavar="NAME[=JSON]",
+              help="Send an update to it, or to the run of this id that is open; print the answer too.")  # fmt: skip
 @click.pass_context
-def start(context: click.Context, /, output: str, **options: Any) -> None:
-    """Start a run of TYPE, with its arguments by name, and print where it is."""
+def start(context: click.Context, /, output: str, update_text: str, **options: Any) -> None:
+    """Start a run of TYPE, with its arguments by name, and print where it is.
+
+    With --update a run of this id that is open is no conflict; the start stands even if the update is refused.
+    """
     request, body = request_of(options).identified(), _start_body(options)
     workflow_id = _id_of(options, request)
+    name, _, value = update_text.partition("=")
+    payload = json_payload(json_of(value, "--update") if value else None)
+    if update_text and not name:
+        raise click.UsageError("--update: write NAME or NAME=JSON")
     check_start(settings_of(context), body)
 
-    async def work(calls: Calls) -> Reply:
-        return await calls.start(workflow_id, body, request)
+    async def work(calls: Calls) -> dict[str, Any]:
+        if not update_text:
+            return _answer(await calls.start(workflow_id, body, request))
+        started = await calls.start_to_update(workflow_id, body, request)
+        say(f"{workflow_id} runs (run {started.run_id}); update {name} is sent")
+        reply = await calls.update(workflow_id, name, payload, started.run_id, request)
+        return {**_answer(started), "command_id": reply.command_id, "answer": await _answered(calls, reply, name)}
 
-    print_one(_answer(call(settings_of(context), work)), output)
+    print_one(call(settings_of(context), work), output)
 
 
 @workflow.command()
@@ -172,8 +192,7 @@ def update(context: click.Context, /, workflow_id: str, name: str, value: str, o
         reply = await calls.update(workflow_id, name, json_payload(value_of(value)), run_id, request)
         if options["accepted"]:
             return _answer(reply)
-        answer = await calls.update_outcome(workflow_id, reply.run_id, reply.command_id)
-        return json_value(update_answer(answer, name).result, f"the answer of update {name}")
+        return await _answered(calls, reply, name)
 
     found = call(settings_of(context), work)
     if options["accepted"]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent import futures
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from orchestrator.config import Settings
 from orchestrator.core.tasks import Reply
@@ -20,7 +20,7 @@ from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.updates import Update, UpdateMethod
 from orchestrator.sdk.workflow import Workflow
 
-from .batches import ActionName, Done, Selection
+from .batches import BatchOptions, Done, ForkOptions, ResetOptions, Selection, Steering
 from .client import Client
 from .entity import EntityDescription, EntityHandle
 from .events import TopicDescription
@@ -339,9 +339,35 @@ class BlockingClient:
         """See `Client.step`."""
         return BlockingStep(self._thread, self._client.step(key))
 
-    def batch(self, name: ActionName, selection: Selection, *, dry_run: bool = False, batch_id: str = "") -> list[Done]:
+    @overload
+    def batch(self, name: Steering, selection: Selection, **options: Unpack[BatchOptions]) -> list[Done]: ...
+    @overload
+    def batch(self, name: Literal["reset"], selection: Selection, **options: Unpack[ResetOptions]) -> list[Done]: ...
+    @overload
+    def batch(self, name: Literal["fork"], selection: Selection, **options: Unpack[ForkOptions]) -> list[Done]: ...
+    @overload
+    def batch(
+        self,
+        name: Literal["signal"],
+        selection: Selection,
+        *,
+        signal: Signal[T],
+        value: T,
+        **options: Unpack[BatchOptions],
+    ) -> list[Done]: ...
+    @overload
+    def batch(
+        self,
+        name: Literal["signal"],
+        selection: Selection,
+        *,
+        signal: Callable[Concatenate[Any, P], Coroutine[Any, Any, None] | None],
+        arguments: tuple[Any, ...] = ...,
+        **options: Unpack[BatchOptions],
+    ) -> list[Done]: ...
+    def batch(self, name: Any, selection: Selection, **options: Any) -> list[Done]:
         """See `Client.batch`."""
-        return self._thread.run(self._client.batch(name, selection, dry_run=dry_run, batch_id=batch_id))
+        return self._thread.run(self._client.batch(name, selection, **options))
 
     def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> list[RunSummary]:
         """See `Client.runs`; all at once."""

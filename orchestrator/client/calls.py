@@ -80,6 +80,15 @@ class Calls:
         """Start a run; the reply's `run_id` is the run (with `use_existing`, the one that was open)."""
         return await self.send(workflow_id, body, request)
 
+    async def start_to_update(self, workflow_id: str, body: c.StartWorkflow, request: Request) -> Reply:
+        """The first half of update-with-start: start a run unless one is open; `request` is the update's, with its id.
+
+        Conflict policy `fail` means `use_existing` here.
+        """
+        if body.conflict == "fail":
+            body = body._replace(conflict="use_existing")
+        return await self.start(workflow_id, body, replace(request, command_id=f"{request.command_id}/start"))
+
     async def signal(
         self, workflow_id: str, name: str, payload: Payload, run_id: str = "", request: Request = NO_REQUEST
     ) -> Reply:
@@ -191,11 +200,21 @@ class Calls:
                 return
 
     async def runs(
-        self, status: str = "", workflow_type: str = "", limit: int | None = None, where: Sequence[Where] = ()
+        self,
+        status: str = "",
+        workflow_type: str = "",
+        limit: int | None = None,
+        where: Sequence[Where] = (),
+        *,
+        newest: bool = False,
     ) -> AsyncIterator[RunSummary]:
-        """The runs of every partition that fit every condition, one partition after the other, at most `limit`."""
+        """The runs of every partition that fit every condition, one partition after the other, at most `limit`.
+
+        `newest`: of each workflow id the newest run alone, if it fits.
+        """
         left = limit
-        asked = {"status": status, "workflow_type": workflow_type, "where": [list(one) for one in where]}
+        conditions = [list(one) for one in where]
+        asked = {"status": status, "workflow_type": workflow_type, "where": conditions, "newest": newest}
         for partition in range(self.caller.partitions):
             async for raw in self.pages("list", "runs", asked, partition):
                 if left is not None and left <= 0:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from orchestrator.codec.payloads import adapter
 from orchestrator.codec.registry import codec_of
@@ -17,11 +17,12 @@ from orchestrator.core.tasks import Reply
 from orchestrator.sdk.app import Orchestrator
 from orchestrator.sdk.attributes import Where
 from orchestrator.sdk.events import Event
+from orchestrator.sdk.messages import Signal
 from orchestrator.sdk.workflow import Workflow
 from orchestrator.store.blobs import Blobs, DirectoryBlobs
 
 from .approvals import Approvals
-from .batches import ActionName, Done, Selection, action, carried_out, chosen
+from .batches import BatchOptions, Done, ForkOptions, ResetOptions, Selection, Steering, action_of, carried_out, chosen
 from .caller import Caller
 from .calls import Calls
 from .code import Code, start_of
@@ -115,14 +116,49 @@ class Client:
         """A handle of a run that was started before, by anyone. Asks nobody whether it exists."""
         return Handle(self.calls, Code(workflow), workflow_id, run_id)
 
+    @overload
+    async def batch(self, name: Steering, selection: Selection, **options: Unpack[BatchOptions]) -> list[Done]: ...
+    @overload
     async def batch(
-        self, name: ActionName, selection: Selection, *, dry_run: bool = False, batch_id: str = ""
+        self, name: Literal["reset"], selection: Selection, **options: Unpack[ResetOptions]
+    ) -> list[Done]: ...
+    @overload
+    async def batch(
+        self, name: Literal["fork"], selection: Selection, **options: Unpack[ForkOptions]
+    ) -> list[Done]: ...
+    @overload
+    async def batch(
+        self,
+        name: Literal["signal"],
+        selection: Selection,
+        *,
+        signal: Signal[T],
+        value: T,
+        **options: Unpack[BatchOptions],
+    ) -> list[Done]: ...
+    @overload
+    async def batch(
+        self,
+        name: Literal["signal"],
+        selection: Selection,
+        *,
+        signal: Callable[Concatenate[Any, P], Coroutine[Any, Any, None] | None],
+        arguments: tuple[Any, ...] = ...,
+        **options: Unpack[BatchOptions],
+    ) -> list[Done]: ...
+    async def batch(
+        self, name: Any, selection: Selection, *, dry_run: bool = False, batch_id: str = "", **options: Any
     ) -> list[Done]:
-        """Do something to many runs; a dry run says to which. A batch that was cut off goes on under the same id."""
-        runs = await chosen(self.calls, name, selection)
+        """Do something to many runs; a dry run says to which. A batch that was cut off goes on under the same id.
+
+        What `reset`, `fork` and `signal` take is what the methods of a handle take. Raises, before anything is sent,
+        ConfigurationError, TypeError, DoesNotRoundTrip; KafkaUnavailable.
+        """
+        action = action_of(self._app, self.calls, name, selection.workflow_type, options)
+        runs = await chosen(self.calls, action, selection)
         if dry_run:
             return [Done(run.workflow_id, run.run_id, "chosen") for run in runs]
-        return await carried_out(runs, action(self.calls, name), batch_id or new_command_id(), self._request)
+        return await carried_out(runs, action, batch_id or new_command_id(), self._request)
 
     def entity(self, entity: type[E], key: str) -> EntityHandle[E]:
         """The entity of a key (`@app.entity`). Asks nobody whether it exists."""
@@ -185,12 +221,8 @@ class WithStart(Updates):
 
     async def _target(self) -> tuple[Target, Request]:
         workflow, request = self._workflow, self._client._request.identified()  # noqa: SLF001
-        if workflow.start_options.conflict == "fail":
-            workflow = workflow.options(conflict="use_existing")
         args, kwargs = self._call
         body = start_of(workflow, args, kwargs)
         workflow_id = workflow.start_options.id or request.workflow_id(body.workflow_type)
-        started = replace(request, command_id=f"{request.command_id}/start")
-        reply = await self._client.calls.start(workflow_id, body, started)
-        declared = Code(workflow).declared
-        return Target(self._client.calls, workflow_id, reply.run_id, declared), request
+        reply = await self._client.calls.start_to_update(workflow_id, body, request)
+        return Target(self._client.calls, workflow_id, reply.run_id, Code(workflow).declared), request

@@ -142,6 +142,7 @@ class RunSummary(NamedTuple):
     raw: JsonObject
     attributes: JsonObject = MappingProxyType({})
     summary: str = ""
+    version: int = 0
 
 
 class Outcome(NamedTuple):
@@ -264,4 +265,5 @@ def run_summary(raw: JsonObject) -> RunSummary:
         raw,
         raw.get("attributes") or {},
         str(raw.get("current_summary") or raw.get("summary") or ""),
+        int(raw.get("version") or 0),
     )

@@ -111,6 +111,8 @@ def check(spec: ScheduleSpec) -> None:
     zone(spec.timezone)
     if not all(0 <= ms <= LAST_MS for ms in (spec.start_ms, spec.end_ms, spec.jitter_ms)):
         raise ConfigurationError(f"start, end and jitter of a schedule are from 0 to {LAST_MS} ms (the year 2999)")
+    if 0 < spec.end_ms < spec.start_ms:
+        raise ConfigurationError("a schedule's end lies before its start: it would never be due")
     for interval in spec.intervals:
         if not LEAST_INTERVAL_MS <= interval.every_ms <= LAST_MS:
             raise ConfigurationError(

@@ -289,6 +289,7 @@ class Queries:
         limit = min(int(arguments.get("limit", 100)), 1_000)
         after = tuple(arguments["after"]) if arguments.get("after") else None
         asked = conditions(arguments.get("where") or ())
+        newest = bool(arguments.get("newest"))
         found: list[Any] = []
         last: Key = ()
         for key, row in self._view.scan(INDEX, (status,) if status else (), after=after):
@@ -297,6 +298,8 @@ class Queries:
             if len(found) == limit:
                 return {"runs": found, "next": list(last)}
             last = key
+            if newest and current_run(self._view, str(key[2]))[0] != key[3]:
+                continue
             run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
             if run is not None and fits(run, asked):
                 found.append(views.run_view(str(key[2]), str(key[3]), run))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
+import pytest
+
+from orchestrator.core import commands as c
 from tests.cli.conftest import Ran
-from tests.client.fake_engine import FakeEngine
+from tests.client.fake_engine import FakeEngine, payload
 
 Run = Callable[..., Ran]
 
@@ -47,3 +51,82 @@ def test_what_is_refused_is_listed_and_the_exit_code_says_so(engine: FakeEngine,
 
 def test_a_bad_filter_is_named(engine: FakeEngine, run: Run) -> None:
     assert run("batch", "cancel", "--limit", "0").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (["reset", "--status", "failed"], c.ForkWorkflow(signals=True)),
+        (["reset", "--event", "7"], c.ForkWorkflow(event=7, signals=True)),
+        (["reset", "--event", "7", "--drop-signals"], c.ForkWorkflow(event=7)),
+        (["fork", "charge"], c.ForkWorkflow(step="charge")),
+        (["fork", "0:3", "--type", "order", "--input", '{"cents": 9}'],
+         c.ForkWorkflow(step="0:3", arguments=payload({"cents": 9}))),
+    ],
+)  # fmt: skip
+def test_runs_go_on_once_a_workflow_as_the_options_say(
+    engine: FakeEngine, run: Run, words: list[str], body: c.ForkWorkflow
+) -> None:
+    three(run)
+    before = len(engine.handled)
+    assert run("batch", *words).code == 0
+    assert len(engine.handled) == before, "a dry run"
+    assert run("batch", *words, "--yes", "--batch", "b1").code == 0
+    sent = {command.id: command.body for command in engine.handled[before:]}
+    assert sent == {f"b1/order-{number}": body._replace(run_id=f"run-order-{number}-0") for number in range(3)}
+    lists = [json.loads(one.body.arguments.data) for _, _, one in engine.received if _is_list(one.body)]
+    assert {asked["newest"] for asked in lists} == {True}
+
+
+def _is_list(body: object) -> bool:
+    return isinstance(body, c.QueryWorkflow) and body.kind == "list"
+
+
+def test_a_signal_has_a_text_as_its_value_where_it_is_no_json(engine: FakeEngine, run: Run) -> None:
+    three(run)
+    assert run("batch", "signal", "go", "on", "--yes").code == 0
+    assert {signal for one in engine.runs_of_all() for signal in one.signals} == {("go", payload("on"))}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cancel", "--event", "3"], "No such option"),
+        (["fork", "charge", "--event", "3"], "No such option"),
+        (["fork", "charge", "--drop-signals"], "No such option"),
+        (["reset", "--input", "{}"], "No such option"),
+        (["reset", "--event", "0"], "0 is not in the range x>=1"),
+        (["reset", "--status", "completed"], "reset is for runs that are failed, not completed; behind an event"),
+        (["fork", "charge", "--status", "continued_as_new"], "not continued_as_new"),
+        (["fork"], "Missing argument 'STEP'"),
+        (["fork", ""], "it is empty"),
+        (["fork", "charge", "--input", "{}"], "--input needs --type: arguments are those of one workflow"),
+        (["fork", "charge", "--type", "order", "--input", "[1]"], "--input must be a JSON object"),
+        (["fork", "charge", "--type", "order", "--input", "{"], "--input is not JSON"),
+        (["signal", ""], "it is empty"),
+        (["cancel", "--where", "amount about 3"], "is not NAME OPERATOR VALUE"),
+    ],
+)
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_what_cannot_be_is_a_sentence_and_sends_nothing(
+    engine: FakeEngine, run: Run, words: list[str], said: str, carried_out: bool
+) -> None:
+    ran = run("batch", *words, *(["--yes"] if carried_out else []))
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert engine.handled == []
+
+
+def test_other_arguments_are_compared_with_the_code_of_each_version(
+    engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_APP_NAME")
+    shop = ("--app", "tests.client.shop:app")
+    assert run(*shop, "workflow", "start", "order", "--id", "order-1", "order_id=a", 'items=["pen"]').code == 0
+    words = ("batch", "fork", "charge", "--type", "order", "--input")
+    ran = run(*shop, *words, '{"order_id": "a", "itemz": []}')
+    assert (ran.code, "itemz" in ran.err) == (2, True)
+    assert run(*shop, *words, '{"order_id": "b", "items": []}').code == 0
+    assert run("--app-name", "shop", *words, '{"itemz": []}').code == 0, "the engine decides"
+    assert len(engine.handled) == 1

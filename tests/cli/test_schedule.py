@@ -123,6 +123,25 @@ def test_a_schedule_from_its_making_to_its_end(line: Line) -> None:
     assert line.json("workflow", "wait", ids[-1]) == f"hello x1 of {ids[-1]}", "its runs stay"
 
 
+def test_calendars_bounds_and_the_run_are_as_asked(line: Line) -> None:
+    made = line.json(
+        *("schedule", "create", "week", "waits", "--calendar", "hour=9 minute=30 weekday=mon-fri"),
+        *("--calendar", "day=1 month=jan", "--timezone", "Europe/Berlin", "--start", "2999-01-01", "--version", "1"),
+        *("--end", "2999-01-02T12:00", "--execution-timeout", "60", "--run-timeout", "0.5"),
+    )
+    assert time.gmtime(made["next_at_ms"] / 1000)[:5] == (2999, 1, 1, 8, 30), "a Tuesday, half past nine in Berlin"
+    shown = line.json("schedule", "show", "week")
+    week, year = shown["spec"]["calendars"]
+    assert (week["hour"], week["minute"], week["weekday"], week["day"]) == ("9", "30", "mon-fri", "*")
+    assert (year["hour"], year["minute"], year["day"], year["month"]) == ("0", "0", "1", "jan")
+    assert shown["spec"]["end_ms"] - shown["spec"]["start_ms"] == 36 * 3_600_000
+    action = shown["action"]
+    assert (action["version"], action["execution_timeout_ms"], action["run_timeout_ms"]) == (1, 60_000, 500)
+    line.json("schedule", "trigger", "week")
+    (fired,) = line.until(lambda found: found["recent"], "schedule", "show", "week")["recent"]
+    line.until(lambda found: found["status"] == "failed", "workflow", "show", fired["workflow_id"])
+
+
 def test_tables_are_for_people(line: Line) -> None:
     line.json("schedule", "create", "year", "report", "word=hi", *YEARLY, "--paused", "--note", "not yet")
     line.json("schedule", "backfill", "year", "--from", "2020-01-01", "--to", "2020-01-02")
@@ -172,6 +191,19 @@ def test_an_interval_fires_and_overlap_is_as_asked(line: Line) -> None:
         (["create", "x", "report", "--every", "60", "--timezone", "Mars/Olympus"], "Mars/Olympus"),
         (["create", "x", "report", *YEARLY, "--overlap", "sometimes"], "sometimes"),
         (["create", "x", "report", "hello", *YEARLY], "is not an argument"),
+        (["create", "x", "report", "--calendar", "9 mon-fri"], "'9 mon-fri' is no calendar: write minute, hour, day,"),
+        (["create", "x", "report", "--calendar", "hours=9"], "'hours=9' is no calendar"),
+        (["create", "x", "report", "--calendar", "hour="], "'hour=' is no calendar"),
+        (["create", "x", "report", "--calendar", "hour=9 hour=10"], "each once at most"),
+        (["create", "x", "report", "--calendar", ""], "'' is no calendar"),
+        (["create", "x", "report", "--calendar", "hour=25"], "hour '25': numbers 0 to 23"),
+        (["create", "x", "report", "--calendar", "weekday=monday"], "weekday 'monday': numbers 0 to 7"),
+        (["create", "x", "report", "--calendar", "day=31 month=feb"], "no such day ever comes"),
+        (["create", "x", "report", *YEARLY, "--start", "soon"], "'soon' does not match"),
+        (["create", "x", "report", *YEARLY, "--start", "2026-01-02", "--end", "2026-01-01"], "lies before its start"),
+        (["create", "x", "report", *YEARLY, "--end", "9999-01-01"], "the year 2999"),
+        (["create", "x", "report", *YEARLY, "--run-timeout", "-1"], "'-1' is no number of seconds"),
+        (["create", "x", "report", "--start", "2026-01-02"], "needs a cron expression, an interval or a calendar"),
         (["backfill", "x", "--from", "2026-01-02", "--to", "yesterday"], "yesterday"),
     ],
 )

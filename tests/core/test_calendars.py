@@ -122,6 +122,7 @@ def test_jitter_is_the_same_every_time_and_never_passes_the_next_time() -> None:
         (ScheduleSpec(crons=("* * * * *",), timezone="Mars/Olympus"), "Mars/Olympus"),
         (ScheduleSpec(intervals=(Interval(999),)), "an interval of 999 ms: from 1000 to .* a loop with asyncio.sleep"),
         (ScheduleSpec(intervals=(Interval(60_000), Interval(0))), "an interval of 0 ms"),
+        (ScheduleSpec(intervals=(Interval(60_000),), start_ms=2_000, end_ms=1_000), "end lies before its start"),
     ],
 )
 def test_what_is_wrong_is_named(spec: ScheduleSpec, said: str) -> None:

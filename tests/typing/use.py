@@ -14,6 +14,7 @@ from orchestrator import (
     Handle,
     Orchestrator,
     Saga,
+    Selection,
     Workflow,
     patched,
     query,
@@ -221,3 +222,20 @@ async def refused(client: Client) -> None:
     async with Saga() as saga:
         await saga.do(child("x"), refund)  # wrong E25: the compensation takes another type
         saga.add(charge, "o")  # wrong E26: a compensation's arguments
+
+
+async def in_bulk(client: Client, blocking: BlockingClient) -> None:
+    """Each action with the options of its own."""
+    runs = Selection(workflow_type="order")
+    await client.batch("pause", runs, dry_run=True)
+    await client.batch("reset", runs, event=3, keep_signals=False)
+    await client.batch("fork", runs, step="charge", arguments=("o", 1), batch_id="b1")
+    await client.batch("signal", runs, signal=approved, value=True)
+    await client.batch("signal", runs, signal=Approval.approve, arguments=(True,), dry_run=True)
+    blocking.batch("signal", runs, signal=approved, value=True)
+    await client.batch("purge", runs)  # wrong E27: an action that is not there
+    await client.batch("pause", runs, step="charge")  # wrong E28: an option of another action
+    await client.batch("fork", runs)  # wrong E29: from before which step
+    await client.batch("reset", runs, event="3")  # wrong E30: an option's type
+    await client.batch("signal", runs, signal=approved, value="yes")  # wrong E31: a signal's value
+    blocking.batch("fork", runs, stepp="charge")  # wrong E32: an option that is not there
