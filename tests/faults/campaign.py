@@ -269,6 +269,8 @@ class Campaign:
             if not left:
                 return
             assert engine.poll() is None, self._said(number)
+            # Without this a run whose start never reached the log would be waited for, and called stuck.
+            assert not any(self._unsent), f"commands of the load were never sent: {set(filter(None, self._unsent))}"
             assert began < deadline, f"{len(left)} runs have not ended: {left[:5]}\n{self._said(number)}"
             time.sleep(max(0.5, time.monotonic() - began))
 
