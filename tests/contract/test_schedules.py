@@ -213,8 +213,8 @@ def test_the_run_of_a_firing_is_the_same_whenever_it_is_made(world: World) -> No
                 for run in runs:
                     assert (await run.result()).startswith("d daily-")
                 found.append([(await run.describe()).run_id for run in runs])
-                await world.restart()
             await handle.delete()
+            await world.restart()
         at = [round(datetime(2026, 3, day, 9, 30, tzinfo=UTC).timestamp()) * 1000 for day in (27, 28)]
         commands = {
             f"daily-2026032{day}T093000Z": f"{PREFIX}daily/{when}" for day, when in zip((7, 8), at, strict=True)
