@@ -140,7 +140,8 @@ class World:
         self.blobs: DirectoryBlobs | None = None
         """The engines' large values, if the scenario has some."""
         self._theirs: DirectoryBlobs | None = None
-        self._moves = asyncio.Lock()
+        self.moves = asyncio.Lock()
+        """Held by who starts and ends engines while the test goes on."""
         self._app: Orchestrator | None = None
 
     @property
@@ -245,7 +246,7 @@ class World:
     @contextlib.asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
         """No engine runs within the block, whatever the mode; new ones do after it, with empty stores."""
-        async with self._moves:
+        async with self.moves:
             await asyncio.to_thread(self.stop)
             yield
             await asyncio.to_thread(self.start)
@@ -310,7 +311,7 @@ class World:
         async def deal() -> None:
             while True:
                 await asyncio.sleep(self.mode.deal_s)
-                async with self._moves:
+                async with self.moves:
                     await asyncio.to_thread(self.add)
                     await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
 
