@@ -8,6 +8,7 @@ from ..codec.records import Codec
 from ..core import ids, machine
 from ..core.commands import Command, HeartbeatStep, QueryWorkflow, ReportStep, StartWorkflow, UpdateWorkflow
 from ..core.decide.decision import Context, Draft, rejected
+from ..core.decide.schedule import started_before
 from ..core.decide.step import UNDER_WAY, Ended, attempt_failed, interrupted
 from ..core.events import (
     CommandRejected,
@@ -246,6 +247,9 @@ class Intake:
         if known is not None and not sabotaged("no_dedup"):
             if command.reply_to is not None:
                 batch.answers.append((command.reply_to, known.reply))
+            if isinstance(command.body, StartWorkflow):
+                context = self._builder.context(batch, input=(wire.topic, wire.partition, wire.offset))
+                self._builder.take(batch, started_before(self._builder.overlay, command, context))
             return
         self._decide(batch, command, wire)
 

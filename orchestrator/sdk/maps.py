@@ -41,9 +41,14 @@ async def map_items(step: Any, items: list[Any], concurrency: int, on_error: str
     """What `step.map` does, inside a workflow and outside."""
     limit = asyncio.Semaphore(concurrency or len(items) or 1)
     progress = MapProgress(step.code.name, site, len(items))
+    failed = False
 
     async def one(item: Any) -> Any:
+        nonlocal failed
         async with limit:
+            if failed:
+                # It has the place of the item that failed, before the map has heard of that.
+                raise asyncio.CancelledError
             try:
                 call = step(item)
                 if isinstance(call, StepCalled):
@@ -53,6 +58,7 @@ async def map_items(step: Any, items: list[Any], concurrency: int, on_error: str
                 if on_error == "collect":
                     progress.failed += 1
                     return Failed(error)
+                failed = True
                 raise
             progress.done += 1
             return result

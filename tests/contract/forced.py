@@ -279,7 +279,8 @@ class Halted:
         assert self.engine is not None
         self._error = SystemExit()
         self._free.set()
-        if self.engine in self._world.engines:
-            self._world.engines.remove(self.engine)
-        await asyncio.to_thread(kill, self.engine)
-        await asyncio.to_thread(self._world.start)
+        async with self._world.moves:
+            if self.engine in self._world.engines:
+                self._world.engines.remove(self.engine)
+                await asyncio.to_thread(kill, self.engine)
+            await asyncio.to_thread(self._world.start)

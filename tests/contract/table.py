@@ -18,6 +18,8 @@ from tests.contract.modes import MODES, SKIPS
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = Path(__file__).parent / "lines.toml"
 PAGE = ROOT / "docs" / "semantics.md"
+BOTH = {"world", "load", "one"}
+"""Fixtures that are an application on the log in memory, and then one on a real broker."""
 
 
 class Proof(NamedTuple):
@@ -51,7 +53,7 @@ def _proofs_of(path: Path) -> Iterator[Proof]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             marks = [*of_module, *(mark for one in node.decorator_list for mark in _marks_in(one))]
             arguments = {argument.arg for argument in node.args.args}
-            both = "world" in arguments or "load" in arguments
+            both = bool(arguments & BOTH)
             broker = any(name == "broker" for name, _ in marks)
             logs = "both" if both else "broker" if broker else "memory"
             for line in (line for name, lines in marks if name == "contract" for line in lines):

@@ -14,12 +14,14 @@ from orchestrator import (
     Handle,
     Orchestrator,
     RunCancelled,
+    RunTerminated,
     continue_as_new,
     external_workflow,
     run_info,
     signal,
 )
-from orchestrator.core.events import CommandRejected
+from orchestrator.core import events as e
+from tests.contract import forced
 from tests.contract.world import World
 
 app = Orchestrator("contract-continuing")
@@ -198,10 +200,58 @@ def test_the_outcome_of_a_child_whose_parent_has_ended_is_refused_on_the_record(
         await child.signal(go, 3)
         assert await child.result() == 3
         (event,) = await world.refused("left")
-        assert isinstance(event.body, CommandRejected)
+        assert isinstance(event.body, e.CommandRejected)
         assert (event.body.command, event.body.code, event.run_id) == ("ReportChild", "stale_attempt", parent.run_id)
         assert await refused(parent) == [("stale_attempt", event.cause.command_id)]
         assert (await kinds(parent))[-1] == "RunTerminated"
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def goes_on_without(child_id: str, policy: str) -> str:
+    """Goes on as a new run while its child is open."""
+    if child_id:
+        call = takes_a_signal.options(id=child_id, close_policy=policy)()  # type: ignore[arg-type]
+        told = asyncio.ensure_future(go.wait())
+        await asyncio.wait([asyncio.ensure_future(call), told], return_when=asyncio.FIRST_COMPLETED)
+        continue_as_new("", policy)
+    return f"and then {await go.wait()}"
+
+
+@pytest.mark.contract("child-policy", "child-continue", "continue-as-new")
+@pytest.mark.parametrize(
+    ("policy", "ends"), [("terminate", RunTerminated), ("request_cancel", RunCancelled), ("abandon", None)]
+)
+def test_what_becomes_of_a_child_whose_parent_goes_on_as_a_new_run(
+    world: World, policy: str, ends: type[Exception] | None
+) -> None:
+    """The new run is not its parent: it gets neither the child nor its outcome, which is refused, on record."""
+
+    async def scenario(client: Client) -> None:
+        first = await client.start(goes_on_without.options(id="p"), "c", policy)
+        while "ChildStarted" not in await kinds(first):
+            await asyncio.sleep(0.02)
+        left, newest = client.handle(takes_a_signal, "c"), client.handle(goes_on_without, "p")
+        await first.signal(go, 1)
+        while (await newest.describe()).run_id == first.run_id:
+            await asyncio.sleep(0.02)
+        # What a close policy asks for left with the commit that closed the run: it came before this signal.
+        if ends is None:
+            await left.signal(go, 3)
+            assert await left.result() == 3
+            assert "CancelRequested" not in await kinds(left)
+        else:
+            with pytest.raises(ends):
+                await left.result()
+            assert ("CancelRequested" in await kinds(left)) == (policy == "request_cancel")
+        while "CommandRejected" not in forced.kinds(world, "p"):
+            await asyncio.sleep(0.02)
+        ((_, refused),) = forced.of_kind(world, "p", e.CommandRejected)
+        assert refused.body.code == "stale_attempt"
+        await newest.signal(go, 2)
+        assert await newest.result() == "and then 2"
+        assert not {"ChildCompleted", "ChildFailed", "ChildCancelled"} & set(await kinds(newest))
 
     world.run(app, scenario)
 
@@ -318,7 +368,7 @@ def test_a_cancel_of_nobody_is_refused_where_it_arrives(world: World) -> None:
         speaker = await client.start(speaks, "nobody", "cancel")
         assert await speaker.result() == "said"
         (event,) = await world.refused("nobody")
-        assert isinstance(event.body, CommandRejected)
+        assert isinstance(event.body, e.CommandRejected)
         assert (event.body.command, event.body.code) == ("CancelWorkflow", "not_found")
         # It is known by the event that asked: nobody else sends a command of this id.
         sent = [one.seq async for one in speaker.history() if one.type == "CancelSent"]

@@ -82,10 +82,12 @@ async def follows(left: int) -> str:
 
 @app.workflow
 async def cleans_up() -> str:
+    """Once it is cancelled it takes a signal, undisturbed."""
     try:
         await go.wait()
     except asyncio.CancelledError:
         await note("put back")
+        await note(f"by {await go.wait()}")
         raise
     return "not cancelled"
 
@@ -193,13 +195,18 @@ def test_a_signal_to_another_workflow(world: World) -> None:
 def test_a_cancelled_run_may_clean_up(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(cleans_up)
-        await handle.using(command_id="once").cancel()
-        await handle.using(command_id="once").cancel()
+        await handle.using(command_id="one").cancel()
+        while (await handle.describe()).steps_done != 1:
+            await asyncio.sleep(0.02)
+        # While it cleans up: somebody else's, and the first one again.
+        await handle.using(command_id="another").cancel()
+        await handle.using(command_id="one").cancel()
+        await handle.signal(go, 5)
         with pytest.raises(RunCancelled):
             await handle.result()
         kinds = [event.type async for event in handle.history()]
         assert kinds.count("CancelRequested") == 1
-        assert kinds.count("StepCompleted") == 1
+        assert kinds.count("StepCompleted") == 2
 
     world.run(app, scenario)
 

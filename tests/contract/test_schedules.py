@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +14,10 @@ from orchestrator import Calendar, Client, CommandRejected, ConfigurationError, 
 from orchestrator.client.schedules import ScheduleDescription, ScheduleHandle
 from orchestrator.core.calendars import Interval, ScheduleSpec
 from orchestrator.core.commands import CreateSchedule
+from orchestrator.core.events import Event, RunStarted, ScheduleFired
+from orchestrator.core.ids import run_id
 from orchestrator.core.schedules import PREFIX, ScheduleAction
+from tests.contract.forced import of_kind
 from tests.contract.world import World
 
 app = Orchestrator("contract-schedules")
@@ -35,11 +41,6 @@ async def until(handle: ScheduleHandle, started: int, skipped: int = 0) -> Sched
         if found.started >= started and found.skipped >= skipped:
             return found
         await asyncio.sleep(0.02)
-
-
-def outcomes(found: ScheduleDescription) -> list[str]:
-    """Of the last firings, oldest first."""
-    return [one["outcome"] for one in found.raw["recent"]]
 
 
 @pytest.mark.contract("time-schedules", "time-schedule-ops")
@@ -146,18 +147,81 @@ def test_pause_with_a_note_trigger_and_back_fill(world: World) -> None:
     world.run(app, scenario)
 
 
+def firings(world: World, schedule: str) -> list[Event]:
+    """What the log has of its firings, in their order."""
+    return [event for _, event in of_kind(world, f"{PREFIX}{schedule}", ScheduleFired)]
+
+
 @pytest.mark.contract("time-schedule-ops")
-def test_what_was_missed_beyond_the_window_is_left_out(world: World) -> None:
+def test_what_came_due_while_no_engine_ran_is_made_up_for_within_the_window(world: World) -> None:
+    """Within it each time once; what lies further back is left out, and on record as missed."""
+    window_ms, down_ms = 1_500, 3_600
+
     async def scenario(client: Client) -> None:
-        spec = Schedule(every=timedelta(seconds=1), catchup_window=timedelta(milliseconds=250))
-        handle = await client.schedules.create("late", spec, quick, "z")
-        await until(handle, started=1)
-        await asyncio.to_thread(world.stop)
-        await asyncio.sleep(2.0)
-        await asyncio.to_thread(world.start)
-        before = (await handle.describe()).started
-        found = await until(handle, started=before + 1)
-        assert "missed" in outcomes(found) or found.skipped > 0
+        beat = Schedule(every=timedelta(seconds=1), overlap="allow_all")
+        short = replace(beat, catchup_window=timedelta(milliseconds=window_ms))
+        patient = await client.schedules.create("patient", beat, quick, "z")
+        late = await client.schedules.create("late", short, quick, "z")
+        await asyncio.gather(until(patient, started=1), until(late, started=1))
+        async with world.down():
+            ended = time.time() * 1000
+            while (begins := time.time() * 1000) < ended + down_ms:
+                await asyncio.sleep(0.05)
+        before = (await late.describe()).started
+        await asyncio.gather(until(late, started=before + 1), until(patient, started=5))
+        while firings(world, "patient")[-1].body.nominal_ms < begins:
+            await asyncio.sleep(0.05)
+        await asyncio.gather(patient.pause(), late.pause())
+        made_up = [event.body for event in firings(world, "patient")]
+        nominal = [body.nominal_ms for body in made_up]
+        assert nominal == list(range(nominal[0], nominal[-1] + 1, 1_000)), "each once, and none is left out"
+        assert {body.outcome for body in made_up} == {"started"}
+        assert len([at for at in nominal if ended < at < begins]) >= 3
+        for body in made_up:
+            assert await client.handle(quick, name("patient", body.nominal_ms)).result()
+        # By the clock of their own partition.
+        told = [(event.body.nominal_ms, event.body.outcome, event.recorded_at_ms) for event in firings(world, "late")]
+        assert [at for at, _, _ in told] == sorted({at for at, _, _ in told}), "each once"
+        assert next(outcome for at, outcome, _ in told if ended < at < begins) == "missed"
+        for (at, outcome, now), (following, _, _) in pairwise(told):
+            assert outcome == ("missed" if at < now - window_ms else "started")
+            assert following == (at + 1_000 if outcome == "started" else -(-(now - window_ms) // 1_000) * 1_000)
+
+    world.run(app, scenario)
+
+
+def name(schedule: str, nominal_ms: int) -> str:
+    """The workflow id of a firing."""
+    return f"{schedule}-{datetime.fromtimestamp(nominal_ms / 1000, UTC):%Y%m%dT%H%M%S}Z"
+
+
+@pytest.mark.contract("time-schedule-ops")
+def test_the_run_of_a_firing_is_the_same_whenever_it_is_made(world: World) -> None:
+    """Back-filled again, by another owner and by a schedule that was made anew: the run that there is, and no other."""
+    days = datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 3, 29, tzinfo=UTC)
+    daily = Schedule(cron="30 9 * * *", paused=True)
+
+    async def scenario(client: Client) -> None:
+        found: list[list[str]] = []
+        for _ in range(2):
+            handle = await client.schedules.create("daily", daily, quick, "d")
+            for _ in range(2):
+                await handle.backfill(*days)
+                while (await handle.describe()).running:
+                    await asyncio.sleep(0.02)
+                runs = [client.handle(quick, f"daily-2026032{day}T093000Z") for day in (7, 8)]
+                for run in runs:
+                    assert (await run.result()).startswith("d daily-")
+                found.append([(await run.describe()).run_id for run in runs])
+            await handle.delete()
+            await world.restart()
+        at = [round(datetime(2026, 3, day, 9, 30, tzinfo=UTC).timestamp()) * 1000 for day in (27, 28)]
+        commands = {
+            f"daily-2026032{day}T093000Z": f"{PREFIX}daily/{when}" for day, when in zip((7, 8), at, strict=True)
+        }
+        assert found == [[run_id(app.name, workflow, command) for workflow, command in commands.items()]] * 4
+        for workflow in commands:
+            assert len(of_kind(world, workflow, RunStarted)) == 1
 
     world.run(app, scenario)
 

@@ -116,6 +116,33 @@ async def lets_go(how: str) -> str:
         return "let go"
 
 
+@app.step(cancellation="abandon")
+async def left_alone() -> str:
+    """Ends when its run's gate opens, or by what it is told."""
+    key = step_info().workflow_id
+    began.add(key)
+    try:
+        while not gates[key].is_set():
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        told.add(key)
+        raise
+    ended.add(key)
+    return "ran on"
+
+
+@app.workflow
+async def leaves() -> str:
+    """Gives its step up, by its own will, and goes on."""
+    task = asyncio.ensure_future(left_alone())
+    await go.wait()
+    task.cancel()
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return f"left, {await echo(1)}, {await go.wait()}"
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until it holds."""
     while not holds():
@@ -238,3 +265,25 @@ def test_a_run_that_waits_for_its_steps_end_is_cancelled_after_it(world: World) 
 @app.workflow
 async def waits_for_it() -> str:
     return await ends_slowly.options(cancellation="wait")()
+
+
+@pytest.mark.contract("step-cancel")
+def test_an_abandoned_step_runs_on_to_its_end(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(leaves)
+        key = handle.workflow_id
+        gates[key] = threading.Event()
+        await until(lambda: key in began)
+        await handle.signal(go, 1)
+        while not await events(handle, "StepCompleted"):
+            await asyncio.sleep(0.01)
+        # The step after it has ended: what there was to tell the first one was recorded before.
+        assert await events(handle, "StepCancelRequested") == []
+        gates[key].set()
+        while len(await events(handle, "StepCompleted")) < 2:
+            await asyncio.sleep(0.01)
+        assert (key in ended, key in told) == (True, False)
+        await handle.signal(go, 2)
+        assert await handle.result() == "left, 1, 2"
+
+    world.run(app, scenario)

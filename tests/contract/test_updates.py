@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
@@ -17,8 +18,9 @@ from orchestrator import (
     continue_as_new,
     update,
 )
-from orchestrator.core import commands as c
+from orchestrator.core import commands as c, events as e
 from orchestrator.errors import DoesNotRoundTrip
+from tests.contract.forced import Halted, kinds as recorded, of_kind, until
 from tests.contract.world import World
 
 app = Orchestrator("updates")
@@ -26,6 +28,8 @@ add = app.update("add", int, int)
 hold = app.update("hold", str, str)
 go = app.signal("go", int)
 called: list[str] = []
+gates: dict[str, threading.Event] = {}
+"""By what they are named: steps run in this process."""
 
 
 @app.error
@@ -67,6 +71,25 @@ async def sums(most: int) -> int:
     if end == 2:
         continue_as_new(most)
     return total
+
+
+@app.step(isolation="thread")
+def gated(name: str) -> str:
+    """Until its gate opens."""
+    called.append(name)
+    assert gates[name].wait(60)
+    return f"through {name}"
+
+
+@app.workflow
+async def passes() -> int:
+    """Its update's handler stands at a gate."""
+
+    async def waits(name: str) -> str:
+        return await gated(name)
+
+    hold.handle(waits)
+    return await go.wait()
 
 
 @app.workflow
@@ -204,6 +227,46 @@ def test_the_stages_survive_a_crash_between_them(world: World) -> None:
         await handle.terminate()
         with pytest.raises(RunClosed, match=r"update hold .*terminated"):
             await accepted.result()
+
+    world.run(app, scenario)
+
+
+DEATHS = [(e.UpdateAccepted, "unproven"), (e.UpdateCompleted, "lost")]
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.contract("update")
+def test_an_update_is_carried_out_although_its_owner_dies_in_between(world: World) -> None:
+    """Right after it was accepted, and when its outcome is about to be recorded."""
+
+    async def die(client: Client, kind: type, how: str) -> None:
+        name = f"{kind.__name__}-{how}"
+        gate = gates[name] = threading.Event()
+        handle = await client.start(passes.options(id=name))
+        mine = handle.using(command_id=f"{name}/once")
+        async with Halted(world, name, kind, how) as halted:
+            first = asyncio.ensure_future(mine.update(hold, name))
+            if kind is e.UpdateCompleted:
+                await until(lambda: name in called)
+                gate.set()
+            await halted.reached()
+            await halted.die()
+        if kind is e.UpdateAccepted:
+            again = [await mine.start_update(hold, name) for _ in range(2)]
+            assert "UpdateCompleted" not in recorded(world, name), "it is open, and has the id already"
+            gate.set()
+            assert [await one.result() for one in again] == [f"through {name}"] * 2
+        assert await first == f"through {name}"
+        assert await mine.update(hold, name) == f"through {name}"
+        for once in (e.UpdateAccepted, e.UpdateCompleted, e.StepScheduled):
+            assert len(of_kind(world, name, once)) == 1
+        await handle.signal(go, 1)
+        assert await handle.result() == 1
+
+    async def scenario(client: Client) -> None:
+        for kind, how in DEATHS:
+            await die(client, kind, how)
 
     world.run(app, scenario)
 

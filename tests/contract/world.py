@@ -140,6 +140,8 @@ class World:
         self.blobs: DirectoryBlobs | None = None
         """The engines' large values, if the scenario has some."""
         self._theirs: DirectoryBlobs | None = None
+        self.moves = asyncio.Lock()
+        """Held by who starts and ends engines while the test goes on."""
         self._app: Orchestrator | None = None
 
     @property
@@ -241,6 +243,14 @@ class World:
         await asyncio.to_thread(self.stop)
         await asyncio.to_thread(self.start)
 
+    @contextlib.asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """No engine runs within the block, whatever the mode; new ones do after it, with empty stores."""
+        async with self.moves:
+            await asyncio.to_thread(self.stop)
+            yield
+            await asyncio.to_thread(self.start)
+
     async def granted(self, limit: str) -> list[tuple[int, LimitedTask]]:
         """When, by the log's clock, and to whom the home of a limit granted slots of it, in its order."""
         return [(at, body.task) for at, body in await self.asked(limit) if isinstance(body, SlotsGranted)]
@@ -318,8 +328,9 @@ class World:
         async def deal() -> None:
             while True:
                 await asyncio.sleep(self.mode.deal_s)
-                await asyncio.to_thread(self.add)
-                await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
+                async with self.moves:
+                    await asyncio.to_thread(self.add)
+                    await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
 
         dealing = asyncio.create_task(deal())
         try:

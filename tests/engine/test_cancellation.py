@@ -217,6 +217,7 @@ def cancel_while_it_runs(one: Rig, code: Any, count: int = 1) -> None:
     one.accepted("w", c.CancelWorkflow())
 
 
+@pytest.mark.contract("cancel")
 @pytest.mark.parametrize(
     ("code", "count", "seen"),
     [(awaits, 1, "a"), (survives, 1, "LookupError"), (awaits_a_task, 1, "nothing"), (gathers, 2, "nothing")],
@@ -244,6 +245,7 @@ def test_the_next_await_may_be_any(one: Rig) -> None:
     assert "TimerSet" not in story(one)
 
 
+@pytest.mark.contract("cancel")
 def test_it_is_delivered_once(one: Rig) -> None:
     cancel_while_it_runs(one, hears_once)
     script.end.set()
@@ -259,6 +261,7 @@ def test_a_limit_of_the_code_leaves_nothing_behind(one: Rig) -> None:
     assert one.result("w") == b'"aafter"'
 
 
+@pytest.mark.contract("step-cancel")
 def test_a_step_that_gives_way_is_cancelled(one: Rig) -> None:
     cancel_while_it_runs(one, gives_way)
     assert one.outcome("w").code == "cancelled"
@@ -266,6 +269,7 @@ def test_a_step_that_gives_way_is_cancelled(one: Rig) -> None:
     assert script.saw == ["cancelled"]
 
 
+@pytest.mark.contract("step-cancel")
 def test_a_thread_that_asks_gets_an_exception(one: Rig) -> None:
     cancel_while_it_runs(one, asks)
     assert one.outcome("w").code == "cancelled"
@@ -273,6 +277,7 @@ def test_a_thread_that_asks_gets_an_exception(one: Rig) -> None:
     assert script.saw == ["asked"]
 
 
+@pytest.mark.contract("step-cancel")
 def test_a_back_off_is_not_waited_for(one: Rig) -> None:
     one.start("w", backs_off)
     one.wait_for(e.StepAttemptFailed, "w")
@@ -282,6 +287,7 @@ def test_a_back_off_is_not_waited_for(one: Rig) -> None:
     assert story(one)[-3:] == ["StepCancelRequested", "StepCancelled", "RunCancelled"]
 
 
+@pytest.mark.contract("step-cancel")
 def test_an_abandoned_step_is_not_told(one: Rig) -> None:
     cancel_while_it_runs(one, leaves)
     assert one.outcome("w").code == "cancelled"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Payload
 from tests.invariants.load import Load
@@ -11,6 +13,7 @@ from tests.invariants.load import Load
 SIGNALS = 30
 
 
+@pytest.mark.contract("signal-durable")
 def test_i5_acknowledged_signals_are_delivered_once_in_their_order(load: Load) -> None:
     load.fail_commits(seed=5)
     engine = load.engine()
@@ -30,6 +33,7 @@ def test_i5_acknowledged_signals_are_delivered_once_in_their_order(load: Load) -
     assert received == [f"signal-{value}" for value in range(SIGNALS)]
 
 
+@pytest.mark.contract("signal-durable")
 def test_i5_a_signal_before_the_handler_waits_for_it(load: Load) -> None:
     load.engine()
     load.start("w", load.work, 2)

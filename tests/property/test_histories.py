@@ -26,6 +26,7 @@ ENOUGH = 2_000
 """Histories within which a planted defect must be found."""
 
 
+@pytest.mark.contract("update")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_history_is_what_its_program_means(seed: int, part: int, pytestconfig: pytest.Config) -> None:
     """Every fold, every replay, both models, every law of the log, whatever dies and in whatever order things come."""

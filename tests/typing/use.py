@@ -15,15 +15,18 @@ from orchestrator import (
     Orchestrator,
     Saga,
     Selection,
+    UpdateHandle,
     Workflow,
     patched,
     query,
     signal,
+    update,
 )
 
 app = Orchestrator("shop")
 approved = app.signal("approved", bool)
 progress = app.query("progress", dict[str, int])
+raised = app.update("raised", int, str)
 T = TypeVar("T")
 
 
@@ -118,6 +121,14 @@ class Approval:
     def state(self) -> bool:
         return self.ok
 
+    @update
+    async def sign(self, who: str, *, pages: int = 1) -> int:
+        return len(who) * pages
+
+    @sign.validator
+    def known(self, who: str, *, pages: int = 1) -> None:
+        assert who
+
 
 @app.entity
 class Account:
@@ -184,6 +195,12 @@ async def inferred() -> None:
         assert_type(client.handle(Approval.run, "d-1"), Handle[bool])
         await decision.signal(Approval.approve, True)
         assert_type(await decision.query(Approval.state), bool)
+        assert_type(await decision.update(Approval.sign, "eva", pages=2), int)
+        assert_type(await decision.start_update(Approval.sign, "eva"), UpdateHandle[int])
+        assert_type(decision.update_handle(Approval.sign, "u-1"), UpdateHandle[int])
+        assert_type(await handle.update(raised, 5), str)
+        assert_type(await (await handle.start_update(raised, 5)).result(), str)
+        assert_type(await client.with_start(order, "o", 1).update(raised, 5), str)
     with BlockingClient.connect(app) as blocking:
         assert_type(blocking.entity(Account, "a").call(Account.deposit, 5), int)
         assert_type(blocking.entity(Account, "a").query(Account.statement), str)
@@ -222,6 +239,16 @@ async def refused(client: Client) -> None:
     async with Saga() as saga:
         await saga.do(child("x"), refund)  # wrong E25: the compensation takes another type
         saga.add(charge, "o")  # wrong E26: a compensation's arguments
+    await decision.update(raised, "5")  # wrong E33: an update's value
+    await decision.update(Approval.sign, 5)  # wrong E34: an update method's argument
+    await decision.update(Approval.sign, "eva", page=2)  # wrong E35: a keyword that is not there
+    signed: str = await decision.update(Approval.sign, "eva")  # wrong E36: the result's type
+    await decision.update(Approval.approve, True)  # wrong E37: a signal is no update
+    await decision.start_update(raised, signed)  # wrong E38: of one that is not waited for
+    await client.with_start(order, 7, 1).update(raised, 5)  # wrong E39: the argument of the start
+    await client.with_start(order, "o", 1).update(raised, "5")  # wrong E40: the value after the start
+    raised.handle(charge)  # wrong E41: a handler of other arguments
+    app.update("paid", 5, str)  # wrong E42: an update's type
 
 
 async def in_bulk(client: Client, blocking: BlockingClient) -> None:

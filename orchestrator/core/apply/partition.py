@@ -25,6 +25,7 @@ from ..events import (
     TopicsAdopted,
     TurnAttempted,
 )
+from ..ids import sent_command_id
 from ..rows import (
     CLAIM_KEY,
     DEDUP,
@@ -92,12 +93,16 @@ def recorded(
 
 def command_rejected(fold: Fold, body: CommandRejected) -> None:
     """A refused child start is its parent's to know."""
-    if body.parent is not None:
-        failure = Failure(body.code, body.message, retryable=False)
-        fold.send_command(
-            body.parent.workflow_id,
-            ReportChild(body.parent.run_id, body.parent.step, "", "rejected", failure=failure),
-        )
+    if body.parent is None:
+        return
+    event, command_id = fold.event, ""
+    if not event.cause.answers:
+        # Its command had its answer before; what is said of it now is no duplicate of what was said then.
+        again = f"{event.cause.command_id}/{event.claim_no}/{event.batch_no}"
+        command_id = sent_command_id(event.workflow_id, again, event.batch_index, 0)
+    failure = Failure(body.code, body.message, retryable=False)
+    report = ReportChild(body.parent.run_id, body.parent.step, "", "rejected", failure=failure)
+    fold.send_command(body.parent.workflow_id, report, command_id=command_id)
 
 
 def turn_attempted(fold: Fold, body: TurnAttempted) -> None:

@@ -14,13 +14,15 @@ from ..commands import (
     FireTimer,
     PauseSchedule,
     ReportChild,
+    StartWorkflow,
     TriggerSchedule,
 )
-from ..events import ScheduleCreated, ScheduleDeleted, ScheduleFired, SchedulePaused, ScheduleRunEnded
+from ..events import CommandRejected, ScheduleCreated, ScheduleDeleted, ScheduleFired, SchedulePaused, ScheduleRunEnded
+from ..invariants import CLOSED
 from ..rows import SCHEDULES, ScheduleRow, schedule_key
 from ..schedules import MAX_BUFFERED, OVERLAPS, PREFIX, Due
 from ..values import NO_CAUSE, Cause
-from .decision import Context, Draft, View, accepted, caused, rejected
+from .decision import Context, Draft, View, accepted, caused, current_run, rejected
 from .fields import bad_duration
 
 MAX_BACKFILL = 1_000
@@ -141,6 +143,22 @@ def run_reported(view: View, command: Command, body: ReportChild, context: Conte
     if row.buffered and row.running == (nominal,):
         drafts.append(Draft(command.workflow_id, "", ScheduleFired(row.buffered[0], "started", row.due)))
     return drafts
+
+
+def started_before(view: View, command: Command, context: Context) -> list[Draft]:
+    """A start that came before. A firing that was made twice (back-filled again, say) is told that its run has ended.
+
+    Nothing of its run would report any more, and the schedule would wait for that end for ever.
+    """
+    body = command.body
+    if not isinstance(body, StartWorkflow) or body.parent is None or not body.parent.workflow_id.startswith(PREFIX):
+        return []
+    run_id, run = current_run(view, command.workflow_id)
+    if run is not None and run.status not in CLOSED and run.parent == body.parent:
+        return []
+    message = f"{command.workflow_id}: this firing of {body.parent.workflow_id} had its run, which has ended"
+    refused = CommandRejected("StartWorkflow", "already_closed", message, body.parent)
+    return [Draft(command.workflow_id, run_id, refused, caused(command, context, answers=False))]
 
 
 def _fire(name: str, row: ScheduleRow, times: Iterable[int], overlap: str, cause: Cause) -> list[Draft]:
