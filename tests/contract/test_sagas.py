@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.contract.world import World
 
 app = Orchestrator("contract-sagas")
 go_on = app.signal("go_on", bool)
+held = threading.Event()
+"""While it is set, nothing is undone to its end."""
 
 
 @app.error
@@ -29,7 +32,8 @@ async def book(what: str) -> str:
 async def cancel(what: str) -> None:
     if what.startswith("never"):
         raise SoldOut(what)
-    await asyncio.sleep(0.05)
+    while held.is_set():
+        await asyncio.sleep(0.01)
 
 
 @app.workflow
@@ -96,8 +100,12 @@ def test_a_cancellation_undoes_and_a_second_one_does_not_stop_that(world: World)
         handle = await client.start(trip, ["room", "car"])
         while not [event async for event in handle.history() if event.type == "StepCompleted" and event.seq > 4]:
             await asyncio.sleep(0.02)
-        await handle.cancel()
-        await handle.cancel()
+        held.set()
+        try:
+            await handle.cancel()
+            await handle.using(command_id="another").cancel()
+        finally:
+            held.clear()
         with pytest.raises(RunCancelled):
             await handle.result()
         assert await undone(handle) == ["car, booked", "room, booked"]
