@@ -98,7 +98,7 @@ class FollowingReader:
             self._consumer.resume([TopicPartition(self._topic, partition)])
 
     def _introduce(self, client: Consumer | AdminClient, partition: int) -> None:
-        """A client learns of new partitions only every few minutes, unless it asks."""
+        """A client learns of new partitions, and of new leaders, only every few minutes, unless it asks."""
         if partition >= self._known.get(client, 0):
             with contextlib.suppress(KafkaException):
                 topics = client.list_topics(self._topic, timeout=ASK_S).topics
@@ -126,6 +126,9 @@ class FollowingReader:
                 known(self._admin.list_offsets({place: spec}, **asked)[place].result().offset) for spec in _ENDS
             )
         except KafkaException as error:
+            # Who leads the partition is not asked again after a refusal: after a restart of all brokers the client was
+            # refused for its old leader epoch for minutes.
+            self._known.pop(self._admin, None)
             raise ConfigurationError(f"{self._topic}/{partition}: {error.args[0].str()}") from error
         return start, end
 
