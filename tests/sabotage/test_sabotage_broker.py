@@ -13,6 +13,7 @@ from orchestrator.engine import sabotage
 from orchestrator.engine.run import Engine
 from orchestrator.log.lanes import KafkaLanes
 from tests.engine.rig import KafkaSite, Rig
+from tests.oracle.verdict import LOST_WRITE
 
 from . import stage as staging
 from .scenarios import SCENARIOS
@@ -86,11 +87,13 @@ def stage(kafka: DevKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         sabotage.install()
 
 
-def test_the_oracle_names_what_one_lane_alone_does(stage: Stage) -> None:
+def test_the_oracle_names_what_one_lane_alone_does(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     scenario, anomaly = SCENARIOS[SWITCH]
     sabotage.install(SWITCH)
     verdict = scenario(stage)
-    assert anomaly in verdict.names, verdict.text()
+    # The zombie may find the other's record before it does harm: it stands still then, and nobody ends the run.
+    stands = "a record that this owner did not write" in caplog.text
+    assert verdict.names & ({anomaly, LOST_WRITE} if stands else {anomaly}), verdict.text()
 
 
 def test_with_every_lane_the_same_acts_are_clean(stage: Stage) -> None:
