@@ -63,7 +63,12 @@ class Attempt:
         return self.code is not None and not inspect.iscoroutinefunction(self.code.fn)
 
     def cancel(self) -> None:
-        """Ask the attempt to end, from any thread: its task is cancelled, a blocking function sees the flag."""
+        """Ask the attempt to end, from any thread: its task is cancelled, a blocking function sees the flag.
+
+        Once: the word comes again, from the engine or with the end of its run, and would cut off what it tidies up.
+        """
+        if self._cancelled:
+            return
         self._cancelled = True
         if self._stop is not None:
             self._stop()

@@ -130,3 +130,18 @@ def test_stop_names_what_it_cuts_off_and_reports_nothing_of_it(rig: Rig, tmp_pat
     assert rig.executor.stop(0.1) == frozenset()
     assert rig.outcomes(endless) == []
     assert not rig.executor.start(rig.call("whoami"))
+
+
+def test_an_attempt_is_told_once_to_end(make_rig: MakeRig, tmp_path: Path) -> None:
+    """The word comes again, from the engine or with the end of its run: it would cut off what the step tidies up."""
+    rig = make_rig()
+    tidying = rig.start("tidies_up", file=str(tmp_path / "said"))
+    until(lambda: lines(tmp_path / "said") == ["began"], "it to begin")
+    rig.executor.cancel(tidying.token)
+    until(lambda: lines(tmp_path / "said") == ["began", "told"], "it to be told")
+    rig.executor.cancel(tidying.token)
+    (tmp_path / "said.gate").touch()
+    failure = rig.outcome(tidying).failure
+    assert failure is not None
+    assert failure.type == CANCELLED
+    assert lines(tmp_path / "said") == ["began", "told", "tidied"]

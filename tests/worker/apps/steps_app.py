@@ -234,3 +234,17 @@ async def decline(cents: int) -> None:
 async def traced() -> list[str]:
     """The current span's context, and what the step was told of it."""
     return [tracing.current(), step_info().trace]
+
+
+@app.step
+async def tidies_up(file: str) -> None:
+    """Told to end, it tidies up until `<file>.gate` is there."""
+    said = Path(file)
+    said.write_text("began\n", encoding="utf-8")
+    try:
+        await asyncio.sleep(3_600)
+    finally:
+        said.write_text("began\ntold\n", encoding="utf-8")
+        while not Path(f"{file}.gate").exists():
+            await asyncio.sleep(0.01)
+        said.write_text("began\ntold\ntidied\n", encoding="utf-8")
