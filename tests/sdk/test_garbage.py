@@ -72,7 +72,7 @@ def collect() -> None:
     """What may come at any allocation."""
     for finalizer in dropped:
         Client(finalizer)
-    gc.collect()
+    gc.collect(0)
 
 
 @app.step
