@@ -12,6 +12,8 @@ from orchestrator.core.values import Payload
 from orchestrator.engine import loop
 from tests.engine.rig import Rig, kill
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Rig]
 
 app = Orchestrator("others")

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from orchestrator import Orchestrator
 from orchestrator.core import events as e
 from orchestrator.engine.batch import AT_LEAST
 from orchestrator.engine.options import EngineOptions
 from tests.engine.rig import Rig
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[[Orchestrator], Rig]
 

@@ -18,6 +18,8 @@ from orchestrator.sdk import garbage
 from orchestrator.sdk.loop import RunLoop
 from orchestrator.sdk.turn import Overlong
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 3_600.0
 LIMIT_S = 0.1
 

@@ -165,6 +165,7 @@ def test_a_python_newer_than_the_locks_is_named(installer: ModuleType, monkeypat
         run(installer, monkeypatch, "demo")
 
 
+@pytest.mark.slow
 def test_the_tests_are_collected_without_git() -> None:
     """An unpacked archive on a machine that has Python alone."""
     words = "from tests.architecture.source import ROOT, tracked; assert ROOT / 'Makefile' in tracked()"
