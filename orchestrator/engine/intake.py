@@ -316,9 +316,7 @@ class Intake:
             # Its parent waits for an outcome.
             self._builder.take(batch, rejected(command, context, REFUSED, problem))
             return
-        if command.reply_to is not None:
-            refused = Reply(command.id, command.workflow_id, "", "rejected", REFUSED, problem)
-            batch.answers.append((command.reply_to, refused))
+        self._answer(batch, command, Reply(command.id, command.workflow_id, "", "rejected", REFUSED, problem))
         self._dead_letter(batch, wire, problem)
 
     def _turn_away(self, batch: Batch, command: Command, wire: Wire, doubt: str) -> None:

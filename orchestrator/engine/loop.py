@@ -91,8 +91,7 @@ class PartitionLoop:
         self._unproven = self._open = None
         self._seen = 0
         self._input: InputPosition = ground.input_position(ids)
-        self._counted_at = shared.clock.monotonic()
-        self._careful_from = inf
+        self._counted_at, self._careful_from = shared.clock.monotonic(), inf
         self.outbox = Outbox(shared.log, shared.codec, self.inbox, shared.sign, self._options.blobs)
         self.outbox.upto = self._said_upto = position.outbox_upto if position else BatchId(0, 0)
         self.intake.begin(self._input.offset)
@@ -245,9 +244,10 @@ class PartitionLoop:
             # The attempt must be on the log, and read back, before the turn that may end the process.
             self._prove_and_materialise()
             failpoint("careful")
-        elif self._shared.clock.monotonic() >= self._careful_from + CAREFUL_S:
-            return False
-        self._careful_from = min(self._careful_from, self._shared.clock.monotonic())
+        elif self.builder.careful.waiting:
+            if (now := self._shared.clock.monotonic()) >= self._careful_from + CAREFUL_S:
+                return False
+            self._careful_from = min(self._careful_from, now)
         return self.builder.careful_turn(batch)
 
     def _nothing_to_commit(self, batch: Batch) -> bool:

@@ -30,9 +30,11 @@ def misfit(view: View, registry: Registry, options: EngineOptions, command: Comm
 
     `drafts`: what would be recorded.
     """
-    if command.actor.kind == "engine" or not any(isinstance(one.body, SignalReceived | EventSent) for one in drafts):
-        return ""
     body = command.body
+    if not isinstance(body, SignalWorkflow | StartWorkflow | SendEvent) or command.actor.kind == "engine":
+        return ""
+    if not any(isinstance(one.body, SignalReceived | EventSent) for one in drafts):
+        return ""
     if isinstance(body, SignalWorkflow):
         _, run = current_run(view, command.workflow_id, body.run_id)
         code = None if run is None else registry.workflow(run.workflow_type, run.version)
@@ -40,10 +42,8 @@ def misfit(view: View, registry: Registry, options: EngineOptions, command: Comm
     if isinstance(body, StartWorkflow):
         code = registry.workflow(body.workflow_type, body.version)
         return _problem(f"signal {body.signal}", body.signal_payload, _takers(registry, code, body.signal), options)
-    if isinstance(body, SendEvent):
-        name = command.workflow_id.removeprefix(PREFIX)
-        return _problem(f"event {name}", body.payload, [one.decode for one in registry.events.of(name)], options)
-    return ""
+    name = command.workflow_id.removeprefix(PREFIX)
+    return _problem(f"event {name}", body.payload, [one.decode for one in registry.events.of(name)], options)
 
 
 def _takers(registry: Registry, code: WorkflowCode | None, name: str) -> Iterable[Decode]:

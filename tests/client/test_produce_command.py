@@ -16,6 +16,7 @@ from orchestrator import Orchestrator
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import StartWorkflow
 from orchestrator.log.partitioner import partition_of
+from tests.architecture.source import imports
 from tests.engine.rig import KafkaSite, Rig
 
 if TYPE_CHECKING:
@@ -45,17 +46,7 @@ def code_lines() -> list[str]:
 
 def test_it_is_short_and_imports_nothing_of_ours() -> None:
     assert len(code_lines()) <= 10
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(ast.parse(SNIPPET.read_text(encoding="utf-8")))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
+    imported = {one.module.partition(".")[0] for one in imports(SNIPPET)}
     assert imported <= set(sys.stdlib_module_names) | {"confluent_kafka", "fastavro"}
 
 
