@@ -253,7 +253,7 @@ def test_a_queue_that_nobody_serves_in_time(bench: Bench) -> None:
     assert b"StepTimeout: schedule_to_start" in one.result("w")
     assert worker.ask(offer).code == "stale_attempt"
     one.start("v", hurried)
-    taken = next(offer for offer in worker.offers() if offer.workflow_id == "v")
+    taken = worker.offer(workflow="v")
     worker.ask(taken)
     bench.skip(31)
     assert worker.report(taken, 1).outcome == "accepted"

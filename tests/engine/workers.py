@@ -26,12 +26,12 @@ class HandWorker:
         records = self._rig.records(f"tasks.{self._queue}")
         return [self._rig.codec.decode(record.value) for record in records[0]]
 
-    def offer(self, attempt: int = 1) -> TaskOffer:
-        """Wait for the offer of an attempt."""
+    def offer(self, attempt: int = 1, workflow: str = "") -> TaskOffer:
+        """Wait for the offer of an attempt, of one workflow or of any."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for offer in self.offers():
-                if offer.attempt == attempt:
+                if offer.attempt == attempt and workflow in ("", offer.workflow_id):
                     return offer
             self._rig.site.wait(0.02)
         raise AssertionError(f"attempt {attempt} was never offered: {self.offers()}")
