@@ -10,6 +10,8 @@ import pytest
 
 from orchestrator.ending import ABANDONED, AS_AFTER_A_CRASH, Ending
 
+pytestmark = pytest.mark.slow
+
 STORM = """
 import signal
 from orchestrator.ending import Ending
@@ -39,7 +41,6 @@ def test_it_is_set_once_and_for_all() -> None:
     assert ending.wait(60.0)
 
 
-@pytest.mark.slow
 def test_no_signal_meets_a_lock_that_its_own_thread_holds() -> None:
     done = subprocess.run([sys.executable, "-c", STORM], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "ended\n"

@@ -55,6 +55,7 @@ class Partition:
         self.inbox = self.make_inbox()
         self._loop: PartitionLoop | None = None
         self._fell = False
+        self._skewed = False
         self._settled = 0
         """The last claim that was released, or that another's came after."""
         self._thread = threading.Thread(target=self.run, name=f"partition-{number}", daemon=True)
@@ -212,7 +213,8 @@ class Partition:
             self._stand_still(str(error))
             return self._again(loop, RETRY_S)
         except ClockSkewed as error:
-            self._stand_still(str(error))
+            self._stand_still(str(error), told=self._skewed)
+            self._skewed = True
             return self._let_go(loop)
         except ClaimLost as error:
             log.warning("partition %d: %s", self.number, error)
@@ -267,6 +269,7 @@ class Partition:
         assert loop.ground.ids is not None
         self._shared.checkpoints.owned(self.number, loop.ground.ids, loop.ground.store)
         self.problem = ""
+        self._skewed = False
         self.state = State.OWNED
         ground, took = loop.ground, clock.monotonic() - began
         self._shared.options.observer.restored(self.number, ground.restored_events - folded, took)
@@ -292,8 +295,9 @@ class Partition:
             return False
         return True
 
-    def _stand_still(self, problem: str) -> None:
-        if problem != self.problem:
+    def _stand_still(self, problem: str, told: bool = False) -> None:
+        """Show why; in the log once, and not again when `told` (in other figures)."""
+        if problem != self.problem and not told:
             log.error("partition %d: %s", self.number, problem)
         self.problem = problem
         self.state = State.PARKED

@@ -70,6 +70,7 @@ def test_one_module_speaks_to_buckets() -> None:
     assert found == {"orchestrator/store/s3.py"}
 
 
+@pytest.mark.slow
 def test_nothing_pickles() -> None:
     found = [
         f"{name_of(path)}:{item.line} {item.module}"

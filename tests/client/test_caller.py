@@ -177,7 +177,7 @@ def test_a_command_id_that_is_too_long_is_not_sent() -> None:
     with pytest.raises(LimitExceeded, match=r"StartWorkflow of order-7: .* at most 1,024 characters, this one 1,025"):
         with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request("c" * 1_025)))
     assert engine.received == []
-    with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request("c" * 1_024)))
+    with_calls(engine, lambda calls: calls.start("order-7", ORDER, Request("c" * 1_024)), PATIENT)
     assert len(engine.received) == 1
 
 

@@ -138,6 +138,7 @@ class Home:
                 assert all(b - a >= spec.rate_ms for a, b in zip(begun, begun[spec.rate :], strict=False)), place
 
 
+@pytest.mark.slow
 @pytest.mark.contract("flow-concurrency", "flow-rate", "flow-more")
 def test_whatever_comes_no_limit_is_exceeded_and_nothing_is_left_behind(rng: random.Random) -> None:
     for _ in range(30):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +22,14 @@ Make = Callable[[Orchestrator], Rig]
 
 
 class WrongClock(SystemClock):
-    """The machine's clock, and how far off it is set."""
+    """The machine's clock, and how far off it is set, to a few hundred milliseconds: no two figures are alike."""
 
     def __init__(self, off_ms: int) -> None:
         self.off_ms = off_ms
+        self._drift = itertools.cycle(range(0, 700, 70))
 
     def wall_ms(self) -> int:
-        return super().wall_ms() + self.off_ms
+        return super().wall_ms() + (self.off_ms and self.off_ms + next(self._drift))
 
 
 def an_app() -> tuple[Orchestrator, Any]:
@@ -57,7 +59,7 @@ def test_a_skewed_engine_releases_its_partitions_and_goes_on_when_the_clock_is_r
     app, talk = an_app()
     one, clock = rig(app), WrongClock(off_ms)
     engine = one.engine(clock=clock)
-    until(lambda: len(one.bodies(e.PartitionReleased)) >= one.site.partitions)
+    until(lambda: len(one.bodies(e.PartitionReleased)) >= 4 * one.site.partitions)
     until(lambda: all_in(engine, State.PARKED, one.site.partitions))
     problems = {partition.problem for partition in engine.partitions.values()}
     said = re.compile(rf"3(599|600)\.\d s {'ahead of' if off_ms > 0 else 'behind'} the brokers'")
@@ -65,7 +67,8 @@ def test_a_skewed_engine_releases_its_partitions_and_goes_on_when_the_clock_is_r
     assert not engine.health().ready
     # What the wrong clock says never became the log's time.
     assert all(abs(batch.footer.event.body.now_ms - SystemClock().wall_ms()) < 600_000 for batch in footers(one))
-    assert len([line for line in caplog.messages if "Set the clocks right" in line]) == one.site.partitions
+    told = [line for line in caplog.messages if "Set the clocks right" in line]
+    assert len(told) == one.site.partitions, "once each, however often it is tried again"
     clock.off_ms = 0
     one.start("talk-1", talk)
     assert one.result("talk-1") == b'"said"'
@@ -99,7 +102,7 @@ def footers(one: Rig) -> list[Batch]:
 
 def test_a_clock_within_the_bound_is_no_matter(rig: Make) -> None:
     one = rig(an_app()[0])
-    engine = one.engine(clock=WrongClock(2_000))
+    engine = one.engine(clock=WrongClock(4_000))
     until(lambda: all_in(engine, State.OWNED, one.site.partitions))
     skews = [partition._loop.ground.skew.ms for partition in engine.partitions.values() if partition._loop]
-    assert all(1_000 < skew <= 2_000 for skew in skews), skews
+    assert all(0 < skew < 4_700 for skew in skews), skews

@@ -88,6 +88,7 @@ def waiting(rig: Make, directory: Path) -> tuple[Rig, Path]:
     return one, directory / ref.name[:2] / ref.name
 
 
+@pytest.mark.slow
 def test_ten_megabytes_from_a_step_process(rig: Make, tmp_path: Path) -> None:
     one = rig(app)
     one.engine(options(tmp_path), executor=processes)

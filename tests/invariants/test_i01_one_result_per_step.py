@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Payload
 from tests.invariants.load import Load
+
+pytestmark = pytest.mark.slow
 
 
 def test_i1_no_step_has_two_committed_results(load: Load) -> None:

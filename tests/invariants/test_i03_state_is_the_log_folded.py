@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from orchestrator.core import commands as c
 from orchestrator.core.apply.fold import Settings
 from orchestrator.engine.partition import State
@@ -12,6 +14,8 @@ from orchestrator.store.partition_store import PartitionStore
 from orchestrator.store.rows import Store, state_hash
 from tests.engine import dumps
 from tests.invariants.load import Load
+
+pytestmark = pytest.mark.slow
 
 
 def fold(load: Load, number: int, store: Store) -> bytes:

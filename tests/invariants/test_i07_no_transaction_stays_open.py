@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.invariants.load import Load
+
+pytestmark = pytest.mark.slow
 
 
 def test_i7_after_faults_no_transaction_stays_open(load: Load) -> None:

@@ -9,6 +9,8 @@ from orchestrator.engine.options import EngineOptions
 from orchestrator.log.partitioner import partition_of
 from tests.invariants.load import Load
 
+pytestmark = pytest.mark.slow
+
 
 def test_i11_bugs_and_poison_stop_nobody_else(load: Load) -> None:
     @load.app.workflow(name="endless")

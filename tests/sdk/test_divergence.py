@@ -276,6 +276,7 @@ print([one.arguments.data for one in Driver(unordered).go().recorded(StepSchedul
 """
 
 
+@pytest.mark.slow
 def test_another_hash_seed_gives_another_order() -> None:
     root = str(Path(__file__).resolve().parents[2])
     orders = {

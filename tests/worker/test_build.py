@@ -14,6 +14,8 @@ from orchestrator.worker.loading import load_app
 
 from .rig import APP, Rig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("isolation", ["process", "thread"])
 def test_steps_run_where_the_settings_and_the_step_say(isolation: str) -> None:
