@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from ..core import ids
@@ -32,6 +33,9 @@ from .deadlines import Deadlines
 from .large import unheard, whole_call
 from .options import EngineOptions
 
+WAITS, MOST_WAIT_S = 10, 5.0
+"""How late a local time-out may be noticed for want of a slot: a tenth of its time, at most so many seconds."""
+
 
 class StepRef(NamedTuple):
     """A step of a run."""
@@ -44,13 +48,15 @@ class StepRef(NamedTuple):
 class Watch(NamedTuple):
     """A deadline of a step.
 
-    `kind` is start_to_close, heartbeat, interrupted, again or offer; `token` guards against later attempts.
+    `kind` is start_to_close, heartbeat, interrupted, again or offer; `token` guards against later attempts. `begun`:
+    the attempt had its slot when this was put, so that the whole time has passed.
     """
 
     kind: str
     ref: StepRef
     token: str
     wait_s: float = 0.0
+    begun: bool = False
 
 
 class Begin(NamedTuple):
@@ -184,11 +190,12 @@ class LocalSteps:
             self.began(call.token)
             if call.trace:
                 self.traces[call.token] = call.trace
-        if calls:
-            for refused in self.executor.start_many(calls):
-                ref = StepRef(refused.workflow_id, refused.run_id, refused.step)
-                self.watches.add(self._clock.monotonic() + 0.05, Watch("again", ref, refused.token))
-            for call in calls:
+        refused = {call.token for call in self.executor.start_many(calls)} if calls else set()
+        for call in calls:
+            if call.token in refused:
+                ref = StepRef(call.workflow_id, call.run_id, call.step)
+                self.watches.add(self._clock.monotonic() + 0.05, Watch("again", ref, call.token))
+            else:
                 self._watch(call)
         for effect in effects:
             if isinstance(effect, Stop):
@@ -210,17 +217,25 @@ class LocalSteps:
                 self.unheard(outcome(call, NOTHING, unheard(error)))
         return found
 
-    def _watch(self, call: StepCall) -> None:
+    def _watch(self, call: StepCall, within_s: float = inf) -> None:
+        """Wait for the time-outs of an attempt, those alone that are shorter than `within_s`."""
         ref = StepRef(call.workflow_id, call.run_id, call.step)
-        now = self._clock.monotonic()
         # Guarded attempts have durable timers from their StepStarted on.
-        if call.start_to_close_ms and not call.guarded:
-            wait = call.start_to_close_ms / 1000
-            self.watches.add(now + wait, Watch("start_to_close", ref, call.token, wait))
-        if call.heartbeat_ms and not call.guarded:
-            wait = call.heartbeat_ms / 1000
+        if call.start_to_close_ms and not call.guarded and (wait := call.start_to_close_ms / 1000) < within_s:
+            self._put(Watch("start_to_close", ref, call.token, wait))
+        if call.heartbeat_ms and not call.guarded and (wait := call.heartbeat_ms / 1000) < within_s:
+            if call.token in self._listened:
+                # Handed over, it beat elsewhere and begins again here: its silence is watched already.
+                self.beat(call.token)
+                return
             self._listened.add(call.token)
-            self.watches.add(now + wait, Watch("heartbeat", ref, call.token, wait))
+            self._put(Watch("heartbeat", ref, call.token, wait))
+
+    def _put(self, watch: Watch) -> None:
+        """Wait for the whole time of an attempt that has its slot. One that has none is soon looked at again."""
+        begun = not self.executor.waiting(watch.token)
+        wait_s = watch.wait_s if begun else min(watch.wait_s / WAITS, MOST_WAIT_S)
+        self.watches.add(self._clock.monotonic() + wait_s, watch._replace(begun=begun))
 
     # -- after a claim -----------------------------------------------------------------------------------------------
 
@@ -263,6 +278,9 @@ class LocalSteps:
                 # The whole duration, from our own claim's read-back: the old owner counts from before its commit.
                 wait = 0.0 if row.worker == mine else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
+                if row.state == "handed_over" and (call := self.call_of(view, ref)) is not None:
+                    # Who carries it out in its grace time watches it no more.
+                    self._watch(call, wait)
         return begin
 
     # -- attempts that are not carried out after all -----------------------------------------------------------------
@@ -296,11 +314,11 @@ class LocalSteps:
     def postponed(self, watch: Watch) -> bool:
         """Whether a local time-out is not over after all.
 
-        The attempt waits for a slot, sent a heartbeat, or somebody debugs this process.
+        The attempt waited for a slot meanwhile, sent a heartbeat, or somebody debugs this process.
         """
         now = self._clock.monotonic()
-        if self.executor.waiting(watch.token) or debugged():
-            self.watches.add(now + watch.wait_s, watch)
+        if not watch.begun or self.executor.waiting(watch.token) or debugged():
+            self._put(watch)
             return True
         beat = self._beats.pop(watch.token, None) if watch.kind == "heartbeat" else None
         if beat is not None and beat + watch.wait_s > now:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Set
 from functools import partial
 from typing import Any
@@ -35,7 +35,7 @@ class ThreadExecutor:
         self._changed = threading.Condition()
         self._running: dict[str, Attempt] = {}
         self._telling: set[str] = set()
-        self._waiting: deque[Attempt] = deque()
+        self._waiting: OrderedDict[str, Attempt] = OrderedDict()
         self._blocked = 0
         self._reserved: set[str] = set()
         self._refused = self._stopping = False
@@ -55,7 +55,7 @@ class ThreadExecutor:
             self._reserved.discard(call.token)
             self._running[call.token] = attempt
             if attempt.blocking and not call.guarded and self._blocked >= self._options.slots:
-                self._waiting.append(attempt)
+                self._waiting[call.token] = attempt
                 return True
             self._blocked += attempt.blocking and not call.guarded
             self._begin(attempt)
@@ -71,9 +71,8 @@ class ThreadExecutor:
             attempt = self._running.get(token)
             if attempt is None:
                 return
-            early = attempt in self._waiting
+            early = self._waiting.pop(token, None) is not None
             if early:
-                self._waiting.remove(attempt)
                 del self._running[token]
                 self._telling.add(token)
         attempt.cancel()
@@ -110,7 +109,7 @@ class ThreadExecutor:
     def waiting(self, token: str) -> bool:
         """See `StepExecutor.waiting`."""
         with self._changed:
-            return any(attempt.call.token == token for attempt in self._waiting)
+            return token in self._waiting
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs; whether it came to that."""
@@ -167,7 +166,7 @@ class ThreadExecutor:
             if attempt.blocking and not call.guarded:
                 self._blocked -= 1
                 if self._waiting:
-                    following = self._waiting.popleft()
+                    _, following = self._waiting.popitem(last=False)
                     self._blocked += 1
         self._conclude(outcome(call, *end))
         with self._changed:

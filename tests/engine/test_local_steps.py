@@ -102,6 +102,11 @@ async def silent() -> str:
 
 
 @app.workflow
+async def beating() -> str:
+    return await _try({"heartbeat": 30 * S, "retry": TEN}, step=beats)
+
+
+@app.workflow
 async def guarded() -> str:
     return await _try({"heartbeat": 30 * S, "on_crash": "park"}, step=beats)
 
@@ -129,11 +134,11 @@ class Bench:
         self.clock = SkippingClock()
         self.engine = self.start()
 
-    def start(self, slots: int = 8) -> Any:
-        """Start an engine whose executor has so many slots."""
+    def start(self, slots: int = 8, backlog: int = 10_000) -> Any:
+        """Start an engine whose executor has so many slots, and room for so many attempts that wait for one."""
 
         def executor(code: Orchestrator, options: ExecutorOptions, report: Any) -> ThreadExecutor:
-            return ThreadExecutor(code, replace(options, slots=slots), report)
+            return ThreadExecutor(code, replace(options, slots=slots, backlog=backlog), report)
 
         self.engine = self.rig.engine(clock=self.clock, executor=executor)
         return self.engine
@@ -198,6 +203,63 @@ def test_silence_ends_an_attempt_and_its_details_reach_the_next(bench: Bench) ->
     bench.skip(11)
     assert bench.rig.result("w") == b'"a 2"'
     assert script.began == [("a", 1, None), ("a", 2, {"page": 2})]
+
+
+@pytest.mark.parametrize(("code", "kind"), [(slow, "start_to_close"), (silent, "heartbeat")])
+def test_a_step_that_was_handed_over_has_its_time_outs(bench: Bench, code: Any, kind: str) -> None:
+    """The engine that is being stopped carries it out for as long as its grace time; nobody waits for it so long."""
+    first = bench.engine
+    bench.rig.start("w", code)
+    script.wait(1)
+    leaving = threading.Thread(target=first.stop, args=(3_600.0,))
+    leaving.start()
+    bench.rig.wait_for(e.StepHandedOver, "w")
+    bench.start()
+    bench.skip(0)
+    bench.skip(31)
+    bench.rig.wait_for(e.StepAttemptFailed, "w")
+    assert bench.failures() == [f"{kind} of step works is over"]
+    bench.skip(11)
+    script.wait(2)
+    script.gate(2).set()
+    assert bench.rig.result("w") == b'"a 2"'
+    script.gate(1).set()
+    leaving.join()
+
+
+def test_a_step_that_was_handed_over_and_beats_is_alive(bench: Bench) -> None:
+    """Its heartbeats reach the next owner as commands."""
+    first = bench.engine
+    bench.rig.start("w", beating)
+    script.wait(1)
+    leaving = threading.Thread(target=first.stop, args=(3_600.0,))
+    leaving.start()
+    bench.rig.wait_for(e.StepHandedOver, "w")
+    bench.start()
+    bench.skip(0)
+    for count in (1, 2, 3):
+        script.wait(count)
+        bench.skip(20)
+        script.gate(count).set()
+        bench.rig.wait_for(e.StepHeartbeat, "w", count)
+    assert bench.rig.result("w") == b'"a"'
+    assert bench.failures() == []
+    leaving.join()
+
+
+def test_no_time_counts_for_an_attempt_that_finds_no_room(bench: Bench) -> None:
+    bench.engine.stop(0.0)
+    engine = bench.start(slots=1, backlog=1)
+    for name in ("runs", "waits", "w"):
+        bench.rig.start(name, slow if name == "w" else too_long)
+        bench.rig.wait_for(e.StepScheduled, name)
+        bench.skip(0)
+    assert len(engine.executor.running()) == 2
+    for _ in range(3):
+        bench.skip(20)
+    assert bench.failures() == []
+    script.gate(1).set()
+    assert bench.rig.result("w") == b'"a 1"'
 
 
 def test_a_silent_step_for_which_somebody_else_beats(bench: Bench) -> None:
