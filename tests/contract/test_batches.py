@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Client, ConfigurationError, DoesNotRoundTrip, Handle, Orchestrator, RunCancelled, Selection
+from orchestrator import (
+    Client,
+    ConfigurationError,
+    DoesNotRoundTrip,
+    Handle,
+    Orchestrator,
+    RunCancelled,
+    Selection,
+    continue_as_new,
+)
 from orchestrator.client.batches import Done
 from tests.contract.world import World
 
@@ -79,6 +88,10 @@ async def first_paid(handle: Handle[Any]) -> bool:
     return "StepCompleted" in await story(handle)
 
 
+async def has_continued(handle: Handle[Any]) -> bool:
+    return (await handle.describe()).status == "continued_as_new"
+
+
 async def is_parked(handle: Handle[Any]) -> bool:
     return (await handle.describe()).status == "parked"
 
@@ -108,6 +121,50 @@ def test_a_batch_is_shown_then_done_to_each_and_done_once(world: World) -> None:
             assert (kinds.count("RunPaused"), kinds.count("CancelRequested")) == (1, 1)
         await other.signal(go, 5)
         assert await other.result() == 5
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def counts(found: list[int], rounds: int) -> list[int]:
+    """Takes one value a run."""
+    taken = [*found, await go.wait()]
+    if len(taken) < rounds:
+        continue_as_new(taken, rounds)
+    return taken
+
+
+@pytest.mark.contract("bulk")
+def test_a_workflow_that_continued_as_new_is_not_asked_again(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        mine = Selection(workflow_type="counts")
+        starts = [counts.options(id=name) for name in ("ann", "bob")]
+        first = [await client.start(start, [], 3) for start in starts]
+        for _ in range(2):
+            done = await client.batch("signal", mine, signal=go, value=1, batch_id="b1")
+            assert [one.outcome for one in done] == ["done", "done"]
+            await until(has_continued, *first)
+        done = await client.batch("signal", mine, signal=go, value=2, batch_id="b1")
+        assert [one.outcome for one in done] == ["done", "done"], "another value is another thing"
+        # Those that went on stand for the newest of their ids, if somebody insists on them.
+        done = await client.batch("signal", mine._replace(status="continued_as_new"), signal=go, value=3, batch_id="b1")
+        assert {one.outcome for one in done} == {"done"}
+        assert [await handle.result() for handle in first] == [[1, 2, 3], [1, 2, 3]]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("bulk")
+def test_one_batch_id_for_two_verbs_does_both(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handles = [await client.start(waits, number) for number in range(3)]
+        mine = Selection(workflow_type="waits")
+        await client.batch("pause", mine, batch_id="b1")
+        await client.batch("signal", mine, signal=go, value=1, batch_id="b1")
+        await client.batch("cancel", mine, batch_id="b1")
+        for handle in handles:
+            kinds = await story(handle)
+            assert (kinds["RunPaused"], kinds["SignalReceived"], kinds["CancelRequested"]) == (1, 1, 1)
 
     world.run(app, scenario)
 
