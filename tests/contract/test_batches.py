@@ -20,6 +20,7 @@ from orchestrator import (
     continue_as_new,
 )
 from orchestrator.client.batches import Done
+from orchestrator.engine.queries import Queries
 from tests.contract.world import World
 
 app = Orchestrator("contract-batches")
@@ -280,6 +281,38 @@ def test_what_goes_on_as_a_new_run_does_so_once_and_only_an_ids_newest_run(world
         assert len([run async for run in client.runs()]) == 3
 
     world.run(app, scenario)
+
+
+def test_engines_of_an_older_release_list_more_and_the_client_leaves_it_out(
+    memory: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: Callable[..., dict[str, Any]] = Queries._list
+
+    def as_before(self: Queries, arguments: dict[str, Any]) -> dict[str, Any]:
+        page = listed(self, {**arguments, "newest": False})
+        del page["newest"]
+        return page
+
+    monkeypatch.setattr(Queries, "_list", as_before)
+
+    async def scenario(client: Client) -> None:
+        broken.update({"ann dinner", "bob dinner"})
+        for who in WHO:
+            handle = await client.start(trip.options(id=who), who)
+            await handle.signal(go, 1)
+            with pytest.raises(Declined):
+                await handle.result()
+        broken.clear()
+        trips = Selection(workflow_type="trip")
+        assert len(await client.batch("reset", trips._replace(limit=1))) == 1
+        assert len(await client.batch("reset", trips)) == 1, "the other has gone on"
+        for who in WHO:
+            await client.handle(trip, who).result()
+        again = await client.batch("reset", trips)
+        assert again == [], "what failed is not its id's newest run any more"
+        assert (paid["ann dinner"], paid["bob dinner"]) == (2, 2)
+
+    memory.run(app, scenario)
 
 
 @pytest.mark.contract("bulk")
