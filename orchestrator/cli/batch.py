@@ -54,17 +54,16 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return output_option(command)
 
 
-def _run(context: click.Context, make: Callable[[Calls], Action], options: dict[str, Any]) -> None:
+def _run(context: click.Context, action: Action, options: dict[str, Any]) -> None:
     selection = Selection(options["status"], options["workflow_type"], options["limit"], options["where"])
     batch_id = str(options["batch_id"] or f"batch-{secrets.token_hex(6)}")
     output = str(options["output"])
     line = Progress()
 
-    async def work(calls: Calls) -> tuple[str, list[RunSummary], list[Done]]:
-        action = make(calls)
+    async def work(calls: Calls) -> tuple[list[RunSummary], list[Done]]:
         runs = await chosen(calls, action, selection)
         if not options["yes"]:
-            return action.name, runs, []
+            return runs, []
         count = 0
 
         def told(done: Done) -> None:
@@ -73,20 +72,20 @@ def _run(context: click.Context, make: Callable[[Calls], Action], options: dict[
             line.show(f"{action.name}: {count} of {len(runs)}")
 
         say(f"batch {batch_id}: {len(runs)} runs; if it is cut off, go on with --batch {batch_id}")
-        done = await carried_out(runs, action, batch_id, Request(reason=options["reason"]), told)
-        return action.name, runs, done
+        done = await carried_out(calls, runs, action, batch_id, Request(reason=options["reason"]), told)
+        return runs, done
 
-    name, runs, done = call(settings_of(context), work)
+    runs, done = call(settings_of(context), work)
     line.clear()
     if not options["yes"]:
         print_rows([run.raw for run in runs], ["workflow_id", "workflow_type", "status", "run_id"], output)
-        say(f"{name}: {len(runs)} runs would be asked; --yes does it")
+        say(f"{action.name}: {len(runs)} runs would be asked; --yes does it")
         return
     counts = Counter(one.outcome for one in done)
     others = [one._asdict() for one in done if one.outcome != "done"]
     if output == "table":
         print_rows(others, ["workflow_id", "run_id", "outcome", "message"], output)
-        say(f"{name}: {counts['done']} done, {counts['refused']} refused, {counts['unknown']} unknown")
+        say(f"{action.name}: {counts['done']} done, {counts['refused']} refused, {counts['unknown']} unknown")
     else:
         print_one({"batch_id": batch_id, **{kind: counts[kind] for kind in ("done", "refused", "unknown")},
                    "others": others}, output)  # fmt: skip
@@ -99,7 +98,7 @@ def _command(name: Steering, help_text: str) -> click.Command:
     @_batch_options
     @click.pass_context
     def command(context: click.Context, /, **options: Any) -> None:
-        _run(context, lambda calls: steering(calls, name), options)
+        _run(context, steering(name), options)
 
     return command
 
@@ -121,7 +120,7 @@ def reset(context: click.Context, /, event: int | None, drop_signals: bool, **op
 
     Of each workflow id the newest run alone is meant.
     """
-    _run(context, lambda calls: resetting(calls, event or 0, not drop_signals), options)
+    _run(context, resetting(event or 0, not drop_signals), options)
 
 
 @batch.command()
@@ -136,7 +135,7 @@ def fork(context: click.Context, /, step: str, given: str, **options: Any) -> No
     Of each workflow id the newest run alone is meant.
     """
     edited = _edited(context, given, options["workflow_type"]) if given else None
-    _run(context, lambda calls: forking(calls, step, edited), options)
+    _run(context, forking(step, edited), options)
 
 
 def _edited(context: click.Context, given: str, workflow_type: str) -> Callable[[RunSummary], Payload]:
@@ -161,4 +160,4 @@ def _edited(context: click.Context, given: str, workflow_type: str) -> Callable[
 def signal(context: click.Context, /, name: str, value: str, **options: Any) -> None:
     """Deliver signal NAME with VALUE (JSON, else text) to open runs."""
     payload = json_payload(value_of(value))
-    _run(context, lambda calls: signalling(calls, name, payload), options)
+    _run(context, signalling(name, payload), options)

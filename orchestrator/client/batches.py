@@ -1,20 +1,22 @@
 """One thing done to many runs: a filter chooses them, a dry run shows them, then it is done run by run.
 
-Each command's id is made of the batch's id and the run's (for what goes on as a new run, the workflow's): a batch that
-was cut off is run again under the same id, and what it had done already is not done twice.
+Each command's id is made of the batch's id, of what is asked (the verb and all that goes with it) and of the workflow's
+id: a batch that was cut off is run again under the same id, and what it had done already is not done twice, although
+a run went on as a new one meanwhile. Something else under the same id is another thing, and is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Required, TypedDict, cast
 
-from orchestrator.core.commands import ForkWorkflow
-from orchestrator.core.tasks import Reply
+from orchestrator.core import commands as c
+from orchestrator.core.ids import within_bounds
 from orchestrator.core.values import NOTHING, Payload
 from orchestrator.errors import CommandRejected, ConfigurationError, ReplyTimeout, RunClosed, WorkflowNotFound
 from orchestrator.sdk.app import Orchestrator
@@ -29,8 +31,15 @@ AT_ONCE = 50
 
 Steering = Literal["cancel", "terminate", "retry", "pause", "resume"]
 ActionName = Literal[Steering, "reset", "fork", "signal"]
-Act = Callable[[RunSummary, Request], Coroutine[Any, Any, Reply]]
-"""What is done to one run."""
+Command = (
+    c.CancelWorkflow
+    | c.TerminateWorkflow
+    | c.RetryWorkflow
+    | c.PauseWorkflow
+    | c.ResumeWorkflow
+    | c.ForkWorkflow
+    | c.SignalWorkflow
+)
 
 FAILED = frozenset({"failed"})
 ANY = frozenset({*OPEN, "completed", "failed", "cancelled", "terminated"})
@@ -96,86 +105,71 @@ class Done(NamedTuple):
     message: str = ""
 
 
-def _any_run(run: RunSummary) -> None:
-    """Nothing is wrong with it."""
-
-
 class Action(NamedTuple):
-    """What a batch does to each run. `meant_for`: the statuses that it makes sense for, chosen when none is named.
+    """What a batch asks of each run. `meant_for`: the statuses that it makes sense for, chosen when none is named.
 
-    `goes_on`: a run goes on as a new one of its workflow id: the newest of an id alone is chosen, and a batch does it
-    once an id, for what it made is the newest now. `check` raises, before anything is sent, if a run cannot be meant.
+    `goes_on`: a run goes on as a new one of its workflow id: the newest of an id alone is chosen. `body` raises, before
+    anything is sent, if a run cannot be meant.
     """
 
     name: ActionName
-    act: Act
+    body: Callable[[RunSummary], Command]
     meant_for: frozenset[str]
     goes_on: bool = False
-    check: Callable[[RunSummary], object] = _any_run
 
 
-def steering(calls: Calls, name: Steering) -> Action:
+def steering(name: Steering) -> Action:
     """What needs no more than a name."""
-    acts: dict[Steering, Callable[[str, str, Request], Coroutine[Any, Any, Reply]]] = {
-        "cancel": calls.cancel,
-        "terminate": calls.terminate,
-        "retry": calls.retry,
-        "pause": calls.pause,
-        "resume": calls.resume,
+    kinds: Mapping[Steering, Callable[[str], Command]] = {
+        "cancel": c.CancelWorkflow,
+        "terminate": c.TerminateWorkflow,
+        "retry": c.RetryWorkflow,
+        "pause": c.PauseWorkflow,
+        "resume": c.ResumeWorkflow,
     }
-
-    async def act(run: RunSummary, request: Request) -> Reply:
-        return await acts[name](run.workflow_id, run.run_id, request)
-
-    return Action(name, act, MEANT_FOR[name])
+    return Action(name, lambda run: kinds[name](run.run_id), MEANT_FOR[name])
 
 
-def signalling(calls: Calls, name: str, payload: Payload) -> Action:
+def signalling(name: str, payload: Payload) -> Action:
     """To deliver a signal."""
-
-    async def act(run: RunSummary, request: Request) -> Reply:
-        return await calls.signal(run.workflow_id, name, payload, run.run_id, request)
-
-    return Action("signal", act, OPEN)
+    return Action("signal", lambda run: c.SignalWorkflow(name, payload, run.run_id), OPEN)
 
 
-def resetting(calls: Calls, event: int = 0, keep_signals: bool = True) -> Action:
+def resetting(event: int = 0, keep_signals: bool = True) -> Action:
     """To go on from behind an event, or, without one, from where a run failed."""
 
-    async def act(run: RunSummary, request: Request) -> Reply:
-        body = ForkWorkflow(run.run_id, event=event, signals=keep_signals)
-        return await calls.fork(run.workflow_id, body, request)
+    def body(run: RunSummary) -> Command:
+        return c.ForkWorkflow(run.run_id, event=event, signals=keep_signals)
 
-    return Action("reset", act, ANY if event else FAILED, goes_on=True)
+    return Action("reset", body, ANY if event else FAILED, goes_on=True)
 
 
-def forking(calls: Calls, step: str, edited: Callable[[RunSummary], Payload] | None = None) -> Action:
+def forking(step: str, edited: Callable[[RunSummary], Payload] | None = None) -> Action:
     """To go on from before a step (its id or its name), with other arguments too if they are given."""
 
-    async def act(run: RunSummary, request: Request) -> Reply:
-        arguments = NOTHING if edited is None else edited(run)
-        return await calls.fork(run.workflow_id, ForkWorkflow(run.run_id, step=step, arguments=arguments), request)
+    def body(run: RunSummary) -> Command:
+        return c.ForkWorkflow(run.run_id, step=step, arguments=NOTHING if edited is None else edited(run))
 
-    return Action("fork", act, ANY, goes_on=True, check=edited or _any_run)
+    return Action("fork", body, ANY, goes_on=True)
 
 
-def action_of(app: Orchestrator, calls: Calls, name: str, workflow_type: str, given: Mapping[str, Any]) -> Action:
+def action_of(app: Orchestrator, name: str, workflow_type: str, given: Mapping[str, Any]) -> Action:
     """What `client.batch` is asked for. Raises ConfigurationError, TypeError, DoesNotRoundTrip."""
     if name not in TAKES:
         raise ConfigurationError(f"a batch cannot {name!r}: it can {', '.join(sorted(TAKES))}")
     if strange := sorted(given.keys() - TAKES[name]):
         raise TypeError(f"batch {name} takes no {', '.join(strange)}")
     if name == "reset":
-        return resetting(calls, **given)
+        return resetting(**given)
     if name not in ("fork", "signal"):
-        return steering(calls, cast(Steering, name))
+        return steering(cast(Steering, name))
     if not given.get(needed := "step" if name == "fork" else "signal"):
         raise TypeError(f"batch {name} needs {needed}=")
     arguments = given.get("arguments")
     if name == "fork":
-        return forking(calls, given["step"], None if arguments is None else _bound(app, workflow_type, arguments))
+        return forking(given["step"], None if arguments is None else _bound(app, workflow_type, arguments))
     values = (given["value"],) if "value" in given else arguments or ()
-    return signalling(calls, *signal_of(given["signal"], values, {}))
+    return signalling(*signal_of(given["signal"], values, {}))
 
 
 def _bound(app: Orchestrator, workflow_type: str, arguments: tuple[Any, ...]) -> Callable[[RunSummary], Payload]:
@@ -206,12 +200,29 @@ async def chosen(calls: Calls, action: Action, selection: Selection) -> list[Run
         if selection.limit is not None and len(found) >= selection.limit:
             break
         if status or run.status in action.meant_for:
-            action.check(run)
+            action.body(run)
             found.append(run)
     return found
 
 
+def command_id(batch_id: str, action: Action, run: RunSummary) -> str:
+    """The same for the same thing asked of the same workflow, whichever of its runs is the newest by then."""
+    body = action.body(run)
+    sent: list[str | int] = []
+    if isinstance(body, c.SignalWorkflow):
+        sent = [body.name, *_said(body.payload)]
+    elif isinstance(body, c.ForkWorkflow):
+        sent = [body.step, body.event, int(body.signals), *_said(body.arguments)]
+    digest = f"-{hashlib.sha256(repr(sent).encode()).hexdigest()[:16]}" if sent else ""
+    return within_bounds(f"{batch_id}/{action.name}{digest}/{run.workflow_id}")
+
+
+def _said(payload: Payload) -> tuple[str, str]:
+    return payload.codec, payload.data.hex()
+
+
 async def carried_out(
+    calls: Calls,
     runs: Sequence[RunSummary],
     action: Action,
     batch_id: str,
@@ -222,11 +233,11 @@ async def carried_out(
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(run: RunSummary) -> Done:
-        own = replace(request, command_id=f"{batch_id}/{run.workflow_id if action.goes_on else run.run_id}")
+        own = replace(request, command_id=command_id(batch_id, action, run))
         async with room:
             done = partial(Done, run.workflow_id, run.run_id)
             try:
-                await action.act(run, own)
+                await calls.send(run.workflow_id, action.body(run), own)
                 result = done("done")
             except ReplyTimeout as error:
                 result = done("unknown", str(error))

@@ -2,80 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent import futures
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from orchestrator.config import Settings
 from orchestrator.core.tasks import Reply
-from orchestrator.errors import BlockingInLoop
 from orchestrator.sdk.app import Orchestrator
+from orchestrator.sdk.attributes import Where
 from orchestrator.sdk.entity import EntityHandler
 from orchestrator.sdk.events import Event
 from orchestrator.sdk.messages import Query, Signal
 from orchestrator.sdk.updates import Update, UpdateMethod
 from orchestrator.sdk.workflow import Workflow
+from orchestrator.store.blobs import Blobs
 
 from .batches import BatchOptions, Done, ForkOptions, ResetOptions, Selection, Steering
+from .blocking_parts import BlockingApprovals, BlockingLimits, BlockingSchedules
 from .client import Client
 from .entity import EntityDescription, EntityHandle
 from .events import TopicDescription
 from .handle import Handle
+from .loop_thread import LoopThread
 from .requests import DEFAULT_OPTIONS, ClientOptions
 from .steps import StepHandle
 from .transport import Transport
 from .updates import UpdateHandle, Updates
 from .views import HistoryEvent, Rejection, RunDescription, RunSummary
 
-LOOK_S = 0.5
-
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 E = TypeVar("E")
-
-
-class LoopThread:
-    """An event loop on a thread of its own, on which blocking calls are carried out."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="blocking-client", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Carry out `work` and return what it returns. Raises BlockingInLoop on a thread whose event loop runs."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        else:
-            work.close()
-            raise BlockingInLoop(
-                "a blocking call would stop the event loop that runs on this thread: use the async client here"
-                " (`async with app.connect() as client`), or call from a thread without a loop"
-            )
-        try:
-            # In rounds: a Ctrl-C that the kernel hands to another thread is heard when this one wakes.
-            while not future.done():
-                futures.wait([future], LOOK_S)
-            return future.result()
-        except BaseException:
-            # Ctrl-C while waiting: the call must not go on behind the caller's back.
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        """End loop and threads."""
-        asyncio.run_coroutine_threadsafe(self._loop.shutdown_default_executor(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class BlockingUpdates:
@@ -191,19 +151,11 @@ class BlockingHandle(BlockingUpdates, Generic[R_co]):
 
     def history(self, from_seq: int = 1) -> list[HistoryEvent]:
         """See `Handle.history`; all at once."""
-
-        async def gather() -> list[HistoryEvent]:
-            return [event async for event in self._handle.history(from_seq)]
-
-        return self._thread.run(gather())
+        return self._thread.every(self._handle.history(from_seq))
 
     def rejections(self) -> list[Rejection]:
         """See `Handle.rejections`; all at once."""
-
-        async def gather() -> list[Rejection]:
-            return [one async for one in self._handle.rejections()]
-
-        return self._thread.run(gather())
+        return self._thread.every(self._handle.rejections())
 
 
 class BlockingUpdate(Generic[R_co]):
@@ -218,6 +170,16 @@ class BlockingUpdate(Generic[R_co]):
         """The update's id."""
         return self._handle.id
 
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's id."""
+        return self._handle.workflow_id
+
+    @property
+    def run_id(self) -> str:
+        """The run that accepted it, "" if nobody asked."""
+        return self._handle.run_id
+
     def result(self, timeout: timedelta | float | None = None) -> R_co:
         """See `UpdateHandle.result`."""
         return self._thread.run(self._handle.result(timeout))
@@ -227,6 +189,7 @@ class BlockingStep:
     """`StepHandle` without `await`."""
 
     def __init__(self, thread: LoopThread, handle: StepHandle) -> None:
+        self.workflow_id, self.run_id, self.step = handle.workflow_id, handle.run_id, handle.step
         self._thread = thread
         self._handle = handle
 
@@ -247,6 +210,7 @@ class BlockingEntity(Generic[E]):
     """`EntityHandle` without `await`."""
 
     def __init__(self, thread: LoopThread, handle: EntityHandle[E]) -> None:
+        self.workflow_id, self.key = handle.workflow_id, handle.key
         self._thread = thread
         self._handle = handle
 
@@ -283,11 +247,12 @@ class BlockingClient:
         *,
         transport: Transport | None = None,
         options: ClientOptions = DEFAULT_OPTIONS,
+        blobs: Blobs | None = None,
     ) -> Iterator[BlockingClient]:
-        """Connect for the time of a `with` block. Raises as `Client.connect`."""
+        """See `Client.connect`; for the time of a `with` block."""
         thread = LoopThread()
         try:
-            opened = Client.connect(app, settings, transport=transport, options=options)
+            opened = Client.connect(app, settings, transport=transport, options=options, blobs=blobs)
             client = thread.run(_enter(opened))
             try:
                 yield cls(thread, client)
@@ -369,13 +334,26 @@ class BlockingClient:
         """See `Client.batch`."""
         return self._thread.run(self._client.batch(name, selection, **options))
 
-    def runs(self, status: str = "", workflow_type: str = "", limit: int | None = None) -> list[RunSummary]:
+    @property
+    def schedules(self) -> BlockingSchedules:
+        """See `Client.schedules`."""
+        return BlockingSchedules(self._thread, self._client.schedules)
+
+    @property
+    def approvals(self) -> BlockingApprovals:
+        """See `Client.approvals`."""
+        return BlockingApprovals(self._thread, self._client.approvals)
+
+    @property
+    def limits(self) -> BlockingLimits:
+        """See `Client.limits`."""
+        return BlockingLimits(self._thread, self._client.limits)
+
+    def runs(
+        self, status: str = "", workflow_type: str = "", limit: int | None = None, where: Sequence[Where] = ()
+    ) -> list[RunSummary]:
         """See `Client.runs`; all at once."""
-
-        async def gather() -> list[RunSummary]:
-            return [run async for run in self._client.runs(status, workflow_type, limit)]
-
-        return self._thread.run(gather())
+        return self._thread.every(self._client.runs(status, workflow_type, limit, where))
 
 
 async def _enter(opened: AbstractAsyncContextManager[Client]) -> Client:

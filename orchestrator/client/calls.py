@@ -210,17 +210,25 @@ class Calls:
     ) -> AsyncIterator[RunSummary]:
         """The runs of every partition that fit every condition, one partition after the other, at most `limit`.
 
-        `newest`: of each workflow id the newest run alone, if it fits.
+        `newest`: of each workflow id the newest run alone, if it fits. Engines of an older release list the others too:
+        of what they found the newest is asked for.
         """
         left = limit
         conditions = [list(one) for one in where]
         asked = {"status": status, "workflow_type": workflow_type, "where": conditions, "newest": newest}
         for partition in range(self.caller.partitions):
-            async for raw in self.pages("list", "runs", asked, partition):
-                if left is not None and left <= 0:
-                    return
-                yield run_summary(raw)
-                left = None if left is None else left - 1
+            async for page in self._pages("list", asked, partition):
+                minded = not newest or page.get("newest")
+                for raw in page["runs"]:
+                    if left is not None and left <= 0:
+                        return
+                    if minded or await self._is_newest(raw):
+                        yield run_summary(raw)
+                        left = None if left is None else left - 1
+
+    async def _is_newest(self, raw: JsonObject) -> bool:
+        newest = await self.describe(str(raw["workflow_id"]), brief=True)
+        return newest.run_id == str(raw["run_id"])
 
     async def dead_letters(self, partition: int) -> AsyncIterator[JsonObject]:
         """The dead letters that a partition's state knows."""
@@ -231,13 +239,17 @@ class Calls:
         self, kind: str, member: str, arguments: Mapping[str, Any], partition: int
     ) -> AsyncIterator[JsonObject]:
         """What a partition lists, page by page."""
+        async for page in self._pages(kind, arguments, partition):
+            for raw in page[member]:
+                yield raw
+
+    async def _pages(self, kind: str, arguments: Mapping[str, Any], partition: int) -> AsyncIterator[JsonObject]:
         after: Any = None
         while True:
             asked = json_payload({**arguments, "limit": LIST_PAGE, "after": after})
             reply = await self.caller.query("", c.QueryWorkflow(kind, arguments=asked), partition=partition)
             page = json_object(reply, f"{kind} of partition {partition}")
-            for raw in page[member]:
-                yield raw
+            yield page
             after = page.get("next")
             if after is None:
                 return

@@ -149,16 +149,17 @@ class Client:
     async def batch(
         self, name: Any, selection: Selection, *, dry_run: bool = False, batch_id: str = "", **options: Any
     ) -> list[Done]:
-        """Do something to many runs; a dry run says to which. A batch that was cut off goes on under the same id.
+        """Do something to many runs; a dry run says to which. A batch that was cut off goes on under the same id:
+        what it asked of a workflow (of whichever run) is not asked twice.
 
         What `reset`, `fork` and `signal` take is what the methods of a handle take. Raises, before anything is sent,
         ConfigurationError, TypeError, DoesNotRoundTrip; KafkaUnavailable.
         """
-        action = action_of(self._app, self.calls, name, selection.workflow_type, options)
+        action = action_of(self._app, name, selection.workflow_type, options)
         runs = await chosen(self.calls, action, selection)
         if dry_run:
             return [Done(run.workflow_id, run.run_id, "chosen") for run in runs]
-        return await carried_out(runs, action, batch_id or new_command_id(), self._request)
+        return await carried_out(self.calls, runs, action, batch_id or new_command_id(), self._request)
 
     def entity(self, entity: type[E], key: str) -> EntityHandle[E]:
         """The entity of a key (`@app.entity`). Asks nobody whether it exists."""

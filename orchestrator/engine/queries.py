@@ -296,14 +296,14 @@ class Queries:
             if wanted and row.workflow_type != wanted:
                 continue
             if len(found) == limit:
-                return {"runs": found, "next": list(last)}
+                return {"runs": found, "next": list(last), "newest": newest}
             last = key
             if newest and current_run(self._view, str(key[2]))[0] != key[3]:
                 continue
             run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
             if run is not None and fits(run, asked):
                 found.append(views.run_view(str(key[2]), str(key[3]), run))
-        return {"runs": found, "next": None}
+        return {"runs": found, "next": None, "newest": newest}
 
     def _schedules(self, command: Command, body: QueryWorkflow) -> None:
         if body.kind == "schedules":

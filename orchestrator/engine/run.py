@@ -66,7 +66,7 @@ class Engine:
         self.options = options or EngineOptions()
         self.log = log_
         self.partitions: dict[int, Partition] = {}
-        self.ending = ""
+        self.ending = "while it began to end"
         """What the end of this engine waits for."""
         self._assigned_now: set[int] = set()
         self._codec = codec or Codec()

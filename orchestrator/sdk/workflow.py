@@ -98,6 +98,8 @@ class WorkflowCode:
     ) -> None:
         if not inspect.iscoroutinefunction(fn):
             raise ConfigurationError(f"workflow {workflow_type}: must be an `async def` (it awaits its steps)")
+        if version < 1:
+            raise ConfigurationError(f"workflow {workflow_type}: versions are numbered from 1, not {version}")
         if on_bug not in ("park", "fail"):
             raise ConfigurationError(f"workflow {workflow_type}: on_bug is park or fail, not {on_bug!r}")
         self.fn = fn
@@ -188,8 +190,13 @@ class Workflow(Generic[P, R_co]):
         return type(self)(self.code, self.start_options._replace(signal=GivenSignal(signal, args, kwargs)))
 
     def older(self, *, version: int) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]:
-        """Keep an older version: runs that began on it go on with it."""
+        """Keep an older version: runs that began on it go on with it. Raises ConfigurationError if it is not older."""
         newest = self.code
+        if version >= newest.version:
+            raise ConfigurationError(
+                f"workflow {newest.workflow_type}: version {version} is not older than version {newest.version}, whose"
+                f" code it would replace: number the newest, as in @app.workflow(version={version + 1})"
+            )
 
         def decorate(fn: Callable[P, Coroutine[Any, Any, R]]) -> Workflow[P, R]:
             code = WorkflowCode(fn, newest.workflow_type, version, newest.on_bug, newest.registry)

@@ -114,7 +114,7 @@ class RemoteWorker:
         self._telling: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self.started = False
-        self.ending = ""
+        self.ending = "while it began to end"
         """What the end of this worker waits for."""
         self.untold: list[str] = []
         """Tokens of attempts whose outcome nobody took."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.core import commands as c
+from orchestrator.core.ids import MAX_COMMAND_ID, MAX_WORKFLOW_ID
 from tests.cli.conftest import Ran
 from tests.client.fake_engine import FakeEngine, payload
 
@@ -37,6 +38,25 @@ def test_a_batch_is_done_once_under_its_id(engine: FakeEngine, run: Run) -> None
     assert run("batch", "signal", "go", "7", "--yes", "--batch", "b1").code == 0
     assert [len(one.signals) for one in engine.runs_of_all()] == [1, 1, 1]
     assert engine.handled[-1].reason == "Monday"
+
+
+def test_another_thing_under_the_same_id_is_done_too(engine: FakeEngine, run: Run) -> None:
+    three(run)
+    for words in (["signal", "go", "7"], ["signal", "go", "8"], ["signal", "stop", "7"], ["fork", "a"], ["fork", "b"]):
+        assert run("batch", *words, "--yes", "--batch", "b1").code == 0
+    assert [[name for name, _ in one.signals] for one in engine.runs_of_all()] == [["go", "go", "stop"]] * 3
+    assert [command.body.step for command in engine.handled if isinstance(command.body, c.ForkWorkflow)] == [
+        *["a"] * 3,
+        *["b"] * 3,
+    ]
+    assert run("batch", "cancel", "--yes", "--batch", "b1").code == 0
+    assert {one.status for one in engine.runs_of_all()} == {"cancelled"}
+
+
+def test_a_workflow_id_of_any_length_is_asked(engine: FakeEngine, run: Run) -> None:
+    assert run("workflow", "start", "order", "--id", "o" * MAX_WORKFLOW_ID).code == 0
+    assert run("batch", "signal", "go", "7", "--yes").code == 0
+    assert len(engine.handled[-1].id) <= MAX_COMMAND_ID
 
 
 def test_what_is_refused_is_listed_and_the_exit_code_says_so(engine: FakeEngine, run: Run) -> None:
@@ -72,8 +92,13 @@ def test_runs_go_on_once_a_workflow_as_the_options_say(
     assert run("batch", *words).code == 0
     assert len(engine.handled) == before, "a dry run"
     assert run("batch", *words, "--yes", "--batch", "b1").code == 0
-    sent = {command.id: command.body for command in engine.handled[before:]}
-    assert sent == {f"b1/order-{number}": body._replace(run_id=f"run-order-{number}-0") for number in range(3)}
+    sent = engine.handled[before:]
+    assert {command.workflow_id: command.body for command in sent} == {
+        f"order-{number}": body._replace(run_id=f"run-order-{number}-0") for number in range(3)
+    }
+    assert {command.id.split("/")[0] for command in sent} == {"b1"}
+    assert run("batch", *words, "--yes", "--batch", "b1").code == 0
+    assert len(engine.handled) == before + 3, "the same again"
     lists = [json.loads(one.body.arguments.data) for _, _, one in engine.received if _is_list(one.body)]
     assert {asked["newest"] for asked in lists} == {True}
 

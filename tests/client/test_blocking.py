@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import threading
+from typing import Any, get_overloads
 
 import pytest
 
-from orchestrator.client.blocking import BlockingClient
+from orchestrator.client.approvals import Approvals
+from orchestrator.client.blocking import (
+    BlockingClient,
+    BlockingEntity,
+    BlockingHandle,
+    BlockingStep,
+    BlockingUpdate,
+    BlockingUpdates,
+)
+from orchestrator.client.blocking_parts import BlockingApprovals, BlockingLimits, BlockingSchedule, BlockingSchedules
+from orchestrator.client.client import Client, WithStart
+from orchestrator.client.entity import EntityHandle
+from orchestrator.client.handle import Handle
+from orchestrator.client.limits import Limits
 from orchestrator.client.requests import ClientOptions
+from orchestrator.client.schedules import ScheduleHandle, Schedules
+from orchestrator.client.steps import StepHandle
+from orchestrator.client.updates import UpdateHandle, Updates
 from orchestrator.core import commands as c
 from orchestrator.core.values import Failure
 from orchestrator.errors import BlockingInLoop, ConfigurationError, WorkflowNotFound
@@ -85,3 +104,64 @@ def test_it_does_not_even_connect_there() -> None:
 
     with pytest.raises(BlockingInLoop):
         asyncio.run(work())
+
+
+TWINS: list[tuple[type[Any], type[Any]]] = [
+    (Client, BlockingClient),
+    (Handle, BlockingHandle),
+    (Updates, BlockingUpdates),
+    (WithStart, BlockingUpdates),
+    (UpdateHandle, BlockingUpdate),
+    (StepHandle, BlockingStep),
+    (EntityHandle, BlockingEntity),
+    (Schedules, BlockingSchedules),
+    (ScheduleHandle, BlockingSchedule),
+    (Approvals, BlockingApprovals),
+    (Limits, BlockingLimits),
+]
+
+ATTRIBUTE = ["attribute"]
+INNER = {"calls"}
+"""What is no part of the API: the layer below, in plain records."""
+
+
+def told(cls: type[Any]) -> dict[str, list[Any]]:
+    """The public members of a class, each with the parameters of every way to call it, as they are written."""
+    made = "" if cls.__init__ is object.__init__ else inspect.getsource(cls.__init__)
+    of_itself = re.findall(r"self\.([a-z]\w*)", made)
+    found: dict[str, list[Any]] = {name: ATTRIBUTE for name in of_itself if name not in INNER}
+    for name in dir(cls):
+        member = getattr(cls, name)
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            found[name] = ATTRIBUTE
+            continue
+        # Under a context manager's decorator lies the function that it decorates.
+        plain = inspect.unwrap(getattr(member, "__func__", member))
+        ways = get_overloads(plain) or [plain]
+        found[name] = [
+            [one.replace(annotation=str(one.annotation)) for one in inspect.signature(way).parameters.values()]
+            for way in ways
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("awaited", "blocking"), TWINS, ids=lambda cls: cls.__name__)
+def test_it_has_all_that_the_async_client_has(awaited: type[Any], blocking: type[Any]) -> None:
+    wanted, there = told(awaited), told(blocking)
+    assert len(wanted) > 0
+    assert there == wanted
+
+
+def test_what_is_compared_is_all_there_is() -> None:
+    """A blocking class that a twin hands out is a twin itself."""
+    known = {cls.__name__ for pair in TWINS for cls in pair}
+    for _, blocking in TWINS:
+        for name in told(blocking):
+            member = inspect.getattr_static(blocking, name, None)
+            if member is None:
+                continue
+            function = inspect.unwrap(getattr(member, "fget", None) or getattr(member, "__func__", member))
+            returned = str(inspect.signature(function).return_annotation).partition("[")[0]
+            assert not returned.startswith("Blocking") or returned in known, f"{blocking.__name__}.{name}"

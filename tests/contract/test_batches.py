@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Client, ConfigurationError, DoesNotRoundTrip, Handle, Orchestrator, RunCancelled, Selection
+from orchestrator import (
+    Client,
+    ConfigurationError,
+    DoesNotRoundTrip,
+    Handle,
+    Orchestrator,
+    RunCancelled,
+    Selection,
+    continue_as_new,
+)
 from orchestrator.client.batches import Done
+from orchestrator.engine.queries import Queries
 from tests.contract.world import World
 
 app = Orchestrator("contract-batches")
@@ -79,6 +89,10 @@ async def first_paid(handle: Handle[Any]) -> bool:
     return "StepCompleted" in await story(handle)
 
 
+async def has_continued(handle: Handle[Any]) -> bool:
+    return (await handle.describe()).status == "continued_as_new"
+
+
 async def is_parked(handle: Handle[Any]) -> bool:
     return (await handle.describe()).status == "parked"
 
@@ -108,6 +122,50 @@ def test_a_batch_is_shown_then_done_to_each_and_done_once(world: World) -> None:
             assert (kinds.count("RunPaused"), kinds.count("CancelRequested")) == (1, 1)
         await other.signal(go, 5)
         assert await other.result() == 5
+
+    world.run(app, scenario)
+
+
+@app.workflow
+async def counts(found: list[int], rounds: int) -> list[int]:
+    """Takes one value a run."""
+    taken = [*found, await go.wait()]
+    if len(taken) < rounds:
+        continue_as_new(taken, rounds)
+    return taken
+
+
+@pytest.mark.contract("bulk")
+def test_a_workflow_that_continued_as_new_is_not_asked_again(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        mine = Selection(workflow_type="counts")
+        starts = [counts.options(id=name) for name in ("ann", "bob")]
+        first = [await client.start(start, [], 3) for start in starts]
+        for _ in range(2):
+            done = await client.batch("signal", mine, signal=go, value=1, batch_id="b1")
+            assert [one.outcome for one in done] == ["done", "done"]
+            await until(has_continued, *first)
+        done = await client.batch("signal", mine, signal=go, value=2, batch_id="b1")
+        assert [one.outcome for one in done] == ["done", "done"], "another value is another thing"
+        # Those that went on stand for the newest of their ids, if somebody insists on them.
+        done = await client.batch("signal", mine._replace(status="continued_as_new"), signal=go, value=3, batch_id="b1")
+        assert {one.outcome for one in done} == {"done"}
+        assert [await handle.result() for handle in first] == [[1, 2, 3], [1, 2, 3]]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("bulk")
+def test_one_batch_id_for_two_verbs_does_both(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handles = [await client.start(waits, number) for number in range(3)]
+        mine = Selection(workflow_type="waits")
+        await client.batch("pause", mine, batch_id="b1")
+        await client.batch("signal", mine, signal=go, value=1, batch_id="b1")
+        await client.batch("cancel", mine, batch_id="b1")
+        for handle in handles:
+            kinds = await story(handle)
+            assert (kinds["RunPaused"], kinds["SignalReceived"], kinds["CancelRequested"]) == (1, 1, 1)
 
     world.run(app, scenario)
 
@@ -223,6 +281,38 @@ def test_what_goes_on_as_a_new_run_does_so_once_and_only_an_ids_newest_run(world
         assert len([run async for run in client.runs()]) == 3
 
     world.run(app, scenario)
+
+
+def test_engines_of_an_older_release_list_more_and_the_client_leaves_it_out(
+    memory: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: Callable[..., dict[str, Any]] = Queries._list
+
+    def as_before(self: Queries, arguments: dict[str, Any]) -> dict[str, Any]:
+        page = listed(self, {**arguments, "newest": False})
+        del page["newest"]
+        return page
+
+    monkeypatch.setattr(Queries, "_list", as_before)
+
+    async def scenario(client: Client) -> None:
+        broken.update({"ann dinner", "bob dinner"})
+        for who in WHO:
+            handle = await client.start(trip.options(id=who), who)
+            await handle.signal(go, 1)
+            with pytest.raises(Declined):
+                await handle.result()
+        broken.clear()
+        trips = Selection(workflow_type="trip")
+        assert len(await client.batch("reset", trips._replace(limit=1))) == 1
+        assert len(await client.batch("reset", trips)) == 1, "the other has gone on"
+        for who in WHO:
+            await client.handle(trip, who).result()
+        again = await client.batch("reset", trips)
+        assert again == [], "what failed is not its id's newest run any more"
+        assert (paid["ann dinner"], paid["bob dinner"]) == (2, 2)
+
+    memory.run(app, scenario)
 
 
 @pytest.mark.contract("bulk")

@@ -224,6 +224,28 @@ def test_versions() -> None:
     assert "other arguments" in verdict_of(old, newest.code).message
 
 
+@pytest.mark.parametrize(("newest", "older"), [(1, 1), (2, 2), (2, 5)])
+def test_a_version_that_is_not_older_replaces_nothing(newest: int, older: int) -> None:
+    mine = Orchestrator("versions")
+
+    async def code() -> str:
+        return "new"
+
+    async def other() -> str:
+        return "old"
+
+    made = mine.workflow(name="invoice", version=newest)(code)
+    said = f"workflow invoice: version {older} is not older than version {newest}.*version={older + 1}"
+    with pytest.raises(ConfigurationError, match=said):
+        made.older(version=older)
+    assert [found.fn for found in mine.registry.workflows()] == [code]
+    with pytest.raises(ConfigurationError, match="numbered from 1, not 0"):
+        made.older(version=0)(other)
+    with pytest.raises(ConfigurationError, match="numbered from 1, not 0"):
+        mine.workflow(version=0)(other)
+    assert [found.fn for found in mine.registry.workflows()] == [code]
+
+
 def test_the_same_name_from_another_module() -> None:
     async def twice() -> int:
         return 1
