@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from ..core import ids
@@ -184,11 +185,12 @@ class LocalSteps:
             self.began(call.token)
             if call.trace:
                 self.traces[call.token] = call.trace
-        if calls:
-            for refused in self.executor.start_many(calls):
-                ref = StepRef(refused.workflow_id, refused.run_id, refused.step)
-                self.watches.add(self._clock.monotonic() + 0.05, Watch("again", ref, refused.token))
-            for call in calls:
+        refused = {call.token for call in self.executor.start_many(calls)} if calls else set()
+        for call in calls:
+            if call.token in refused:
+                ref = StepRef(call.workflow_id, call.run_id, call.step)
+                self.watches.add(self._clock.monotonic() + 0.05, Watch("again", ref, call.token))
+            else:
                 self._watch(call)
         for effect in effects:
             if isinstance(effect, Stop):
@@ -210,15 +212,18 @@ class LocalSteps:
                 self.unheard(outcome(call, NOTHING, unheard(error)))
         return found
 
-    def _watch(self, call: StepCall) -> None:
+    def _watch(self, call: StepCall, within_s: float = inf) -> None:
+        """Time-outs of an attempt from now on, those alone that are over `within_s`."""
         ref = StepRef(call.workflow_id, call.run_id, call.step)
         now = self._clock.monotonic()
         # Guarded attempts have durable timers from their StepStarted on.
-        if call.start_to_close_ms and not call.guarded:
-            wait = call.start_to_close_ms / 1000
+        if call.start_to_close_ms and not call.guarded and (wait := call.start_to_close_ms / 1000) < within_s:
             self.watches.add(now + wait, Watch("start_to_close", ref, call.token, wait))
-        if call.heartbeat_ms and not call.guarded:
-            wait = call.heartbeat_ms / 1000
+        if call.heartbeat_ms and not call.guarded and (wait := call.heartbeat_ms / 1000) < within_s:
+            if call.token in self._listened:
+                # It beat in the process before, and begins again in this one: its silence is watched already.
+                self.beat(call.token)
+                return
             self._listened.add(call.token)
             self.watches.add(now + wait, Watch("heartbeat", ref, call.token, wait))
 
@@ -263,6 +268,9 @@ class LocalSteps:
                 # The whole duration, from our own claim's read-back: the old owner counts from before its commit.
                 wait = 0.0 if row.worker == mine else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
+                if row.state == "handed_over" and (call := self.call_of(view, ref)) is not None:
+                    # Who carries it out in its grace time watches it no more.
+                    self._watch(call, wait)
         return begin
 
     # -- attempts that are not carried out after all -----------------------------------------------------------------
