@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import TypeVar
 
-from ..core.events import Record
+from ..core.events import Record, RunParked, StepParked
 from ..core.rows import Key, OutboxRow
 from ..core.tasks import Reply
 from ..core.values import BatchId, ReplyTo
@@ -52,6 +52,8 @@ class Batch:
         self.outbox: list[tuple[Key, OutboxRow]] = []
         self.awaited: dict[RunKey, None] = {}
         """Runs of which something came that a caller may wait for: their end, or that of an update."""
+        self.parked: list[tuple[RunKey, RunParked | StepParked]] = []
+        """What stands still from now on until somebody does something."""
         self.reports: list[StepReport] = []
 
     def bound(self, most_ms: float, most_bytes: int) -> None:

@@ -25,6 +25,7 @@ from ..core.events import (
     RunPinned,
     RunResumed,
     RunStarted,
+    StepParked,
     TurnAttempted,
     UpdateCompleted,
 )
@@ -161,6 +162,8 @@ class Builder:
             return
         if isinstance(body, RunParked | UpdateCompleted):
             batch.awaited[key] = None
+        if isinstance(body, RunParked | StepParked) and not copied:
+            batch.parked.append((key, body))
         for effect in () if copied else self._steps.effects(event, self.overlay):
             at_once = isinstance(effect, Begin) and effect.safe
             (batch.on_commit if at_once else batch.on_proof).append(effect)

@@ -67,26 +67,39 @@ class Timers:
     def _look(self, batch: Batch, start: int, now_ms: int) -> int:
         """Fire from `start` on, as many as a batch takes; where the next look begins."""
         self._again_ms = fired = 0
-        rows = self._builder.overlay.scan(TIMERS, (1,), after=(1, start))
-        due = list(itertools.islice(rows, self._options.timers_per_batch))
         held = NEVER_MS
-        for key, row in due:
-            due_ms = int(key[1])
-            if due_ms > now_ms:
-                return min(due_ms, held)
-            failpoint("K19")
-            if key in self._spent or self._builder.overlay.get(TIMERS, key) is None:
-                # It meant nothing before, or one that fired before it in this batch has cancelled it.
-                continue
-            if row.kind in machine.SILENCE and self._not_yet(row, "|".join(map(str, key[1:])), batch):
-                held = min(held, due_ms)
-                self._again_ms, self._held_at = batch.now_ms + LOOK_AGAIN_MS, batch.next_offset
-                continue
-            self._fire(batch, key, row)
-            fired += 1
-            if fired >= AT_LEAST and time.perf_counter() > batch.no_turn_after:
-                return min(due_ms, held)
-        return held if len(due) < self._options.timers_per_batch else min(int(due[-1][0][1]), held)
+        due = self._due(start)
+        while due:
+            for key, row in due:
+                due_ms = int(key[1])
+                if due_ms > now_ms:
+                    return min(due_ms, held)
+                failpoint("K19")
+                if self._builder.overlay.get(TIMERS, key) is None:
+                    # One that fired before it in this batch has cancelled it.
+                    continue
+                if row.kind in machine.SILENCE and self._not_yet(row, "|".join(map(str, key[1:])), batch):
+                    held = min(held, due_ms)
+                    self._again_ms, self._held_at = batch.now_ms + LOOK_AGAIN_MS, batch.next_offset
+                    continue
+                self._fire(batch, key, row)
+                fired += 1
+                if fired >= AT_LEAST and time.perf_counter() > batch.no_turn_after:
+                    return min(due_ms, held)
+            if len(due) < self._options.timers_per_batch:
+                return held
+            if fired or time.perf_counter() > batch.no_turn_after:
+                return min(int(due[-1][0][1]), held)
+            # Nothing but what is held: those behind are due too, in the same millisecond even.
+            due = self._due(*due[-1][0][1:])
+        return held
+
+    def _due(self, *after: int | str) -> list[tuple[Key, TimerRow]]:
+        """The next timers, as many as a batch takes. Those that meant nothing before take nobody's place."""
+        rows = self._builder.overlay.scan(TIMERS, (1,), after=(1, *after))
+        return list(
+            itertools.islice((one for one in rows if one[0] not in self._spent), self._options.timers_per_batch)
+        )
 
     def _fire(self, batch: Batch, key: Key, row: TimerRow) -> None:
         overlay, due_ms = self._builder.overlay, int(key[1])

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator import Orchestrator, WorkflowFailed
 from orchestrator.core import commands as c, events as e
+from orchestrator.engine import announcing
 from orchestrator.engine.builder import Builder
 from orchestrator.engine.options import EngineOptions
 from orchestrator.sdk.turn import Overlong
@@ -103,6 +104,19 @@ def test_a_workflow_that_raises_parks_and_goes_on_after_a_fix(rig: Make) -> None
     one.accepted("w", c.RetryWorkflow())
     assert one.result("w") == b"41"
     assert len(one.bodies(e.StepCompleted, "w")) == 1
+
+
+def test_an_engine_says_what_stands_still_and_what_to_do(rig: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever sits before `orchestrator dev`, or looks at an engine's log, did not have to ask for that run."""
+    one = rig(BROKEN)
+    one.engine()
+    one.start("w", workflow("raises"), 20)
+    one.parked("w")
+    # It is said behind the answer.
+    one.engines.pop().stop(5.0)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == announcing.__name__]
+    assert said.startswith("w is parked (bug): KeyError: 'a bug in workflow code' (at test_bugs.py:")
+    assert said.endswith("; after a fix: orchestrator workflow retry w")
 
 
 def test_a_retry_of_a_run_that_is_not_parked_is_refused(rig: Make) -> None:

@@ -1,8 +1,11 @@
-"""Runs of one partition wait for each other's turns, never for each other's replays."""
+"""Runs of one partition wait for each other's turns, never for each other's replays or timers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +14,10 @@ from orchestrator import Orchestrator
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Payload
 from orchestrator.engine.builder import Builder
+from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
+from orchestrator.engine.timers import Timers
+from orchestrator.testing.clock import SkippingClock
 from tests.engine.rig import Rig, until
 
 Make = Callable[..., Rig]
@@ -33,6 +39,48 @@ async def long(turns: int) -> int:
 @app.workflow
 async def other() -> int:
     return 1
+
+
+@app.step(schedule_to_start=timedelta(seconds=60))
+async def begins(_number: int) -> None:
+    await ended()
+
+
+@app.step(start_to_close=timedelta(seconds=60))
+async def goes_on(_number: int) -> None:
+    await ended()
+
+
+over = threading.Event()
+
+
+async def ended() -> None:
+    while not over.is_set():
+        await asyncio.sleep(0.01)
+
+
+@app.workflow
+async def at_once(held: bool) -> None:
+    """Timers of one millisecond, more than a batch takes."""
+    step = goes_on if held else begins
+    await asyncio.gather(*(step(number) for number in range(3 * TIMERS)))
+
+
+@app.workflow
+async def sleeps() -> str:
+    await asyncio.sleep(100)
+    return "slept"
+
+
+TIMERS = 10
+
+
+@pytest.fixture
+def the_end() -> Iterator[threading.Event]:
+    """When the steps may end."""
+    over.clear()
+    yield over
+    over.set()
 
 
 def test_commands_get_into_batches_while_a_run_is_replayed(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +107,23 @@ def test_commands_get_into_batches_while_a_run_is_replayed(rig: Make, monkeypatc
     one.wait_for(e.RunCompleted, "long")
     ends = [event.workflow_id for event in one.events() if isinstance(event.body, e.RunCompleted)]
     assert ends == ["other", "long"]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["they-mean-nothing", "they-have-to-wait"])
+def test_timers_that_cannot_fire_keep_back_none_behind_them(
+    rig: Make, monkeypatch: pytest.MonkeyPatch, the_end: threading.Event, held: bool
+) -> None:
+    """Steps at once have their timers in one millisecond. Where the look for due ones ended, all others stood still."""
+    not_yet = Timers._not_yet
+    monkeypatch.setattr(Timers, "_not_yet", lambda timers, *more: held or not_yet(timers, *more))
+    one, clock = rig(app, 1), SkippingClock()
+    one.engine(EngineOptions(timers_per_batch=TIMERS, batch_ms=1_000), clock=clock)
+    one.start("w", at_once, held)
+    one.wait_for(e.StepScheduled, "w", 3 * TIMERS)
+    one.start("v", sleeps)
+    one.wait_for(e.TimerSet, "v")
+    clock.skip(200)
+    assert one.result("v") == b'"slept"'
+    the_end.set()
+    monkeypatch.undo()
+    assert one.result("w") == b"null"

@@ -122,6 +122,11 @@ async def too_long() -> str:
 
 
 @app.workflow
+async def lines_up() -> str:
+    return await _try({"start_to_close": 30 * S, "retry": TEN}, step=beats)
+
+
+@app.workflow
 async def queued(name: str) -> str:
     return await _try({"schedule_to_start": 30 * S}, name)
 
@@ -344,6 +349,30 @@ def test_a_step_that_waits_too_long_for_a_slot(bench: Bench) -> None:
     script.gate(1).set()
     assert one.result("first") == b'"first 1"'
     assert script.began == [("first", 1, None)]
+
+
+def test_the_time_of_an_attempt_begins_with_its_slot(bench: Bench) -> None:
+    """One that had lined up for most of it was ended, and repeated, a moment after its begin."""
+    one = bench.rig
+    bench.engine.stop(1.0)
+    bench.start(slots=1)
+    one.start("first", queued, "first")
+    script.wait(1)
+    one.start("w", lines_up)
+    one.wait_for(e.StepScheduled, "w")
+    for _ in range(8):
+        bench.skip(5)
+    script.gate(1).set()
+    script.wait(2)
+    bench.skip(5)
+    bench.skip(25)
+    assert bench.failures() == []
+    bench.skip(10)
+    assert bench.failures() == ["start_to_close of step beats is over"]
+    for number in range(2, 8):
+        script.gate(number).set()
+    bench.skip(11)
+    assert one.result("w") == b'"a"'
 
 
 def test_a_step_completed_by_hand_is_told_to_end(bench: Bench) -> None:

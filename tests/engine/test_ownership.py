@@ -11,6 +11,7 @@ import pytest
 from orchestrator import Orchestrator, StepFailed, failpoints
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Payload
+from orchestrator.engine import announcing
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
@@ -112,7 +113,7 @@ class TestAfterADeath:
         assert interrupted.claim_no == restored
         assert gate.began == ["a"]
 
-    def test_a_park_step_waits_for_a_person(self, rig: Make, gate: Gate) -> None:
+    def test_a_park_step_waits_for_a_person(self, rig: Make, gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
         one = rig(gate.app)
         engine = one.engine(EngineOptions(start_within_ms=100))
         one.start("w", gate.parks, "a")
@@ -124,6 +125,9 @@ class TestAfterADeath:
         one.accepted("w", c.ResolveStep("", step, "complete", Payload(data=b'"looked it up"')))
         assert one.result("w") == b'"looked it up"'
         assert gate.began == ["a"]
+        (said,) = [record.getMessage() for record in caplog.records if record.name == announcing.__name__]
+        assert said.startswith(f"step {step} of w is parked: StepInterrupted: ")
+        assert said.endswith("; end it or let it go on: orchestrator step complete|fail|retry w " + step)
 
     def test_a_park_step_may_be_tried_again_by_a_person(self, rig: Make, gate: Gate) -> None:
         one = rig(gate.app)
