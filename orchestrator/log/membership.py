@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from .closing import LEAVE_S
 from .config import LogConfig
+from .rights import Need, lacks, on_topic, refused
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class GroupMembership:
         self._polled_at = time.monotonic()
         self._thawed = 2
         self._fatal = False
+        self._refused = False
         self._consumer = Consumer(self._options())
         self._thread = threading.Thread(target=self._serve, name="membership", daemon=True)
 
@@ -100,9 +102,20 @@ class GroupMembership:
 
     def _trouble(self, error: KafkaError) -> None:
         # A fatal one (another member has our instance id) is told once and never passes: this process is no member.
+        if refused(error):
+            self._note_refused(error)
+            return
         fatal = error.code() == KafkaError._FATAL  # noqa: SLF001
         self._fatal = self._fatal or fatal
         log.log(logging.ERROR if fatal else logging.INFO, "membership: %s", error.str())
+
+    def _note_refused(self, error: KafkaError) -> None:
+        """Asked again and again until the right is there, and said once."""
+        if not self._refused:
+            group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            need = Need("Read", "group", self._config.group) if group else on_topic("Read", self._topic)
+            log.error("membership: no partition can be had: %s", lacks(self._config, need))
+        self._refused = True
 
     def start(self, assigned: Assigned, revoked: Revoked) -> None:
         """Join the group; callbacks come from the membership's thread."""
@@ -125,7 +138,7 @@ class GroupMembership:
     def healthy(self) -> bool:
         """Whether the thread polls; after a freeze of half a session only once it has polled twice again."""
         quiet = time.monotonic() - self._polled_at
-        polls = self._thread.is_alive() and not self._fatal
+        polls = self._thread.is_alive() and not self._fatal and not self._refused
         return polls and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
 
     def stop(self) -> None:
@@ -163,6 +176,7 @@ class GroupMembership:
             consumer.incremental_assign(partitions)
         else:
             consumer.assign(partitions)
+        self._refused = False
         if partitions:
             consumer.pause(partitions)
             self._assigned(sorted(one.partition for one in partitions))
