@@ -68,7 +68,7 @@ class KafkaLanes:
                 producer.init_transactions(TRANSACTION_S)
                 return producer
             except KafkaException as error:
-                self._check_right(error, Need("Write", "transactional id", name))
+                self._check_right(error, name)
                 if time.monotonic() > deadline:
                     raise Fenced(f"lane {name} cannot be initialised: {_say(error)}") from error
                 log.info("lane %s: %s; initialising again", name, _say(error))
@@ -97,7 +97,7 @@ class KafkaLanes:
             produce(topic, value, key, partition)
             left = producer.flush(TRANSACTION_S)
         except (KafkaException, BufferError) as error:
-            self._check_right(error, on_topic("Write", self._topic))
+            self._check_right(error, self._name())
             raise Fenced(f"lane {self._name()}: {_say(error)}") from error
         if left:
             raise Fenced(f"lane {self._name()}: {left} records were not acknowledged in {TRANSACTION_S} s")
@@ -108,14 +108,16 @@ class KafkaLanes:
         try:
             producer.commit_transaction(TRANSACTION_S)
         except KafkaException as error:
-            self._check_right(error, on_topic("Write", self._topic))
+            self._check_right(error, self._name())
             raise Fenced(f"lane {self._name()}: {_say(error)}") from error
         self._turn += 1
 
-    def _check_right(self, error: Exception, need: Need) -> None:
+    def _check_right(self, error: Exception, lane: str) -> None:
         """A broker that refuses goes on refusing: to claim again at once would help nobody. Raises KafkaUnavailable."""
         inner = error.args[0] if error.args else None
         if isinstance(inner, KafkaError) and refused(inner):
+            of_lane = inner.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            need = Need("Write", "transactional id", lane) if of_lane else on_topic("Write", self._topic)
             raise KafkaUnavailable(lacks(self._config, need)) from error
 
     def _name(self) -> str:
