@@ -148,7 +148,8 @@ class GroupMembership:
     def healthy(self) -> bool:
         """Whether the thread polls; after a freeze of half a session only once it has polled twice again."""
         quiet = time.monotonic() - self._polled_at
-        polls = self._thread.is_alive() and not self._fatal and not self._refused
+        # Who has partitions is a member still: a heartbeat that was refused may have been followed by one that was not.
+        polls = self._thread.is_alive() and not self._fatal and (not self._refused or bool(self._mine))
         return polls and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
 
     def stop(self) -> None:

@@ -100,7 +100,7 @@ class Guarded:
             ),
         }
         self.kafka = DevKafka.run(Plan(extra=extra, secured=("SASL_PLAINTEXT",)))
-        self.admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
 
     @property
     def bootstrap(self) -> str:
