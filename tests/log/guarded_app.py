@@ -25,7 +25,6 @@ from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.worker.remote import RemoteWorker, WorkerOptions
 from orchestrator.worker.threads import ThreadExecutor
-
 from tests.log.guarded import Guarded
 
 QUEUE = "far"
