@@ -87,7 +87,7 @@ def _range(options: dict[str, Any]) -> Range:
 def _write(settings: Settings, path: Path, signer: Signer, options: dict[str, Any]) -> dict[str, Any]:
     config = log_config(settings)
     existing(config, options["numbers"])
-    ids, codec = topic_ids(config), codec_of(settings)
+    ids, codec = topic_ids(config, auditing=True), codec_of(settings)
     chosen: Runs | Range = options["chosen"]
     if options["workflow_id"]:
         chosen = Runs(options["workflow_id"], options["run_id"])

@@ -165,7 +165,7 @@ def _one(places: _Places, wanted: Wanted, output: str, options: dict[str, Any]) 
 def _found(places: _Places, wanted: Wanted) -> tuple[Rebuilt, str]:
     """The partition that has the run, and the run's id: an application that grew keeps runs where they began."""
     key, looked = wanted.workflow_id.encode(), set[int]()
-    places_left = [partition_of(key, topic_ids(places.config).partitions)]
+    places_left = [partition_of(key, topic_ids(places.config, auditing=True).partitions)]
     missing: WorkflowNotFound | None = None
     while places_left:
         number = places_left.pop(0)
@@ -183,7 +183,7 @@ def _found(places: _Places, wanted: Wanted) -> tuple[Rebuilt, str]:
 
 def _all(places: _Places, numbers: Sequence[int], output: str, options: dict[str, Any]) -> bool:
     existing(places.config, numbers)
-    chosen = numbers or tuple(range(topic_ids(places.config).partitions))
+    chosen = numbers or tuple(range(topic_ids(places.config, auditing=True).partitions))
     if places.until.offset >= 0 and len(chosen) > 1:
         raise click.UsageError("an offset is of one partition: name it with --partition, or give --until a time")
     made = [places.rebuilt(number) for number in chosen]

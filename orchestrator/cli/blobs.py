@@ -69,7 +69,7 @@ def _named(settings: Settings, app: str) -> set[str]:
     """Names of the blobs that an application's events name."""
     config, codec = log_config(settings), codec_of(settings)
     found: set[str] = set()
-    for number in range(topic_ids(config).partitions):
+    for number in range(topic_ids(config, auditing=True).partitions):
         for wires in read_partition(config, config.topic("events"), number):
             for wire in wires:
                 found.update(_of(codec, wire.key, wire.value, f"{app}.events/{number} offset {wire.offset}"))

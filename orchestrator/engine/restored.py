@@ -19,7 +19,7 @@ from ..core.replay import NO_FOOTER, AcceptingAssembler
 from ..core.rows import CLAIM_KEY, META, NEVER_MS, POSITION_KEY, TIMERS, ClaimRow, PositionRow, due_of
 from ..core.values import BatchId, InputPosition
 from ..core.witness import Note, read_note
-from ..errors import LogReplaced, UndecodableRecord
+from ..errors import KafkaUnavailable, LogReplaced, UndecodableRecord
 from ..failpoints import failpoint
 from ..log.ports import Log, Tail, TopicIds, Wire
 from ..store.rows import Store
@@ -303,11 +303,13 @@ class Restored:
         return None
 
     def _next(self) -> Wire:
-        """The next record read back. Raises HangingTransaction when none comes for `hang_s`."""
+        """The next record read back. Raises HangingTransaction, KafkaUnavailable when none comes for `hang_s`."""
         if self._tail_paused and len(self.inbox.tail) < TAIL_LOW:
             self._tail_paused = False
             self.tail().resume(self.number)
         if not self.inbox.wait_tail(self.options.hang_s):
+            if refused := self.tail().refused():
+                raise KafkaUnavailable(f"{self.where}: {refused}")
             raise HangingTransaction(
                 f"{self.where}: nothing could be read for {self.options.hang_s:.0f} s although records must"
                 " follow: an open transaction hides them. `orchestrator doctor` names it, and what ends it; see"

@@ -5,6 +5,7 @@ A producer of commands, a reader of one reply partition, a member of a task queu
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -20,7 +21,10 @@ from .config import LogConfig
 from .connecting import connected, made
 from .outbox import KafkaOutgoing
 from .ports import Headers, Out
+from .rights import Need, check_topics_allow, lacks, on_topic, refused
 from .topics import admin, unequal
+
+log = logging.getLogger(__name__)
 
 ASK_S = 15.0
 
@@ -33,7 +37,9 @@ class ClientIo:
 
         Raises KafkaUnavailable, ConfigurationError.
         """
-        topics = admin(config).list_topics(timeout=ASK_S).topics
+        client = admin(config)
+        check_topics_allow(config, client, {"commands": ("Write",), "replies": ("Read",)})
+        topics = client.list_topics(timeout=ASK_S).topics
         commands, replies = (topics.get(config.topic(name)) for name in ("commands", "replies"))
         if commands is None or replies is None:
             raise ConfigurationError(f"the topics of {config.app} do not exist: orchestrator topics init")
@@ -91,8 +97,13 @@ class ClientIo:
     def _serve(self) -> None:
         while not self._stopped:
             message = self._consumer.poll(0.2)
-            if message is not None and message.error() is None:
+            if message is None:
+                continue
+            if (error := message.error()) is None:
                 self._on_reply(message.value() or b"")
+            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                # The right was there when the client was opened. A group's is not needed: nothing is committed.
+                log.error("no answer is heard: %s", lacks(self._config, on_topic("Read", self.reply_topic)))
 
 
 class TaskConsumer:
@@ -102,12 +113,13 @@ class TaskConsumer:
     """
 
     def __init__(self, app: str, settings: Settings) -> None:
-        config = LogConfig.of(settings, app)
+        self._config = config = LogConfig.of(settings, app)
+        self._group = f"{app}.worker.{'+'.join(sorted(settings.queues))}"
         self._topics = [config.topic(f"tasks.{queue}") for queue in settings.queues]
         self._consumer = made(
             Consumer,
             config.consumer(
-                group_id=f"{app}.worker.{'+'.join(sorted(settings.queues))}",
+                group_id=self._group,
                 session_timeout_ms=int(config.session_timeout_s * 1000),
                 heartbeat_interval_ms=int(config.session_timeout_s * 1000 / 3),
                 enable_auto_commit=True,
@@ -124,7 +136,10 @@ class TaskConsumer:
         self._paused = False
 
     def poll(self, timeout_s: float, take: bool) -> bytes | None:
-        """The next offer's value; `take` False keeps the membership and takes nothing."""
+        """The next offer's value; `take` False keeps the membership and takes nothing.
+
+        Raises ConfigurationError for a topic that does not exist, KafkaUnavailable for a right that is missing.
+        """
         self._pause(not take)
         message = self._consumer.poll(timeout_s)
         if message is None:
@@ -132,11 +147,18 @@ class TaskConsumer:
         error = message.error()
         if error is None:
             return message.value()
+        if refused(error):
+            raise KafkaUnavailable(lacks(self._config, self._need(error)))
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise ConfigurationError(
                 f"a topic of {', '.join(self._topics)} does not exist: orchestrator topics init --queue NAME"
             )
         return None
+
+    def _need(self, error: KafkaError) -> Need:
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return Need("Read", "group", self._group)
+        return on_topic("Read", ", ".join(self._topics))
 
     def close(self) -> None:
         """Leave the group: within seconds, or its members wait until the session is over."""

@@ -18,6 +18,7 @@ from ..errors import ConfigurationError
 from .config import LogConfig
 from .connecting import connected, known
 from .ports import Wire
+from .rights import lacks, on_topic, why
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class FollowingReader:
     """
 
     def __init__(self, config: LogConfig, topic: str, name: str, **special: Any) -> None:
+        self._config = config
         self._topic = topic
+        self._refused = ""
         self._consumer = connected(Consumer(config.consumer(**special)), topic)
         self._admin = connected(AdminClient(config.client()), topic)
         self._delivering = threading.RLock()
@@ -79,6 +82,10 @@ class FollowingReader:
     def reached(self, partition: int) -> int:
         """Below this offset all was delivered; past what is never delivered only if the partition's end is told."""
         return self._reached.get(partition, 0)
+
+    def refused(self) -> str:
+        """Why a broker gives nothing, for want of a right; "" while it gives what there is."""
+        return self._refused
 
     def pause(self, partition: int) -> None:
         """Its sink is full."""
@@ -129,7 +136,8 @@ class FollowingReader:
             # Who leads the partition is not asked again after a refusal: after a restart of all brokers the client was
             # refused for its old leader epoch for minutes.
             self._known.pop(self._admin, None)
-            raise ConfigurationError(f"{self._topic}/{partition}: {error.args[0].str()}") from error
+            said = why(self._config, error.args[0], on_topic("Read", self._topic))
+            raise ConfigurationError(f"{self._topic}/{partition}: {said}") from error
         return start, end
 
     def close(self) -> None:
@@ -164,6 +172,8 @@ class FollowingReader:
                 ends.append((partition or 0, message.offset() or 0))
             else:
                 self._problem(message, error)
+        if by_partition:
+            self._note_refused("")
         for partition, wires in by_partition.items():
             followed = self._followed.get(partition)
             if followed is not None:
@@ -188,8 +198,21 @@ class FollowingReader:
         gone = error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
         if gone and followed is not None and followed.lost is not None and partition is not None:
             self._lost(partition, followed, followed.lost)
+        elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            self._note_refused(lacks(self._config, on_topic("Read", self._topic)))
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            # This consumer is assigned by hand: what it asks of the group, nothing here needs.
+            log.debug("%s: %s", self._topic, error.str())
         elif error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             log.warning("%s/%s: %s", self._topic, partition, error.str())
+
+    def _note_refused(self, sentence: str) -> None:
+        """Said once, and again when it came back in between."""
+        if sentence and not self._refused:
+            log.error("nothing can be read: %s", sentence)
+        elif self._refused and not sentence:
+            log.info("%s: it can be read again", self._topic)
+        self._refused = sentence
 
     def _lost(self, partition: int, followed: _Followed, tell: Lost) -> None:
         try:

@@ -8,6 +8,7 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 
 from .config import LogConfig
+from .rights import Need, lacks, refused
 
 ASK_S = 15.0
 HEARTBEAT_MS = 500
@@ -15,7 +16,6 @@ UNKNOWN = frozenset(
     {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE, KafkaError.INVALID_REQUEST}  # noqa: SLF001
 )
 """What brokers say that know no settings of groups: their members bring them."""
-DENIED = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 
 
 def group_settings(config: LogConfig) -> dict[str, str]:
@@ -52,8 +52,8 @@ def problem_of(config: LogConfig, error: KafkaException) -> str:
     code, said = error.args[0].code(), error.args[0].str()
     if code in UNKNOWN:
         return ""
-    if code in DENIED:
-        return f"give this login DescribeConfigs and AlterConfigs on group {config.group} ({said})"
+    if refused(error.args[0]):
+        return lacks(config, *(Need(right, "group", config.group) for right in ("DescribeConfigs", "AlterConfigs")))
     return (
         f"the brokers refuse a session of {config.session_timeout_s:g} s ({said}): lower their"
         " group.consumer.min.session.timeout.ms and group.consumer.min.heartbeat.interval.ms, or raise"

@@ -15,6 +15,7 @@ from .config import LogConfig
 from .connecting import known
 from .ports import Wire
 from .reader import read_partition
+from .rights import check_topics_allow, lacks, on_topic, refused, why
 from .topics import ASK_S, admin
 
 FIXED = ("dead-letters", "anchors")
@@ -27,6 +28,7 @@ def counts(config: LogConfig, client: AdminClient | None = None) -> dict[str, in
     Raises ConfigurationError when commands or events are missing, KafkaUnavailable.
     """
     client = client or admin(config)
+    check_topics_allow(config, client, dict.fromkeys(("commands", "events", "replies"), ("Describe",)))
     prefix = config.topic("")
     found = {
         name.removeprefix(prefix): len(topic.partitions)
@@ -54,6 +56,8 @@ def grow_topics(config: LogConfig, partitions: int) -> dict[str, int]:
         try:
             client.create_partitions([NewPartitions(full, partitions)], operation_timeout=ASK_S)[full].result()
         except KafkaException as error:
+            if refused(error.args[0]):
+                raise KafkaUnavailable(f"{lacks(config, on_topic('Alter', full))}, and run it again") from error
             raise ConfigurationError(
                 f"{full} cannot get {partitions} partitions: {error.args[0].str()}. Nothing is lost: run it again"
             ) from error
@@ -103,5 +107,5 @@ def _bounds(config: LogConfig, client: AdminClient) -> dict[int, tuple[int, int]
             futures = client.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S)
             ends.append({place.partition: known(future.result().offset) for place, future in futures.items()})
     except KafkaException as error:
-        raise KafkaUnavailable(f"{topic}: {error.args[0].str()}") from error
+        raise KafkaUnavailable(f"{topic}: {why(config, error.args[0], on_topic('Describe', topic))}") from error
     return {number: (ends[0][number], ends[1][number]) for number in numbers}

@@ -16,6 +16,7 @@ from .connecting import known
 from .lanes import KafkaLanes
 from .ports import Fenced, Wire
 from .reader import read_partition
+from .rights import on_topic, why
 from .topics import ASK_S, admin
 
 PATIENCE_S = 20.0
@@ -80,8 +81,8 @@ def hanging(
         for number in (metadata.partitions if metadata else ())
         if numbers is None or number in numbers
     ]
-    stable = _ends(client, places, IsolationLevel.READ_COMMITTED)
-    ends = _ends(client, places, IsolationLevel.READ_UNCOMMITTED)
+    stable = _ends(config, client, places, IsolationLevel.READ_COMMITTED)
+    ends = _ends(config, client, places, IsolationLevel.READ_UNCOMMITTED)
     found = []
     for place in places:
         first, end = stable[place], ends[place]
@@ -150,13 +151,16 @@ def _left(config: LogConfig, place: TopicPartition) -> list[Hanging]:
         time.sleep(0.05)
 
 
-def _ends(client: AdminClient, places: list[TopicPartition], level: IsolationLevel) -> dict[TopicPartition, int]:
+def _ends(
+    config: LogConfig, client: AdminClient, places: list[TopicPartition], level: IsolationLevel
+) -> dict[TopicPartition, int]:
     asked: dict[TopicPartition, OffsetSpec] = {place: LatestSpec() for place in places}  # type: ignore[no-untyped-call]
     try:
         futures = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
         return {place: known(future.result().offset) for place, future in futures.items()}
     except KafkaException as error:
-        raise KafkaUnavailable(f"the ends of a topic: {error.args[0].str()}") from error
+        said = why(config, error.args[0], on_topic("Describe", places[0].topic))
+        raise KafkaUnavailable(f"the ends of a topic: {said}") from error
 
 
 def _record(config: LogConfig, place: TopicPartition, offset: int) -> Wire | None:

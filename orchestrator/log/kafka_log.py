@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import threading
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-
 from ..errors import KafkaUnavailable
 from .closing import CLOSE_S, FLUSH_S, close_all
 from .config import LogConfig
+from .group_offsets import GroupOffsets
 from .growing import first_event
 from .inputs import KafkaInputs
 from .lanes import KafkaLanes
 from .membership import GroupMembership, StaticMembership
 from .outbox import KafkaOutgoing
 from .ports import TopicIds, Wire
+from .rights import check_topics_allow
 from .tail import KafkaStandby, KafkaTail
 from .topics import ASK_S, admin, topic_ids
+
+NEEDS = {
+    "commands": ("Read", "Write"),
+    "events": ("Read", "Write"),
+    "replies": ("Write",),
+    "dead-letters": ("Write",),
+}
+"""What no engine works without. A task topic, or the anchors, only those miss who use them."""
 
 
 class KafkaLog:
@@ -28,14 +36,13 @@ class KafkaLog:
         self._looking = threading.Lock()
         self._first: Wire | None = None
         self._admin = admin(config)
+        check_topics_allow(config, self._admin, NEEDS)
         self._ids = topic_ids(config, self._admin)
         self._tail = KafkaTail(config)
         self._standby: KafkaStandby | None = None
         self._inputs = KafkaInputs(config)
         self._outgoing = KafkaOutgoing(config)
-        # Asks, and is no member. An admin client that hears NOT_COORDINATOR to this question ends its process by
-        # SIGSEGV, and one whose connection ends under it asks in vain from then on (librdkafka 2.16).
-        self._group = Consumer(config.consumer())
+        self._group = GroupOffsets(config)
         self._membership = StaticMembership(config) if config.assignment else GroupMembership(config)
 
     def topic_ids(self) -> TopicIds:
@@ -71,17 +78,10 @@ class KafkaLog:
 
     def noted(self, partition: int) -> str:
         """The metadata of the group's offset of one partition. Raises KafkaUnavailable when it cannot be had."""
-        place = TopicPartition(self._config.topic("commands"), partition)
         try:
-            (found,) = self._group.committed([place], timeout=ASK_S)
-            if found.error is not None:
-                raise KafkaException(found.error)
-        except KafkaException as error:
-            raise KafkaUnavailable(
-                f"the offsets of group {self._config.group} cannot be read ({error.args[0].str()}): they witness where"
-                " the log ended; trying again"
-            ) from error
-        return found.metadata or ""
+            return self._group.notes([partition], ASK_S).get(partition, "")
+        except KafkaUnavailable as error:
+            raise KafkaUnavailable(f"{error}. They witness where the log ended; trying again") from error
 
     def first_event(self) -> Wire | None:
         """The first record of the application's events, which stays the first one. Raises KafkaUnavailable."""

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from ..errors import KafkaUnavailable
 from ..failpoints import failpoint, failpoint_beside
 from .config import LogConfig
 from .connecting import connected
 from .ports import Fenced
+from .rights import Need, lacks, on_topic, refused
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class KafkaLanes:
                 producer.init_transactions(TRANSACTION_S)
                 return producer
             except KafkaException as error:
+                self._check_right(error, name)
                 if time.monotonic() > deadline:
                     raise Fenced(f"lane {name} cannot be initialised: {_say(error)}") from error
                 log.info("lane %s: %s; initialising again", name, _say(error))
@@ -94,6 +97,7 @@ class KafkaLanes:
             produce(topic, value, key, partition)
             left = producer.flush(TRANSACTION_S)
         except (KafkaException, BufferError) as error:
+            self._check_right(error, self._name())
             raise Fenced(f"lane {self._name()}: {_say(error)}") from error
         if left:
             raise Fenced(f"lane {self._name()}: {left} records were not acknowledged in {TRANSACTION_S} s")
@@ -104,8 +108,17 @@ class KafkaLanes:
         try:
             producer.commit_transaction(TRANSACTION_S)
         except KafkaException as error:
+            self._check_right(error, self._name())
             raise Fenced(f"lane {self._name()}: {_say(error)}") from error
         self._turn += 1
+
+    def _check_right(self, error: Exception, lane: str) -> None:
+        """A broker that refuses goes on refusing: to claim again at once would help nobody. Raises KafkaUnavailable."""
+        inner = error.args[0] if error.args else None
+        if isinstance(inner, KafkaError) and refused(inner):
+            of_lane = inner.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            need = Need("Write", "transactional id", lane) if of_lane else on_topic("Write", self._topic)
+            raise KafkaUnavailable(lacks(self._config, need)) from error
 
     def _name(self) -> str:
         return self.names[self._turn % len(self.names)]

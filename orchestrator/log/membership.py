@@ -14,12 +14,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from .closing import LEAVE_S
 from .config import LogConfig
+from .rights import Need, lacks, on_topic, refused
 
 log = logging.getLogger(__name__)
 
 RELEASE_S = 40.0
 COMMIT_EVERY_S = 1.0
 POLL_S = 0.25
+ASK_AGAIN_S = 2.0
+"""How long who has no right to be a member waits before it asks again."""
+NO_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 Assigned = Callable[[Sequence[int]], None]
 Revoked = Callable[[Sequence[int], bool], None]
@@ -79,6 +83,9 @@ class GroupMembership:
         self._polled_at = time.monotonic()
         self._thawed = 2
         self._fatal = False
+        self._refused = False
+        self._dismissed = False
+        self._mine: set[int] = set()
         self._consumer = Consumer(self._options())
         self._thread = threading.Thread(target=self._serve, name="membership", daemon=True)
 
@@ -101,16 +108,32 @@ class GroupMembership:
     def _trouble(self, error: KafkaError) -> None:
         # A fatal one (another member has our instance id) is told once and never passes: this process is no member.
         fatal = error.code() == KafkaError._FATAL  # noqa: SLF001
+        # Under KIP-848 a member that is refused is none any more: librdkafka calls that fatal, and keeps the code.
+        self._dismissed = fatal and NO_RIGHT.str() in error.str()
+        if refused(error) or self._dismissed:
+            self._note_refused(NO_RIGHT if self._dismissed else error)
+            return
         self._fatal = self._fatal or fatal
         log.log(logging.ERROR if fatal else logging.INFO, "membership: %s", error.str())
+
+    def _note_refused(self, error: KafkaError) -> None:
+        """Asked again and again until the right is there, and said once."""
+        if not self._refused:
+            group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            need = Need("Read", "group", self._config.group) if group else on_topic("Read", self._topic)
+            log.error("membership: no partition can be had: %s", lacks(self._config, need))
+        self._refused = True
 
     def start(self, assigned: Assigned, revoked: Revoked) -> None:
         """Join the group; callbacks come from the membership's thread."""
         self._assigned, self._revoked = assigned, revoked
+        self._subscribe()
+        self._thread.start()
+
+    def _subscribe(self) -> None:
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
-        self._thread.start()
 
     def released(self, partition: int) -> None:
         """The partition's thread is done with it."""
@@ -125,12 +148,15 @@ class GroupMembership:
     def healthy(self) -> bool:
         """Whether the thread polls; after a freeze of half a session only once it has polled twice again."""
         quiet = time.monotonic() - self._polled_at
-        polls = self._thread.is_alive() and not self._fatal
+        # Who has partitions is a member still: a heartbeat that was refused may have been followed by one that was not.
+        polls = self._thread.is_alive() and not self._fatal and (not self._refused or bool(self._mine))
         return polls and quiet < self._config.session_timeout_s / 2 and self._thawed >= 2
 
     def stop(self) -> None:
         """Leave the group at once, so that others need not wait for the session's end; for seconds, if it is gone."""
-        self._stopped = True
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             _ended(self._thread)
 
@@ -141,11 +167,25 @@ class GroupMembership:
                 error = message.error() if message is not None else None
                 if error is not None:
                     self._trouble(error)
+                if self._dismissed:
+                    self._ask_again()
                 self._note_poll()
                 self._offsets.commit(self._consumer)
         finally:
             self._offsets.commit(self._consumer, now=True)
             self._consumer.close()
+
+    def _ask_again(self) -> None:
+        """By another member, after a while. What this one had the group gives away, and nobody else says so."""
+        lost, self._mine = sorted(self._mine), set()
+        self._revoked(lost, True)
+        self._consumer.close()
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, ASK_AGAIN_S)
+        self._dismissed = False
+        self._consumer = Consumer(self._options())
+        self._subscribe()
+        self._polled_at = time.monotonic()
 
     def _note_poll(self) -> None:
         now = time.monotonic()
@@ -163,14 +203,17 @@ class GroupMembership:
             consumer.incremental_assign(partitions)
         else:
             consumer.assign(partitions)
+        self._refused = False
         if partitions:
             consumer.pause(partitions)
+            self._mine.update(one.partition for one in partitions)
             self._assigned(sorted(one.partition for one in partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = sorted(one.partition for one in partitions)
         with self._changed:
             self._releasing.update(numbers)
+        self._mine.difference_update(numbers)
         self._revoked(numbers, False)
         with self._changed:
             self._changed.wait_for(lambda: not self._releasing & set(numbers), RELEASE_S)
@@ -178,7 +221,9 @@ class GroupMembership:
         self._polled_at = time.monotonic()
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._revoked(sorted(one.partition for one in partitions), True)
+        numbers = sorted(one.partition for one in partitions)
+        self._mine.difference_update(numbers)
+        self._revoked(numbers, True)
 
 
 class StaticMembership:

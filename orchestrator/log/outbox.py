@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -15,6 +16,7 @@ from .closing import FLUSH_S
 from .config import MAX_MESSAGE_BYTES, LogConfig
 from .connecting import connected
 from .ports import Out
+from .rights import on_topic, refused, why
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class KafkaOutgoing:
         self._unknown: dict[int, float] = {}
         """Since when a record's partition has been unknown."""
         self._broken = False
+        self._refused: KafkaError | None = None
+        """Why a broken producer was not let in; None of one that another one can go on for."""
         self._stopped = threading.Event()
         self._producer = connected(self._new(), config.topic("commands"))
         self._thread = threading.Thread(target=self._serve, name="outgoing", daemon=True)
@@ -101,8 +105,11 @@ class KafkaOutgoing:
             elif error.args[0].code() == KafkaError._UNKNOWN_PARTITION and self._may_come(number, record):
                 self._again.append(number)
             else:
-                self._finish(number, error.args[0].str())
+                self._finish(number, self._why(record, error.args[0]))
         return True
+
+    def _why(self, record: Out, error: KafkaError) -> str:
+        return why(self._config, error, on_topic("Write", record.topic))
 
     def _grew(self, record: Out) -> bool:
         """Whether the partition is there after all: the producer learns of new ones only every few minutes."""
@@ -127,14 +134,18 @@ class KafkaOutgoing:
         if error is None:
             self._finish(number, "")
         elif error.code() in NEVER:
-            self._finish(number, error.str())
+            waiting = self._waiting.get(number)
+            self._finish(number, self._why(waiting[0], error) if waiting else error.str())
         else:
             self._again.append(number)
 
     def _trouble(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
-            log.warning("outgoing: %s; another producer goes on", error.str())
             self._broken = True
+            if refused(error):
+                self._refused = error
+            else:
+                log.warning("outgoing: %s; another producer goes on", error.str())
 
     def _serve(self) -> None:
         while not self._stopped.is_set():
@@ -142,19 +153,35 @@ class KafkaOutgoing:
 
     def serve_once(self, wait_s: float) -> None:
         """Serve acknowledgements for up to `wait_s`, then mend what broke; the producer's own thread calls it."""
-        self._producer.poll(wait_s)
+        self._polled(self._producer, wait_s)
         if self._broken:
             self._replace()
         elif self._again:
             self._send_again()
 
+    def _polled(self, producer: Producer, wait_s: float) -> None:
+        """Serve callbacks. A fatal error is raised by whichever call meets it first, and told to no callback."""
+        try:
+            producer.poll(wait_s)
+        except KafkaException as error:
+            self._trouble(error.args[0])
+
     def _replace(self) -> None:
-        """A fatal error ends a producer, not the records: what is not acknowledged goes through a new one, in order."""
+        """A fatal error ends a producer, not the records: what is not acknowledged goes through a new one, in order.
+
+        Unless a broker did not let it begin: who may write to no topic at all may not be idempotent either, and each
+        record is refused.
+        """
         with self._lock:
             self._producer.purge()
-            self._producer.flush(PURGE_S)
+            with contextlib.suppress(KafkaException):
+                self._producer.flush(PURGE_S)
             self._broken = False
+            refusal, self._refused = self._refused, None
             self._producer = self._new()
+            if refusal is not None:
+                for number, (record, _) in list(self._waiting.items()):
+                    self._finish(number, self._why(record, refusal))
             self._again = list(self._waiting)
         self._send_again()
 
@@ -168,7 +195,8 @@ class KafkaOutgoing:
 
     def close(self) -> None:
         """Let what was queued go, for a few seconds, and end. What was not acknowledged is told: it may have gone."""
-        self._producer.flush(FLUSH_S)
+        with contextlib.suppress(KafkaException):
+            self._producer.flush(FLUSH_S)
         self._stopped.set()
         self._thread.join()
         if self._waiting:

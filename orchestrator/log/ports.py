@@ -85,6 +85,9 @@ class Tail(Protocol):
     def bounds(self, partition: int) -> tuple[int, int]:
         """(log start offset, last stable offset) of events[partition]."""
 
+    def refused(self) -> str:
+        """Why a broker gives nothing, for want of a right; "" while it gives what there is."""
+
     def reached(self, partition: int) -> int:
         """Every record of the followed partition below this offset is in its sink; 0 if it is not followed."""
 

@@ -9,7 +9,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ..errors import KafkaUnavailable
 from .config import LogConfig
 from .following import wire
+from .group_offsets import GroupOffsets
 from .ports import Wire
+from .rights import on_topic, why
 
 SLICE = 1_000
 QUIET_S = 30.0
@@ -43,6 +45,8 @@ def read_partition(
                     found.append(wire(message))
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended = True
+                elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise KafkaUnavailable(why(config, error, on_topic("Read", topic)))
                 elif error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise KafkaUnavailable(f"{topic}/{partition}: {error.str()}")
             if found:
@@ -61,24 +65,21 @@ def ends(config: LogConfig, topic: str, partitions: Iterable[int]) -> dict[int, 
             number: consumer.get_watermark_offsets(TopicPartition(topic, number), QUIET_S)[1] for number in partitions
         }
     except KafkaException as error:
-        raise KafkaUnavailable(f"{topic}: {error.args[0].str()}") from error
+        raise KafkaUnavailable(f"{topic}: {why(config, error.args[0], on_topic('Describe', topic))}") from error
     finally:
         consumer.close()
 
 
 def group_notes(config: LogConfig, partitions: int) -> dict[int, str]:
-    """What the engines noted beside their group offsets, by partition.
+    """What the engines noted beside their group offsets, by partition: the newest proven batch and its footer's hash.
 
-    The newest proven batch and its footer's hash.
+    Raises KafkaUnavailable, also when this login may not see the group.
     """
-    topic = config.topic("commands")
-    consumer = Consumer(config.consumer())
+    group = GroupOffsets(config)
     try:
-        places = [TopicPartition(topic, number) for number in range(partitions)]
-        found = consumer.committed(places, timeout=QUIET_S)
-        return {place.partition: place.metadata for place in found if place.metadata}
+        return group.notes(range(partitions), QUIET_S)
     finally:
-        consumer.close()
+        group.close()
 
 
 def topic_exists(config: LogConfig, topic: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -18,6 +18,7 @@ from .config import MAX_MESSAGE_BYTES, LogConfig
 from .connecting import Troubles, made
 from .group_settings import group_settings, problem_of, set_group
 from .ports import TopicIds
+from .rights import Need, check_topics_allow, lacks, on_topic, refused, why
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def init_topics(
     Raises ConfigurationError when commands and events differ in count, or a topic cannot be created.
     """
     client = admin(config)
+    check_topics_allow(config, client, dict.fromkeys(plan(partitions, queues), ("Describe",)))
     metadata = client.list_topics(timeout=ASK_S)
     replicas = replication_factor or min(3, len(metadata.brokers))
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
@@ -96,6 +98,8 @@ def init_topics(
         try:
             future.result()
         except KafkaException as error:
+            if refused(error.args[0]):
+                raise KafkaUnavailable(lacks(config, on_topic("Create", name))) from error
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ConfigurationError(f"topic {name} cannot be created: {error.args[0].str()}") from error
     _wait_for_leaders(client, [topic.topic for topic in missing])
@@ -137,33 +141,37 @@ def _settings(topic: TopicPlan, replicas: int) -> dict[str, str]:
     return settings
 
 
-def topic_ids(config: LogConfig, client: AdminClient | None = None) -> TopicIds:
-    """Identities as the cluster sees them now.
+def topic_ids(config: LogConfig, client: AdminClient | None = None, *, auditing: bool = False) -> TopicIds:
+    """Identities as the cluster sees them now. `auditing`: whoever may not see the commands still has the events'.
 
     Raises ConfigurationError naming `topics init` when one is missing, KafkaUnavailable when nobody says.
     """
     client = client or admin(config)
     names = [config.topic("commands"), config.topic("events")]
     found = client.describe_topics(TopicCollection(names), request_timeout=ASK_S)
-    described = {}
+    described: dict[str, Any] = {}
     for name, future in found.items():
         try:
             described[name] = future.result()
         except KafkaException as error:
+            if auditing and name == names[0] and refused(error.args[0]):
+                continue
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise KafkaUnavailable(f"topic {name}: {error.args[0].str()}") from error
+                said = why(config, error.args[0], on_topic("Describe", name))
+                raise KafkaUnavailable(f"topic {name}: {said}") from error
             raise ConfigurationError(
                 f"topic {name}: {error.args[0].str()}. Create the application's topics: orchestrator topics init"
             ) from error
-    commands, events = (described[name] for name in names)
+    commands, events = described.get(names[0]), described[names[1]]
+    count = len((commands or events).partitions)
     # More events than commands: a growth began, and commands are still routed by the old count.
-    if len(commands.partitions) > len(events.partitions):
-        raise ConfigurationError(unequal(config, len(commands.partitions), len(events.partitions)))
+    if count > len(events.partitions):
+        raise ConfigurationError(unequal(config, count, len(events.partitions)))
     try:
         cluster = client.describe_cluster(request_timeout=ASK_S).result()
     except KafkaException as error:
         raise KafkaUnavailable(f"the cluster does not say who it is: {error.args[0].str()}") from error
-    return TopicIds(str(cluster.cluster_id), str(commands.topic_id), str(events.topic_id), len(commands.partitions))
+    return TopicIds(str(cluster.cluster_id), str(commands.topic_id) if commands else "", str(events.topic_id), count)
 
 
 def unequal(config: LogConfig, commands: int, events: int) -> str:
@@ -175,9 +183,14 @@ def unequal(config: LogConfig, commands: int, events: int) -> str:
 
 
 def partition_count(config: LogConfig, name: str) -> int:
-    """How many partitions a topic has. Raises ConfigurationError naming `topics init` when it is missing."""
+    """How many partitions a topic has.
+
+    Raises ConfigurationError naming `topics init` when it is missing, KafkaUnavailable when it may not be seen.
+    """
     full = config.topic(name)
     topic = admin(config).list_topics(full, timeout=ASK_S).topics[full]
+    if topic.error is not None and refused(topic.error):
+        raise KafkaUnavailable(lacks(config, on_topic("Describe", full)))
     if topic.error is not None or not topic.partitions:
         raise ConfigurationError(
             f"topic {full} does not exist. Create the application's topics: orchestrator topics init"
@@ -188,6 +201,7 @@ def partition_count(config: LogConfig, name: str) -> int:
 def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]:
     """Everything that the engine relies on, each with a verdict and a remedy."""
     client = admin(config)
+    check_topics_allow(config, client, dict.fromkeys(plan(1, queues), ("Describe",)))
     metadata = client.list_topics(timeout=ASK_S)
     counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
     events = counts.get(config.topic("events"), 0)
@@ -199,11 +213,11 @@ def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]
             findings.append(Finding(False, f"{full} does not exist", "orchestrator topics init"))
             continue
         replicas = min((len(one.replicas) for one in metadata.topics[full].partitions.values()), default=0)
-        settings = _describe(client, ResourceType.TOPIC, full)
+        settings = _describe(config, client, ResourceType.TOPIC, full)
         findings += _check_topic(full, counts[full], wanted, name, settings)
         findings += [_check_replicas(full, replicas, brokers), _check_in_sync(full, replicas, settings)]
     findings += _check_group(client, config)
-    findings += _check_brokers(client, [broker.id for broker in metadata.brokers.values()])
+    findings += _check_brokers(config, client, [broker.id for broker in metadata.brokers.values()])
     return findings
 
 
@@ -229,7 +243,7 @@ def _check_group(client: AdminClient, config: LogConfig) -> list[Finding]:
     """What KIP-848 takes from the group. A broker without such settings has nothing to compare."""
     problem = set_group(client, config, only_try=True)
     try:
-        found = _describe(client, ResourceType.GROUP, config.group)
+        found = _describe(config, client, ResourceType.GROUP, config.group)
     except KafkaException as error:
         problem = problem or problem_of(config, error)
         return [Finding(False, f"group {config.group}: its settings cannot be read", problem)] if problem else []
@@ -266,17 +280,25 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.lstrip("-").isdigit() else 0
 
 
-def _check_brokers(client: AdminClient, brokers: list[int]) -> list[Finding]:
+def _check_brokers(config: LogConfig, client: AdminClient, brokers: list[int]) -> list[Finding]:
     findings = []
     option = "transaction.partition.verification.enable"
     for broker in brokers:
-        found = _describe(client, ResourceType.BROKER, str(broker)).get(option, "?")
+        found = _describe(config, client, ResourceType.BROKER, str(broker)).get(option, "?")
         ok = found == "true"
         remedy = "" if ok else f"set {option}=true on the broker: without it a late request can tear a transaction"
         findings.append(Finding(ok, f"broker {broker}: {option} is {found}", remedy))
     return findings
 
 
-def _describe(client: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:
+def _describe(config: LogConfig, client: AdminClient, kind: ResourceType, name: str) -> dict[str, str]:
+    """The settings of a topic, a group or a broker. Raises KafkaUnavailable when this login may not see them."""
     (future,) = client.describe_configs([ConfigResource(kind, name)], request_timeout=ASK_S).values()
-    return {option: str(entry.value) for option, entry in future.result().items()}
+    try:
+        return {option: str(entry.value) for option, entry in future.result().items()}
+    except KafkaException as error:
+        if not refused(error.args[0]) or kind is ResourceType.GROUP:
+            raise
+        topic = kind is ResourceType.TOPIC
+        need = on_topic("DescribeConfigs", name) if topic else Need("DescribeConfigs", "cluster", "kafka-cluster")
+        raise KafkaUnavailable(lacks(config, need)) from error

@@ -104,6 +104,9 @@ class Reader:
     def reached(self, partition: int) -> int:
         return self._reached.get(partition, 0)
 
+    def refused(self) -> str:
+        return ""
+
     def pause(self, partition: int) -> None:
         self._paused.add(partition)
 

@@ -93,6 +93,9 @@ class Reader:
         log = self._cluster.partition(self._topic, partition)
         return log.start, log.stable
 
+    def refused(self) -> str:
+        return ""
+
     def reached(self, partition: int) -> int:
         found: int = self._followed.get(partition, (0,))[0]
         return found

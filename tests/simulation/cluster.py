@@ -143,6 +143,9 @@ class Feed:
         log = self._cluster.partition(self._topic, partition)
         return log.start, log.stable
 
+    def refused(self) -> str:
+        return ""
+
     def reached(self, partition: int) -> int:
         at = self._followed.get(partition)
         return at[0] if at is not None else 0
