@@ -31,7 +31,7 @@ from ..core.events import (
 )
 from ..core.replay import root_of
 from ..core.rows import HISTORY, RUNS, RunRow, history_key, run_key
-from ..core.values import BatchId, Failure, InputPosition, LimitNeed, Payload
+from ..core.values import BatchId, InputPosition, LimitNeed, Payload
 from ..errors import BlobError, LimitExceeded
 from ..sdk.compare import DIVERGED, LACKS_CODE
 from ..sdk.registry import Registry
@@ -39,7 +39,7 @@ from ..store.large import bytes_of, light
 from .admission import Load
 from .batch import Batch
 from .careful import Careful
-from .large import keeper
+from .large import NAMED_LETTERS, brief, keeper, size_of, with_brief_errors
 from .options import EngineOptions
 from .overlay import Overlay
 from .steps import Begin, LocalSteps, StopAll
@@ -132,7 +132,7 @@ class Builder:
         )
         record = self._codec.seal(event)
         if len(record.value) > self._options.event_bytes:
-            what = getattr(draft.body, "name", "") or getattr(draft.body, "step", "")
+            what = (getattr(draft.body, "name", "") or getattr(draft.body, "step", ""))[:NAMED_LETTERS]
             raise LimitExceeded(
                 f"{type(draft.body).__name__} {what} of {draft.workflow_id}: {len(record.value)} bytes, the limit is"
                 f" {self._options.event_bytes}. Return a reference to large data, not the data."
@@ -212,7 +212,7 @@ class Builder:
                     for draft in after_divergence(self.overlay, *key, taken.seq):
                         self._record(batch, draft)
                     return
-                self._record(batch, Draft(*key, RunParked(verdict.kind, verdict.message, verdict.call_site)))
+                self._record(batch, Draft(*key, RunParked(verdict.kind, brief(verdict.message), verdict.call_site)))
                 return
             came_with, batch.trace = batch.trace, taken.trace
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
@@ -284,22 +284,22 @@ class Builder:
         except Exception as error:
             # A limit's key is a function of the user's code.
             message = f"what it needs of its limits: {type(error).__name__}: {error}"
-            self._record(batch, Draft(*key, RunParked("bug", message, "")))
+            self._record(batch, Draft(*key, RunParked("bug", brief(message), "")))
             return
         self._record(batch, Draft(*key, RunPinned(known.version, known.identity, limits)))
 
     def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
         try:
-            commands = [self._kept(command) for command in commands]
+            commands = [self._kept(with_brief_errors(command, self._options.payload_bytes)) for command in commands]
         except BlobError as error:
             self._park(batch, place, "blob", str(error))
+            return
+        if problem := unwritable(tuple(commands)):
+            self._park(batch, place, "bug", problem)
             return
         too_large = next(filter(None, (self._too_large(command) for command in commands)), "")
         if too_large:
             self._park(batch, place, "limit", too_large)
-            return
-        if problem := unwritable(tuple(commands)):
-            self._park(batch, place, "bug", problem)
             return
         context = self.context(batch)
         for command in in_order(commands):
@@ -309,7 +309,7 @@ class Builder:
     def _park(self, batch: Batch, place: TurnPlace, kind: str, message: str) -> None:
         key = (place.workflow_id, place.run_id)
         self._turns.drop(key)
-        self._record(batch, Draft(*key, RunParked(kind, message, "")))
+        self._record(batch, Draft(*key, RunParked(kind, brief(message), "")))
 
     def _kept(self, command: TurnCommand) -> TurnCommand:
         """A turn's command with its payloads as its event may hold them. Raises BlobsUnavailable naming it."""
@@ -321,7 +321,7 @@ class Builder:
     def _too_large(self, command: TurnCommand) -> str:
         """Why a turn's command cannot be recorded: found before anything of the turn is."""
         limit = self._options.payload_bytes
-        size = sum(_size(value) for value in command)
+        size = size_of(command)
         if size > limit:
             return (
                 f"{_named(command)}: {size} bytes in one record, the limit is {limit}. Pass a reference, not the data."
@@ -372,16 +372,8 @@ class Builder:
 
 
 def _named(command: TurnCommand) -> str:
-    return getattr(command, "name", "") or getattr(command, "workflow_type", "") or type(command).__name__
-
-
-def _size(value: object) -> int:
-    """Bytes that a part of a command takes in its event, but for what `HEAD_ROOM` is for."""
-    if isinstance(value, Payload):
-        return len(value.data)
-    if isinstance(value, Failure):
-        return len(value.message.encode()) + len(value.traceback.encode()) + len(value.details.data)
-    return 0
+    name = getattr(command, "name", "") or getattr(command, "workflow_type", "") or type(command).__name__
+    return str(name)[:NAMED_LETTERS]
 
 
 def _between_evictions(run: RunRow) -> int:

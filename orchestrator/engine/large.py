@@ -12,7 +12,7 @@ from ..core.decide.decision import Draft, View
 from ..core.events import Event, StepFailed, StepHeartbeat
 from ..core.large import FIELDS, SEEN_BY_CODE
 from ..core.rows import STEPS, StepRow, step_key
-from ..core.values import NOTHING, Cause, Failure, Payload
+from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Cause, Failure, Payload
 from ..errors import BlobError, LimitExceeded
 from ..sdk.execution import StepCall
 from ..store.blobs import Blobs
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 Keep = Callable[[Payload], Payload]
 KEPT_LETTERS = 2_000
 KEPT_BYTES = 16_384
+TEXT_BYTES = 4_096
+PARKED_LETTERS = 20_000
+NAMED_LETTERS = 100
 OF_A_STEP = ("arguments", "details")
 TRUSTED = (ReportStep, HeartbeatStep, ReportChild)
 """Outcomes of what was done already: refused for a blob that is not here, they would be lost. Its reader says so."""
@@ -69,6 +72,42 @@ def original(data: bytes, options: EngineOptions) -> tuple[Payload, str]:
         return payload, ""
     text = f" (of its {len(data):,} bytes only the first {KEPT_BYTES:,} are kept: {problem})"
     return whole_._replace(data=data[:KEPT_BYTES]), text
+
+
+def size_of(command: tuple[object, ...]) -> int:
+    """Bytes that a turn's command takes in its event, but for those that room is kept free for: common names."""
+    payloads, texts = _sizes(command)
+    return payloads + max(0, texts - TEXT_BYTES)
+
+
+def _sizes(value: object) -> tuple[int, int]:
+    """Of payloads and errors, and of texts."""
+    if isinstance(value, Payload):
+        return len(value.data), 0
+    if isinstance(value, Failure):
+        return _size(value), 0
+    if isinstance(value, str):
+        return 0, len(value) if value.isascii() else len(value.encode())
+    if isinstance(value, tuple) and value is not DEFAULT_STEP_OPTIONS:
+        found = [_sizes(part) for part in value]
+        return sum(size for size, _ in found), sum(size for _, size in found)
+    return 0, 0
+
+
+def with_brief_errors(command: Any, limit: int) -> Any:
+    """A turn's command with an error that code ended with as its event may hold it: where it is too large, the type and
+    the beginning of the message are left."""
+    failure = getattr(command, "failure", None)
+    if isinstance(failure, Failure) and _size(failure) > limit:
+        return command._replace(failure=_shortened(failure))
+    return command
+
+
+def brief(message: str) -> str:
+    """Why a run is parked, as its event may hold it: code may raise an error with any text."""
+    if len(message) <= PARKED_LETTERS:
+        return message
+    return f"{message[:PARKED_LETTERS]}… (of {len(message):,} characters)"
 
 
 def _size(failure: Failure) -> int:

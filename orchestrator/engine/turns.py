@@ -191,13 +191,19 @@ class Turns:
         """Put a question to the run's code as its history left it; None without code, or when it diverges.
 
         A run in memory that has seen everything is asked as it stands, else a copy is replayed: a delivery whose turn
-        issued nothing left no trace but in the code's own variables. Not `owed`: without what a run that stands still
+        issued nothing left no trace but in the code's own variables. One whose variables the question changed is
+        forgotten, so that its history makes it anew. Not `owed`: without what a run that stands still
         has not been told. Raises BlobMissing naming a value that cannot be had, and what the question raises.
         """
         if not self.has_code(key, run):
             return None
         if self.remembers(key):
-            return question(self._runs[key].live)
+            live = self._runs[key].live
+            try:
+                return question(live)
+            finally:
+                if live.talk.spoilt:
+                    self.drop(key)
         copy = self._loaded(view, key, run)
         try:
             while (turn := copy.replay()) is not None:

@@ -11,15 +11,22 @@ from ..codec.payloads import Signature
 from ..core.values import NOTHING, Payload
 from .loop import Evicted, RunLoop
 from .messages import Mailbox
+from .unchanged import Variables
 from .updates import UpdateHandler
 from .workflow import WorkflowCode
 
 
 class Talk:
-    """The handlers of one run in memory. `object` is the class form's, once the run has begun."""
+    """The handlers of one run in memory. `object` is the class form's, once the run has begun.
+
+    `spoilt`: a handler that may only read has changed a variable. The run in memory is no longer what its history made
+    of it, and must not go on.
+    """
 
     def __init__(self, code: WorkflowCode, mailbox: Mailbox, loop: RunLoop) -> None:
         self.object: Any = None
+        self.spoilt = False
+        self._shared = code.fn.__closure__ or ()
         self._handlers = code.handlers
         self._mailbox = mailbox
         self._loop = loop
@@ -36,7 +43,8 @@ class Talk:
         if handler is None and answer is None:
             known = sorted({*self._handlers.queries, *self._mailbox.answers})
             raise LookupError(f"no query {name!r}; this run answers {', '.join(known) or 'none'}")
-        with self._reading(f"query {name!r} would change the run: queries only read"):
+        asked = answer[0] if answer is not None else None
+        with self._reading(f"query {name!r} would change the run: queries only read", asked):
             if handler is not None:
                 signature = handler_signature(handler)
                 args, kwargs = signature.unbind(arguments if arguments != NOTHING else Payload(data=b"{}"))
@@ -57,14 +65,15 @@ class Talk:
             raise LookupError(f"no update {name!r}; this run takes {', '.join(known) or 'none'}")
         args, kwargs = handler.unbind(payload)
         if handler.validator is not None:
-            with self._reading(f"the validator of update {name!r} would change the run: validators only read"):
+            what = f"the validator of update {name!r} would change the run: validators only read"
+            with self._reading(what, handler.validator):
                 handler.validator(*args, **kwargs)
         return NOTHING
 
     @contextlib.contextmanager
-    def _reading(self, refusal: str) -> Iterator[None]:
-        """Within this, whatever durable the code asks for is refused."""
-        loop = self._loop
+    def _reading(self, refusal: str, function: Any) -> Iterator[None]:
+        """Within this, whatever durable the code asks for is refused; so is, afterwards, a change of its variables."""
+        loop, variables = self._loop, Variables((self.object, function), self._shared)
         previous = asyncio._get_running_loop()
         asyncio._set_running_loop(loop)
         loop.evicting, before, numbers = True, list(loop.commands), loop.numbers
@@ -75,6 +84,9 @@ class Talk:
         finally:
             loop.evicting, loop.commands, loop.numbers = False, before, numbers
             asyncio._set_running_loop(previous)
+            self.spoilt = not variables.are_as_they_were()
+        if self.spoilt:
+            raise PermissionError(refusal)
 
 
 def handler_signature(handler: Any) -> Signature:

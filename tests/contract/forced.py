@@ -58,7 +58,7 @@ def recorded(world: World, workflow_id: str) -> list[tuple[BatchId, Event]]:
     """What the log has of a workflow, records of its partition among it, each with its batch."""
     assert world.ground is not None
     assembler, found = BatchAssembler("events"), []
-    for raw in world.ground.events()[home(world, workflow_id)]:
+    for raw in world.ground.records("events")[home(world, workflow_id)]:
         batch = assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset)
         for record in batch.records if batch else ():
             if record.event.workflow_id == workflow_id:

@@ -58,6 +58,15 @@ def release(version: int) -> Any:
         def broken(self) -> int:
             raise ValueError("not today")
 
+        @query
+        def takes(self) -> str:
+            return self.items.pop()
+
+        @query
+        def closes(self) -> bool:
+            self.done.set()
+            return True
+
     return app, Cart
 
 
@@ -80,6 +89,24 @@ def test_handlers_take_signals_and_answer_queries(world: World) -> None:
         assert await again.query(Cart.count) == 2
         await again.signal(Cart.close)
         assert await again.result() == "eva pays 9 in version 1"
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("query")
+def test_a_query_that_changes_the_object_raises_and_the_run_never_hears_of_it(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        handle = await client.start(Cart.run, "eva")
+        await handle.signal(Cart.put, "pen")
+        while await handle.query(Cart.count) < 1:
+            await asyncio.sleep(0.02)
+        for asked in (Cart.takes, Cart.closes):
+            with pytest.raises(CommandRejected, match="would change the run: queries only read"):
+                await handle.query(asked)
+        assert await handle.query(Cart.count) == 1
+        assert (await handle.describe()).is_open
+        await handle.signal(Cart.close)
+        assert await handle.result() == "eva pays 3 in version 1"
 
     world.run(app, scenario)
 

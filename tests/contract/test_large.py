@@ -117,7 +117,7 @@ def texts(size: int) -> str:
 
 async def raw(world: World) -> AsyncIterator[RawRecord]:
     assert world.ground is not None
-    for records in await asyncio.to_thread(world.ground.events):
+    for records in await asyncio.to_thread(world.ground.records, "events"):
         for record in records:
             yield record
 

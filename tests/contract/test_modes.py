@@ -29,7 +29,7 @@ def fired(world: World) -> list[list[TimerFired]]:
     """The timers that fired, batch by batch."""
     assert world.ground is not None
     found = []
-    for records in world.ground.events():
+    for records in world.ground.records("events"):
         assembler = BatchAssembler("events")
         batches = [assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset) for raw in records]
         bodies = [[record.event.body for record in batch.records] for batch in batches if batch]

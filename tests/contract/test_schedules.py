@@ -14,10 +14,10 @@ from orchestrator import Calendar, Client, CommandRejected, ConfigurationError, 
 from orchestrator.client.schedules import ScheduleDescription, ScheduleHandle
 from orchestrator.core.calendars import Interval, ScheduleSpec
 from orchestrator.core.commands import CreateSchedule
-from orchestrator.core.events import Event, RunStarted, ScheduleFired
+from orchestrator.core.events import Event, RunStarted, ScheduleFired, SchedulePaused
 from orchestrator.core.ids import run_id
 from orchestrator.core.schedules import PREFIX, ScheduleAction
-from tests.contract.forced import of_kind
+from tests.contract.forced import of_kind, recorded
 from tests.contract.world import World
 
 app = Orchestrator("contract-schedules")
@@ -143,6 +143,35 @@ def test_pause_with_a_note_trigger_and_back_fill(world: World) -> None:
         assert (found.paused, found.note) == (False, "now")
         assert found.next_at_ms > 0
         assert [one.id async for one in client.schedules.list()] == ["daily"]
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("time-schedule-ops")
+def test_a_paused_schedule_fires_nothing_but_what_is_asked_for_and_says_why(world: World) -> None:
+    """Judged by the order of its own partition's log, over a restart; what came due meanwhile is not made up for."""
+
+    async def scenario(client: Client) -> None:
+        handle = await client.schedules.create("beat", Schedule(every=timedelta(seconds=1)), quick, "p")
+        other = await client.schedules.create("witness", Schedule(every=timedelta(seconds=1)), quick, "w")
+        await until(handle, started=1)
+        await handle.pause("the press is broken")
+        assert ((await handle.describe()).paused, (await handle.describe()).note) == (True, "the press is broken")
+        await world.restart()
+        await until(other, started=(await other.describe()).started + 2)
+        await handle.trigger()
+        await handle.resume("mended")
+        found = await until(handle, started=(await handle.describe()).started + 2)
+        assert (found.paused, found.note) == (False, "mended")
+        await asyncio.gather(handle.pause(), other.pause())
+        bodies = [event.body for _, event in recorded(world, f"{PREFIX}beat")]
+        paused, resumed, *_ = (at for at, one in enumerate(bodies) if isinstance(one, SchedulePaused))
+        between = [one for one in bodies[paused:resumed] if isinstance(one, ScheduleFired)]
+        assert len(between) == 1, "the one that was triggered"
+        after = [one.nominal_ms for one in bodies[resumed:] if isinstance(one, ScheduleFired)]
+        before = [one.nominal_ms for one in bodies[:paused] if isinstance(one, ScheduleFired)]
+        assert after[0] - before[-1] > 1_000, "those in between were not made up for"
+        assert (bodies[paused].note, bodies[resumed].note) == ("the press is broken", "mended")
 
     world.run(app, scenario)
 

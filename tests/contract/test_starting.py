@@ -11,6 +11,7 @@ from orchestrator import (
     Client,
     Handle,
     Orchestrator,
+    RunCancelled,
     RunFailed,
     RunTerminated,
     WorkflowAlreadyClosed,
@@ -146,6 +147,33 @@ def test_a_start_with_a_delay_begins_no_sooner_and_survives_a_restart(world: Wor
             event.at_ms async for event in handle.history() if event.type in ("RunStarted", "RunCompleted")
         ]
         assert ended - started >= 300
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("start-delay", "cancel", "start-timeouts")
+def test_a_delayed_run_is_given_up_at_once_and_its_time_begins_with_it(world: World) -> None:
+    """Its code never begins: there is nobody to ask. A time-out counts from the end of the delay."""
+
+    async def scenario(client: Client) -> None:
+        far = await client.start(waits.options(start_delay=timedelta(hours=1)), "never")
+        await world.restart()
+        await far.cancel()
+        with pytest.raises(RunCancelled):
+            await far.result()
+        kinds = [event.type async for event in far.history()]
+        assert kinds == ["RunStarted", "CancelRequested", "RunCancelled"]
+        delay, short = timedelta(milliseconds=600), timedelta(milliseconds=300)
+        both = [
+            never.options(start_delay=delay, run_timeout=short),
+            never.options(start_delay=delay, execution_timeout=short),
+        ]
+        for handle in [await client.start(one) for one in both]:
+            with pytest.raises(RunFailed, match="time-out"):
+                await handle.result()
+            at = {event.type: event.at_ms async for event in handle.history()}
+            assert at["RunResumed"] - at["RunStarted"] >= 600
+            assert at["RunFailed"] - at["RunStarted"] >= 900
 
     world.run(app, scenario)
 

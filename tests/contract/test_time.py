@@ -126,3 +126,90 @@ def test_a_moment_without_a_time_zone_is_refused(world: World) -> None:
             await client.execute(naive)
 
     world.run(app, scenario)
+
+
+@app.step
+async def passes() -> int:
+    return 1
+
+
+@app.workflow
+async def gives_many_up(delays: list[float]) -> int:
+    """Sets timers that its step outlives or not, drops those that are left, and stays until all would be over."""
+    timers = [asyncio.ensure_future(asyncio.sleep(delay)) for delay in delays]
+    await passes()
+    left = [timer for timer in timers if not timer.done()]
+    for timer in left:
+        timer.cancel()
+    await asyncio.sleep(max(delays) + 0.2)
+    return len(left)
+
+
+@pytest.mark.contract("time-race")
+def test_of_timers_that_were_dropped_none_fires_while_its_run_goes_on(world: World) -> None:
+    """Not in a life that has them in memory, and not in one that reads them from its state."""
+
+    async def scenario(client: Client) -> None:
+        runs = [await client.start(gives_many_up, [0.4 + number / 10 for number in range(8)]) for _ in range(3)]
+        while any([not (await handle.describe()).steps_done for handle in runs]):
+            await asyncio.sleep(0.01)
+        await world.restart()
+        dropped = 0
+        for handle in runs:
+            dropped += await handle.result()
+            story = [event async for event in handle.history()]
+            ended = {kind: [one.body["timer"] for one in story if one.type == kind] for kind in ENDS}
+            assert not set(ended["TimerFired"]) & set(ended["TimerCancelled"])
+            assert len(ended["TimerFired"]) + len(ended["TimerCancelled"]) == 9
+        assert dropped
+
+    world.run(app, scenario)
+
+
+ENDS = ("TimerFired", "TimerCancelled")
+
+
+@app.workflow
+async def waits_for_so_long(seconds: float, how: str) -> str:
+    """A wait with an end, in each of the ways in which code can say so."""
+    try:
+        if how == "wait_for":
+            return f"signal {await asyncio.wait_for(go.wait(), seconds)}"
+        if how == "timeout":
+            async with asyncio.timeout(seconds):
+                return f"signal {await go.wait()}"
+        if how == "timeout_at":
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + seconds):
+                return f"signal {await go.wait()}"
+        if how == "asyncio.wait":
+            waits = asyncio.ensure_future(go.wait())
+            done, _ = await asyncio.wait([waits], timeout=seconds)
+            return f"signal {waits.result()}" if done else "timer"
+        found = await go.wait(timeout=timedelta(seconds=seconds))
+        return "timer" if found is None else f"signal {found}"
+    except TimeoutError:
+        return "timer"
+
+
+@pytest.mark.contract("time-sleep", "time-race")
+def test_every_wait_with_an_end_ends_then_and_never_sooner(world: World) -> None:
+    """After a down-time that began before it; a word that comes first ends it, and no time-out follows."""
+    ways = ("wait_for", "timeout", "timeout_at", "asyncio.wait", "of the signal")
+
+    async def scenario(client: Client) -> None:
+        silent = {how: await client.start(waits_for_so_long, 0.5, how) for how in ways}
+        told = {how: await client.start(waits_for_so_long, 3_600.0, how) for how in ways}
+        async with world.down():
+            await asyncio.sleep(0.6)
+        for how, handle in silent.items():
+            assert await handle.result() == "timer", how
+            (was_set,) = [event async for event in handle.history() if event.type == "TimerSet"]
+            (fired,) = [event async for event in handle.history() if event.type == "TimerFired"]
+            assert fired.at_ms >= was_set.body["due_at_ms"] >= was_set.at_ms + 500
+        for how, handle in told.items():
+            await handle.signal(go, 7)
+            assert await handle.result() == "signal 7", how
+            kinds = [event.type async for event in handle.history()]
+            assert (kinds.count("TimerCancelled"), kinds.count("TimerFired")) == (1, 0)
+
+    world.run(app, scenario)

@@ -50,7 +50,7 @@ class Ground(Protocol):
     def log(self) -> Log: ...
     def transport(self) -> Transport: ...
     def source(self) -> TaskSource: ...
-    def events(self) -> list[list[RawRecord]]: ...
+    def records(self, topic: str) -> list[list[RawRecord]]: ...
 
 
 class MemoryGround:
@@ -73,10 +73,10 @@ class MemoryGround:
     def source(self) -> TaskSource:
         return MemorySource(self.cluster, f"{self._app}.tasks.{QUEUE}")
 
-    def events(self) -> list[list[RawRecord]]:
-        """What a reader of committed records sees of the events topic."""
+    def records(self, topic: str) -> list[list[RawRecord]]:
+        """What a reader of committed records sees of one of the application's topics, by partition."""
         with self.cluster.changed:
-            logs = self.cluster.topics[f"{self._app}.events"].partitions
+            logs = self.cluster.topics[f"{self._app}.{topic}"].partitions
             return [[RawRecord(*wire) for wire in log.read(log.start, 1 << 30, True)[0]] for log in logs]
 
 
@@ -122,9 +122,9 @@ class KafkaGround:
     def source(self) -> TaskSource:
         return TaskConsumer(self._app, self._settings)
 
-    def events(self) -> list[list[RawRecord]]:
-        """What a reader of committed records sees of the events topic."""
-        return list(read_raw(self.config.bootstrap, f"{self._app}.events", READ_COMMITTED).values())
+    def records(self, topic: str) -> list[list[RawRecord]]:
+        """What a reader of committed records sees of one of the application's topics, by partition."""
+        return list(read_raw(self.config.bootstrap, f"{self._app}.{topic}", READ_COMMITTED).values())
 
 
 class World:
@@ -278,7 +278,7 @@ class World:
         """Every visible event, by partition."""
         assert self.ground is not None
         found = []
-        for records in await asyncio.to_thread(self.ground.events):
+        for records in await asyncio.to_thread(self.ground.records, "events"):
             assembler = BatchAssembler("events")
             batches = [assembler.feed(CODEC.decode_event(raw.key, raw.value), raw.offset) for raw in records]
             found.append([record.event for batch in batches if batch for record in batch.records])

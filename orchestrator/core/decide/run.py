@@ -166,7 +166,7 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
         return accepted(command, context, "already_requested", "cancellation was requested before", run_id)
     requested = CancelRequested(command.actor, command.reason)
     drafts = [Draft(command.workflow_id, run_id, requested, caused(command, context))]
-    if run.status == "limited":
+    if run.status in ("limited", "delayed"):
         # Its code has not begun, and need not begin in order to end.
         drafts.append(Draft(command.workflow_id, run_id, RunCancelled(0)))
     return drafts
