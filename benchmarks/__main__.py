@@ -15,14 +15,13 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import floor, hop
-from benchmarks.engines import EngineProcess
+from benchmarks.engines import EngineProcess, site
 from benchmarks.load_app import app, nothing, sequence
 from benchmarks.moves import measure_moves
 from orchestrator.client.client import Client
@@ -156,11 +155,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--moves", type=int, default=10, help="moves of each kind (0: none)")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, DevKafka.start(progress=say) as kafka:
+    with site(say) as (kafka, scratch):
         settings = Settings.from_env({}).with_changes(bootstrap=kafka.bootstrap)
-        figures = asyncio.run(measure(kafka, settings, Path(scratch)))
+        figures = asyncio.run(measure(kafka, settings, scratch))
         if given.moves:
-            figures |= measure_moves(kafka, Path(scratch) / "moves", given.moves, say)
+            figures |= measure_moves(kafka, scratch / "moves", given.moves, say)
         brokers = len(admin(LogConfig(app.name, kafka.bootstrap)).list_topics(timeout=10).brokers)
     figures = {name: round(value, 3) for name, value in figures.items()}
     figures |= {

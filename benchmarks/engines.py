@@ -1,25 +1,34 @@
-"""Engine processes of the benchmark: started, waited for, killed, ended."""
+"""Engine processes of the benchmark: started, waited for, killed, ended; none is left when the benchmark has ended."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from orchestrator.devkafka import DevKafka
 
 WAIT_S = 60.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class EngineProcess:
-    """`orchestrator engine run` with a state directory and a log file of its own."""
+    """`orchestrator engine run` with a state directory and a log file of its own.
+
+    Its stdin is held by this process, with which it ends, however that ends; Ctrl-C is for this process alone.
+    """
+
+    begun: ClassVar[list[EngineProcess]] = []
 
     def __init__(
         self, environment: Mapping[str, str], directory: Path, port: int, app: str = "benchmarks.load_app:app"
@@ -29,7 +38,7 @@ class EngineProcess:
         self.log = directory / "engine.log"
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.cli.main", "engine", "run"],
+                [sys.executable, "-m", "orchestrator.cli.main", "engine", "run", "--owned"],
                 env={
                     **os.environ,
                     **environment,
@@ -38,10 +47,12 @@ class EngineProcess:
                     "ORCHESTRATOR_STATE_DIR": str(directory / "state"),
                     "ORCHESTRATOR_HEALTH_PORT": str(port),
                 },
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=out,
+                start_new_session=True,
             )
+        self.begun.append(self)
 
     def wait_ready(self, partitions: int = 1) -> None:
         """Until it owns at least `partitions`."""
@@ -87,3 +98,20 @@ class EngineProcess:
             self._process.send_signal(signal.SIGTERM)
             if wait:
                 self._process.wait(WAIT_S)
+
+
+@contextlib.contextmanager
+def site(say: Callable[[str], None]) -> Iterator[tuple[DevKafka, Path]]:
+    """A broker and a directory for a benchmark. On SIGTERM and Ctrl-C its engines end first, then the broker."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    with tempfile.TemporaryDirectory() as scratch, DevKafka.start(progress=say) as kafka:
+        try:
+            yield kafka, Path(scratch)
+        finally:
+            for engine in EngineProcess.begun:
+                engine.kill()
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

@@ -15,7 +15,6 @@ import json
 import platform
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -23,14 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.__main__ import quantile, say
-from benchmarks.engines import EngineProcess
+from benchmarks.engines import EngineProcess, site
 from benchmarks.walls_app import app, counts, go, heavy, long, other, wide
 from benchmarks.walls_fair import fairness
 from benchmarks.walls_fair_app import app as fair_app
 from orchestrator import Client, Handle
 from orchestrator.client.calls import HISTORY_PAGE
 from orchestrator.config import Settings
-from orchestrator.devkafka import DevKafka
 from orchestrator.log.config import LogConfig
 from orchestrator.log.topics import init_topics
 
@@ -266,12 +264,12 @@ def main() -> int:
     bounds = dict(BOUNDS)
     if given.fair_ms is not None:
         bounds |= {name: given.fair_ms for name in BOUNDS if name.startswith("fair_")}
-    with tempfile.TemporaryDirectory() as scratch, DevKafka.start(progress=say) as kafka:
+    with site(say) as (kafka, scratch):
         settings = Settings.from_env({}).with_changes(bootstrap=kafka.bootstrap)
         figures: dict[str, Any] = {}
         if not given.only_fairness:
-            figures |= asyncio.run(measure(settings, Path(scratch), Walls.of(given.scale)))
-        figures |= asyncio.run(measured_fairness(settings, Path(scratch) / "fair", given.scale))
+            figures |= asyncio.run(measure(settings, scratch, Walls.of(given.scale)))
+        figures |= asyncio.run(measured_fairness(settings, scratch / "fair", given.scale))
     figures = {name: round(value, 3) for name, value in figures.items()}
     beyond = broken(figures, bounds)
     about = {"python": platform.python_version(), "date": datetime.now(UTC).strftime("%Y-%m-%d")}
