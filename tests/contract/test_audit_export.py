@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -20,6 +21,7 @@ from orchestrator.log.ports import Wire
 from orchestrator.projections.bundle import BundleWriter
 from orchestrator.projections.bundle_export import Exporter, Range, Runs
 from orchestrator.projections.bundle_verify import verify_bundle
+from tests.contract.forced import KeptBack, home, recorded
 from tests.contract.test_audit import CODEC, app, footers, go, wires_of, work
 from tests.contract.world import World
 
@@ -121,6 +123,34 @@ def test_a_run_without_its_neighbours(world: World, hand: Hand, tmp_path: Path) 
         assert any(wire.key == b"other" for log in wires.values() for wire in log)
         assert b"123456789" not in values
         assert b"other" not in values
+
+    world.run(app, scenario)
+
+
+@pytest.mark.contract("audit-export")
+@pytest.mark.usefixtures("held")
+def test_of_what_lies_in_a_run_s_batches_the_hashes_are_kept(world: World, hand: Hand, tmp_path: Path) -> None:
+    """Two runs start in one batch: of the other the hashes stay, by which the batch's footer is checked all the same."""
+    other = next(name for name in (f"other-{n}" for n in range(99)) if home(world, name) == home(world, "one"))
+
+    async def scenario(client: Client) -> None:
+        async with KeptBack(world, "one") as kept:
+            starts = []
+            for name, x in (("one", 3), (other, 123_456_789)):
+                starts.append(asyncio.create_task(client.start(work.options(id=name), x)))
+                await kept.has(name, 1)
+        for handle in await asyncio.gather(*starts):
+            await handle.signal(go, 4)
+            await handle.result()
+        assert recorded(world, "one")[0][0] == recorded(world, other)[0][0], "in one batch"
+        world.stop()
+        bundle = export(tmp_path / "one", hand, wires_of(world, app), Runs("one"))
+        found = verify_bundle(bundle, hand.keys)
+        assert found.ok, found.audit.findings
+        with zipfile.ZipFile(bundle) as opened:
+            kept_rows = [json.loads(line) for line in opened.read(f"records/{home(world, 'one')}.jsonl").splitlines()]
+        assert {"offset", "hash"} in [set(row) for row in kept_rows]
+        assert b"123456789" not in b"".join(base64.b64decode(row["value"]) for row in kept_rows if "value" in row)
 
     world.run(app, scenario)
 
