@@ -130,7 +130,7 @@ def test_a_run_without_its_neighbours(world: World, hand: Hand, tmp_path: Path) 
 @pytest.mark.contract("audit-export")
 @pytest.mark.usefixtures("held")
 def test_of_what_lies_in_a_run_s_batches_the_hashes_are_kept(world: World, hand: Hand, tmp_path: Path) -> None:
-    """Two runs start in one batch: of the other the hashes stay, by which the batch's footer is checked all the same."""
+    """Two runs start in one batch. Of the other its hashes stay: they are in what the footer is checked by."""
     other = next(name for name in (f"other-{n}" for n in range(99)) if home(world, name) == home(world, "one"))
 
     async def scenario(client: Client) -> None:
