@@ -37,6 +37,7 @@ class Inbox:
         self.lost_from = -1
         self.down = ""
         self.request = Requests()
+        self._handed_on = False
         self._pause, self._resume, self._high, self._low = pause, resume, high, low
         self._paused = False
 
@@ -55,11 +56,27 @@ class Inbox:
             self.tail.extend(records)
             self.changed.notify()
 
-    def put_report(self, report: StepReport) -> None:
-        """From an executor's thread."""
+    def put_report(self, report: StepReport) -> bool:
+        """From an executor's thread. False: nobody takes outcomes here any more, they go by command."""
         with self.changed:
+            if self._handed_on:
+                return False
             self.reports.append(report)
             self.changed.notify()
+            return True
+
+    def hand_on(self) -> list[StepReport]:
+        """The outcomes that wait here. What comes from now on goes to whoever owns the partition next."""
+        with self.changed:
+            self._handed_on = True
+            found = list(self.reports)
+            self.reports.clear()
+            return found
+
+    def take_on(self) -> None:
+        """The partition is owned (again): outcomes are taken here."""
+        with self.changed:
+            self._handed_on = False
 
     def reported(self) -> set[str]:
         """Tokens of attempts whose outcome waits here."""

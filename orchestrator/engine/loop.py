@@ -99,7 +99,8 @@ class PartitionLoop:
         self.builder.careful.begin(ground.unclean, self._clock.now_ms(), end, self._mark.take())
         self.inbox.drop_commands()
         shared.log.inputs().follow(ground.number, self._input.offset, self.inbox.put_commands, self.inbox.commands_lost)
-        self.steps.perform(self.steps.resume(ground.overlay, self._options.instance, self.inbox.reported))
+        self.inbox.take_on()
+        self.steps.perform(self.steps.resume(ground.overlay, self._options.instance, self.inbox.reported, shared.sent))
         self.outbox.send(ground.overlay.scan(OUTBOX, ()))
         self.builder.later.update(dict.fromkeys(self.builder.open_runs()))
 
@@ -294,9 +295,8 @@ class PartitionLoop:
                 self.inbox.tail.clear()
             return self.ground.log.tail().bounds(self.ground.number)[1] - 1
         while True:
-            if not self.inbox.wait_tail(
-                max(0.0, self._sent_at + self._options.prove_s - self._shared.clock.monotonic())
-            ):
+            left = self._sent_at + self._options.prove_s - self._shared.clock.monotonic()
+            if not self.inbox.wait_tail(max(0.0, left)):
                 raise Fenced(f"footer {batch.batch_id} did not come back within {self._options.prove_s:.0f} s")
             while self.inbox.tail:
                 wire = self.inbox.tail.popleft()
@@ -379,9 +379,9 @@ class PartitionLoop:
         self.intake.next_offset = next_offset if exact else max(self.intake.next_offset, next_offset)
         batch = self._open = self._new_batch()
         self.builder.take(batch, also)
-        while self.inbox.reports:
-            self.intake.report(batch, self.inbox.reports.popleft())
-        running = self._shared.executor.running()
+        running = self._shared.executor.running()  # before the outcomes: none ends unseen between the two
+        for report in self.inbox.hand_on():
+            self.intake.report(batch, report)
         for key, row in list(self.ground.overlay.scan(STEPS, ())):
             if isinstance(row, StepRow) and row.state in UNDER_WAY and row.token in running:
                 over = StepHandedOver(str(key[2]), row.attempt, self._options.instance, self.inbox.request.grace_ms)

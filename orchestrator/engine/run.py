@@ -30,7 +30,7 @@ from .keyring import RingWatch
 from .large import keeper, reported
 from .options import EngineOptions
 from .partition import Partition, State
-from .shared import Shared
+from .shared import Sent, Shared
 from .standby import NoStandby, Standby, Standbys
 from .supervisor import Supervisor
 from .topic_watch import TopicWatch
@@ -93,6 +93,7 @@ class Engine:
             lambda number: open_store(number, self._codec),
             self._stopped,
             {},
+            Sent(),
             self._anchors or NoAnchors(),
             self._checkpoints or NoCheckpoints(),
             self._standby,
@@ -238,6 +239,8 @@ class Engine:
             if asked and number in self._assigned_now:
                 self._begin(number)
             self._followed(number)
+        for report in partition.inbox.hand_on() if partition is not None else ():
+            self._route(report)
         self.log.membership().released(number)
 
     def _counted(self, partitions: int) -> None:
@@ -260,10 +263,10 @@ class Engine:
         origin = origins.get(body.token) if isinstance(body, HeartbeatStep) else origins.pop(body.token, None)
         number = partition_of(report.workflow_id.encode(), self._count) if origin is None else origin
         partition = self.partitions.get(number)
-        if partition is not None and not partition.inbox.request.release:
-            partition.inbox.put_report(report)
+        if partition is not None and partition.inbox.put_report(report):
             return
         if isinstance(body, ReportStep):
+            self._shared.sent.add(body.token)
             body = reported(report.workflow_id, body, keeper(self.options), self.options.payload_bytes)
         else:
             try:
@@ -282,7 +285,12 @@ class Engine:
         value = self._codec.encode_command(command)
         topic, headers = f"{self.log.app}.commands", self._sign.headers(value)
         out = Out(topic, number, report.workflow_id.encode(), value, headers)
-        self.log.outgoing().send(out, lambda problem: _lost(report, problem))
+        self.log.outgoing().send(out, lambda problem: self._delivered(report, problem))
+
+    def _delivered(self, report: StepReport, problem: str) -> None:
+        if problem:
+            self._shared.sent.discard(report.body.token)
+            _lost(report, problem)
 
     def _slot_freed(self) -> None:
         with self._lock:
@@ -292,8 +300,7 @@ class Engine:
 
 
 def _lost(report: StepReport, problem: str) -> None:
-    if problem:
-        what, so = (
-            ("a heartbeat", "") if isinstance(report.body, HeartbeatStep) else ("the outcome", "; the step runs again")
-        )
-        log.error("%s of %s could not be sent: %s%s", what, report.body.token, problem, so)
+    what, so = (
+        ("a heartbeat", "") if isinstance(report.body, HeartbeatStep) else ("the outcome", "; the step runs again")
+    )
+    log.error("%s of %s could not be sent: %s%s", what, report.body.token, problem, so)

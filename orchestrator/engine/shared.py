@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +21,31 @@ from .standby import NoStandby, Standby
 from .turn_guard import TurnGuard
 
 
+class Sent:
+    """Attempts whose outcome left this process by command: it lies before whoever owns their partition next."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._tokens: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, token: str) -> None:
+        """Its outcome is about to leave."""
+        with self._lock:
+            self._tokens[token] = None
+            while len(self._tokens) > self._most:
+                self._tokens.popitem(last=False)
+
+    def discard(self, token: str) -> None:
+        """It could not be sent."""
+        with self._lock:
+            self._tokens.pop(token, None)
+
+    def __contains__(self, token: object) -> bool:
+        with self._lock:
+            return token in self._tokens
+
+
 class Shared(NamedTuple):
     """The process's parts, as a partition needs them. `stopped(number, problem)` is told of a partition's end."""
 
@@ -33,6 +60,7 @@ class Shared(NamedTuple):
     stopped: Callable[[int, str], None]
     origins: dict[str, int]
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
+    sent: Sent
     anchors: Anchors = NoAnchors()
     checkpoints: Takes = NoCheckpoints()
     standby: Standby = NoStandby()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from math import inf
 from typing import NamedTuple
 
@@ -101,7 +101,7 @@ class LocalSteps:
         self.send_offer = send_offer
         self.began: Callable[[str], None] = lambda token: None
         """Told of every attempt's token before it begins."""
-        self.unheard: Callable[[StepReport], None] = lambda report: None
+        self.unheard: Callable[[StepReport], object] = lambda report: None
         """Told of attempts that cannot begin, for want of their arguments."""
         self.traces: dict[str, str] = {}
         """Trace contexts of attempts under way, by token; of those that have one."""
@@ -239,10 +239,13 @@ class LocalSteps:
 
     # -- after a claim -----------------------------------------------------------------------------------------------
 
-    def resume(self, view: View, mine: str, reported: Callable[[], set[str]]) -> list[Effect]:
+    def resume(
+        self, view: View, mine: str, reported: Callable[[], set[str]], sent: Container[str] = ()
+    ) -> list[Effect]:
         """Every pending step of the partition, as its row and this process know it.
 
-        Begin, keep, wait out, or want a slot. `reported` names the attempts whose outcome waits to be taken.
+        Begin, keep, wait out, or want a slot. `reported` names the attempts whose outcome waits to be taken, `sent`
+        those whose outcome this process sent by command when the partition was not its own: it is yet to be read.
         """
         self.watches.clear()
         self.wanting.clear()
@@ -269,6 +272,8 @@ class LocalSteps:
             elif row.state == "scheduled":
                 if row.cancelled:
                     self.watches.add(now, Watch("again", ref, row.token))
+                elif row.token in sent:
+                    self.watches.add(now + self._options.hand_over_ms / 1000, Watch("again", ref, row.token))
                 elif row.options.on_crash == "retry":
                     call = self.call_of(view, ref)
                     begin += [Begin(call, safe=True)] if call else []
@@ -276,7 +281,7 @@ class LocalSteps:
                     self.wanting[ref] = row.token
             elif row.state in ("started", "handed_over"):
                 # The whole duration, from our own claim's read-back: the old owner counts from before its commit.
-                wait = 0.0 if row.worker == mine else row.window_ms / 1000
+                wait = 0.0 if row.worker == mine and row.token not in sent else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
                 if row.state == "handed_over" and (call := self.call_of(view, ref)) is not None:
                     # Who carries it out in its grace time watches it no more.

@@ -19,7 +19,7 @@ from .inbox import Inbox
 from .loop import PartitionLoop
 from .options import EngineOptions
 from .ownership import Ground
-from .shared import Shared
+from .shared import Sent, Shared
 from .turn_guard import TurnGuard
 
 
@@ -78,6 +78,7 @@ def visit(ground: Ground) -> Iterator[PartitionLoop]:
             lambda number: ground.store,
             lambda number, problem: None,
             {},
+            Sent(),
         )
         ground.take_over()
         loop = PartitionLoop(ground, shared)

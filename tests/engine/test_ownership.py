@@ -17,7 +17,7 @@ from orchestrator.engine.partition import State
 from orchestrator.engine.run import Engine
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
-from tests.engine.rig import Rig, kill
+from tests.engine.rig import Rig, kill, until
 
 pytestmark = pytest.mark.slow
 
@@ -392,3 +392,81 @@ def test_the_directory_of_a_log_that_was_replaced_is_never_continued(rig: Make, 
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert "topic" in parked.partitions[number].problem
+
+
+def thread_of(engine: Engine, number: int) -> threading.Thread | None:
+    """The thread of a partition, if the engine has it."""
+    partition = engine.partitions.get(number)
+    return partition._thread if partition is not None else None
+
+
+@pytest.mark.parametrize("kind", ["safe", "fails"])
+def test_a_step_that_ends_while_its_engine_is_about_to_hand_over_is_not_repeated(
+    rig: Make, gate: Gate, kind: str
+) -> None:
+    """The release is asked for, the thread is still at a batch, and the outcome comes in between."""
+    one = rig(gate.app)
+    first = one.engine()
+    one.start("w", getattr(gate, kind), "a")
+    gate.wait(1)
+    thread = thread_of(first, partition_of(b"w", one.site.partitions))
+    stands, go_on = threading.Event(), threading.Event()
+
+    def hook(point: str) -> None:
+        if point == "K9" and threading.current_thread() is thread and not stands.is_set():
+            stands.set()
+            assert go_on.wait(20)
+
+    failpoints.watch(hook)
+    try:
+        one.send("w", c.SignalWorkflow("tick"))
+        assert stands.wait(20)
+        leaving = threading.Thread(target=first.stop, args=(3_600.0,))
+        leaving.start()
+        until(lambda: all(partition.inbox.request.release for partition in list(first.partitions.values())))
+        gate.open.set()
+        until(lambda: not first._shared.executor.running())
+    finally:
+        failpoints.watch(None)
+        go_on.set()
+    one.engine(stores={})
+    assert one.result("w") == b'"a"'
+    leaving.join()
+    assert gate.began == ["a"]
+    assert one.bodies(e.StepInterrupted) == []
+
+
+@pytest.mark.parametrize("kind", ["safe", "fails"])
+def test_an_outcome_that_was_sent_is_waited_for_by_the_engine_that_gets_its_partition_back(
+    rig: Make, gate: Gate, kind: str
+) -> None:
+    """The step ended while another had the partition, for so short a time that it read no command."""
+    one = rig(gate.app)
+    first = one.engine()
+    names = [next(f"w{n}" for n in range(99) if partition_of(f"w{n}".encode(), 2) == number) for number in range(2)]
+    for name in names:
+        one.start(name, getattr(gate, kind), name)
+    gate.wait(2)
+    leaves = threading.Event()
+
+    def hook(point: str) -> None:
+        if point == "K0" and threading.current_thread() not in [thread_of(first, number) for number in range(2)]:
+            assert leaves.wait(20)
+
+    failpoints.watch(hook)
+    try:
+        second = one.engine(stores={})
+        one.wait_for(e.StepHandedOver, None, 1)
+        gate.open.set()
+        until(lambda: not first._shared.executor.running())
+        until(lambda: len(second.partitions) == 1)
+        leaving = threading.Thread(target=second.stop, args=(0.0,))
+        leaving.start()
+        until(lambda: all(partition.inbox.request.release for partition in list(second.partitions.values())))
+    finally:
+        leaves.set()
+        failpoints.watch(None)
+    leaving.join()
+    assert [one.result(name) for name in names] == [b'"%s"' % name.encode() for name in names]
+    assert sorted(gate.began) == sorted(names)
+    assert one.bodies(e.StepInterrupted) == []

@@ -17,7 +17,7 @@ from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.loop import PartitionLoop
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.ownership import Ground
-from orchestrator.engine.shared import Shared
+from orchestrator.engine.shared import Sent, Shared
 from orchestrator.log.ports import Out, TopicIds, Wire
 from orchestrator.sdk.execution import StepCall, StepReport, cancelled, outcome
 from orchestrator.store.memory_store import MemoryStore
@@ -268,7 +268,7 @@ class Process:
         self.loops: dict[int, PartitionLoop] = {}
         shared = Shared(
             self.log, codec, interpreter.app.registry, self.executor, Guard(), clock, options,  # type: ignore[arg-type]
-            stores.__getitem__, lambda number, problem: None, {},
+            stores.__getitem__, lambda number, problem: None, {}, Sent(),
         )  # fmt: skip
         for number, store in stores.items():
             inbox = PumpedInbox(self.log.tail(), number)
