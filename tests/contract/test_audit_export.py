@@ -78,7 +78,7 @@ async def two_runs(client: Client, world: World) -> dict[int, list[Wire]]:
     for handle in handles:
         await handle.signal(go, 4)
         await handle.result()
-    world.stop()
+    await world.end()
     return wires_of(world, app)
 
 
