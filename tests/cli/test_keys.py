@@ -126,7 +126,7 @@ def test_without_the_library_keys_name_the_extra(setting: str, tmp_path: Path, m
 def test_the_documented_signature_is_the_engines(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    shown = PAGE.read_text(encoding="utf-8").split("```python\n")[2].split("```")[0]
+    shown = PAGE.read_text(encoding="utf-8").split("```python\n")[3].split("```")[0]
     assert shown.strip() == SNIPPET.read_text(encoding="utf-8").strip()
     assert "orchestrator" not in [line.split()[1].partition(".")[0] for line in shown.splitlines() if "import " in line]
     made: dict[str, Callable[[str, bytes, Path], dict[str, bytes]]] = {}

@@ -1,9 +1,10 @@
-"""The ten-line producer of the documentation: no import of this package, and the engine reads what it sends."""
+"""The producers of the documentation: no import of this package, and the engine reads what they send."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -14,16 +15,28 @@ import pytest
 
 from orchestrator import Orchestrator
 from orchestrator.codec.records import Codec
-from orchestrator.core.commands import StartWorkflow
+from orchestrator.core.commands import CancelWorkflow, Command, SignalWorkflow, StartWorkflow
+from orchestrator.core.values import Payload
 from orchestrator.log.partitioner import partition_of
 from tests.architecture.source import imports
-from tests.engine.rig import KafkaSite, Rig
+from tests.engine.rig import KafkaSite, MemorySite, Rig
 
 if TYPE_CHECKING:
     from orchestrator.devkafka import DevKafka
 
-SNIPPET = Path(__file__).resolve().parents[2] / "docs" / "snippets" / "produce_command.py"
-PAGE = SNIPPET.parents[1] / "produce-a-command.md"
+SNIPPETS = Path(__file__).resolve().parents[2] / "docs" / "snippets"
+START, STEER = SNIPPETS / "produce_command.py", SNIPPETS / "steer_command.py"
+PAGE = SNIPPETS.parent / "produce-a-command.md"
+
+shop = Orchestrator("shop")
+approved = shop.signal("approved", bool)
+
+
+@shop.workflow
+async def order(order_id: str, items: list[str], cents: int) -> str:
+    assert await approved.wait()
+    return f"{order_id}: {items} for {cents}"
+
 
 STUB = """
 import json
@@ -34,9 +47,9 @@ class Producer:
 """
 
 
-def code_lines() -> list[str]:
+def code_lines(snippet: Path) -> list[str]:
     """The lines that do something: neither docstring, comment, import nor empty."""
-    module = ast.parse(SNIPPET.read_text(encoding="utf-8"))
+    module = ast.parse(snippet.read_text(encoding="utf-8"))
     lines: set[int] = set()
     for node in module.body[1:]:
         if not isinstance(node, ast.Import | ast.ImportFrom):
@@ -44,21 +57,24 @@ def code_lines() -> list[str]:
     return sorted(str(line) for line in lines)
 
 
-def test_it_is_short_and_imports_nothing_of_ours() -> None:
-    assert len(code_lines()) <= 10
-    imported = {one.module.partition(".")[0] for one in imports(SNIPPET)}
+@pytest.mark.parametrize(("snippet", "most"), [(START, 10), (STEER, 15)], ids=lambda one: getattr(one, "stem", ""))
+def test_it_is_short_and_imports_nothing_of_ours(snippet: Path, most: int) -> None:
+    assert len(code_lines(snippet)) <= most
+    imported = {one.module.partition(".")[0] for one in imports(snippet)}
     assert imported <= set(sys.stdlib_module_names) | {"confluent_kafka", "fastavro"}
 
 
-def test_the_page_shows_the_very_file() -> None:
-    shown = PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    assert shown.strip() == SNIPPET.read_text(encoding="utf-8").strip()
+def test_the_page_shows_the_very_files() -> None:
+    blocks = PAGE.read_text(encoding="utf-8").split("```python\n")
+    shown = [block.split("```")[0].strip() for block in blocks[1:3]]
+    assert shown == [snippet.read_text(encoding="utf-8").strip() for snippet in (START, STEER)]
 
 
-def test_its_bytes_are_a_command(tmp_path: Path) -> None:
+def sent_by(tmp_path: Path, snippet: Path, *words: str) -> Command:
+    """The command that a snippet hands to Kafka's client."""
     (tmp_path / "confluent_kafka.py").write_text(STUB, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, str(SNIPPET), "127.0.0.1:9092", "order-7"],
+        [sys.executable, str(snippet), "127.0.0.1:9092", "order-7", *words],
         env={"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -69,30 +85,65 @@ def test_its_bytes_are_a_command(tmp_path: Path) -> None:
     assert options["partitioner"] == "murmur2_random"
     command = Codec().decode_command(bytes.fromhex(sent[2]))
     assert (sent[0], sent[1], command.workflow_id) == ("shop.commands", "order-7", "order-7")
+    assert uuid.UUID(command.id)
+    return command
+
+
+def test_its_bytes_are_a_command(tmp_path: Path) -> None:
+    command = sent_by(tmp_path, START)
     assert isinstance(command.body, StartWorkflow)
     assert command.body == StartWorkflow("order", command.body.arguments)
     assert json.loads(command.body.arguments.data) == {"order_id": "7", "items": ["pen"], "cents": 9}
-    assert uuid.UUID(command.id)
+
+
+def test_the_bytes_to_a_run_are_commands(tmp_path: Path) -> None:
+    signal = sent_by(tmp_path, STEER, "SignalWorkflow")
+    assert (signal.body, signal.reason) == (SignalWorkflow("approved", Payload(data=b"true")), "")
+    cancel = sent_by(tmp_path, STEER, "CancelWorkflow")
+    assert (cancel.body, cancel.reason) == (CancelWorkflow(), "the customer left")
+
+
+def records_of_the_page() -> dict[str, bytes]:
+    """The records that are shown in hexadecimal, by their command."""
+    rows = re.findall(r"\| `(\w+)` \| `(c301 [0-9a-f ]+)` \|", PAGE.read_text(encoding="utf-8"))
+    return {name: bytes.fromhex(row) for name, row in rows}
+
+
+@pytest.mark.parametrize(("name", "ends"), [("SignalWorkflow", "completed"), ("CancelWorkflow", "cancelled")])
+def test_the_very_bytes_of_the_page_reach_a_run(name: str, ends: str) -> None:
+    one = Rig(shop, MemorySite("shop"))
+    try:
+        one.engine()
+        one.start("order-7", order, "7", ["pen"], 9)
+        for _ in range(2):  # the id makes the second a duplicate
+            one.send_raw(b"order-7", records_of_the_page()[name])
+        assert one.outcome("order-7").code == ends
+        (event,) = [event for event in one.events("order-7") if event.cause.command_id == "a1"]
+        assert type(event.body).__name__ == {"SignalWorkflow": "SignalReceived"}.get(name, "CancelRequested")
+    finally:
+        one.close()
+
+
+def ran(snippet: Path, *words: str) -> None:
+    """Run a snippet; it must have been acknowledged."""
+    assert subprocess.run([sys.executable, str(snippet), *words], check=False, timeout=60).returncode == 0
 
 
 @pytest.mark.broker
 def test_an_engine_runs_what_it_sends(kafka: DevKafka) -> None:
     from confluent_kafka.admin import AdminClient
 
-    app = Orchestrator("shop")
-
-    @app.workflow
-    async def order(order_id: str, items: list[str], *, cents: int) -> str:
-        return f"{order_id}: {items} for {cents}"
-
-    one = Rig(app, KafkaSite("shop", kafka.bootstrap, 4))
+    one = Rig(shop, KafkaSite("shop", kafka.bootstrap, 4))
     try:
         one.engine()
-        ids = [f"order-{number}" for number in range(5)]
+        ids = [f"order-{number}" for number in range(4)]
         for workflow_id in ids:
-            done = subprocess.run([sys.executable, str(SNIPPET), kafka.bootstrap, workflow_id], check=False, timeout=60)
-            assert done.returncode == 0
-        assert {one.result(workflow_id) for workflow_id in ids} == {b"\"7: ['pen'] for 9\""}
+            ran(START, kafka.bootstrap, workflow_id)
+        for workflow_id in ids[1:]:
+            ran(STEER, kafka.bootstrap, workflow_id, "SignalWorkflow")
+        ran(STEER, kafka.bootstrap, ids[0], "CancelWorkflow")
+        assert {one.result(workflow_id) for workflow_id in ids[1:]} == {b"\"7: ['pen'] for 9\""}
+        assert one.outcome(ids[0]).code == "cancelled"
         found = {
             Codec().decode_command(record.value).workflow_id: number
             for number, records in one.records("commands").items()

@@ -89,7 +89,7 @@ def test_state_is_rebuilt_from_the_topic_alone(world: World) -> None:
         described = await client.calls.describe("one")
         events = [event.raw async for event in client.calls.history("one")]
 
-        world.stop()
+        await world.end()
         for number, wires in wires_of(world, app).items():
             made = folded(app, number, wires)
             if not list(made.runs()):
@@ -114,7 +114,7 @@ def test_a_moment_in_time_ends_at_a_batch(world: World) -> None:
         handle = await client.start(work.options(id="one"), 3)
         await handle.signal(go, 4)
         assert await handle.result() == 20
-        world.stop()
+        await world.end()
         (number, wires) = next(
             (number, wires)
             for number, wires in wires_of(world, app).items()
@@ -153,7 +153,7 @@ def test_code_that_no_longer_does_it_is_told_where(world: World) -> None:
         handle = await client.start(work.options(id="one"), 3)
         await handle.signal(go, 4)
         assert await handle.result() == 20
-        world.stop()
+        await world.end()
         for number, wires in wires_of(world, app).items():
             made = folded(app, number, wires)
             if not list(made.runs()):
@@ -170,7 +170,7 @@ def test_a_changed_log_gives_no_state(memory: World) -> None:
         handle = await client.start(work.options(id="one"), 3)
         await handle.signal(go, 4)
         assert await handle.result() == 20
-        memory.stop()
+        await memory.end()
         for number, wires in wires_of(memory, app).items():
             at = next((at for at, wire in enumerate(wires) if wire.key == b"one"), -1)
             if at < 0:

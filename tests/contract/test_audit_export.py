@@ -78,7 +78,7 @@ async def two_runs(client: Client, world: World) -> dict[int, list[Wire]]:
     for handle in handles:
         await handle.signal(go, 4)
         await handle.result()
-    world.stop()
+    await world.end()
     return wires_of(world, app)
 
 
@@ -143,7 +143,7 @@ def test_of_what_lies_in_a_run_s_batches_the_hashes_are_kept(world: World, hand:
             await handle.signal(go, 4)
             await handle.result()
         assert recorded(world, "one")[0][0] == recorded(world, other)[0][0], "in one batch"
-        world.stop()
+        await world.end()
         bundle = export(tmp_path / "one", hand, wires_of(world, app), Runs("one"))
         found = verify_bundle(bundle, hand.keys)
         assert found.ok, found.audit.findings

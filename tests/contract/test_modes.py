@@ -56,6 +56,46 @@ def test_timers_that_are_due_at_once_all_fire_and_one_in_memory_is_one_a_batch(w
     world.run(app, scenario)
 
 
+def dealing_always() -> World:
+    """In memory; an engine comes and the oldest goes all the time."""
+    return World(MODES["moving"]._replace(deal_s=0.001))
+
+
+async def still(world: World) -> None:
+    """No engine is there, and none comes."""
+    before = await world.events()
+    await asyncio.sleep(0.1)
+    assert (world.engines, await world.events()) == ([], before)
+
+
+def test_nothing_moves_while_all_are_down_however_often_a_mode_deals() -> None:
+    world = dealing_always()
+
+    async def scenario(client: Client) -> None:
+        handle = await client.start(naps, 3)
+        for _ in range(3):
+            await world.at_least(3)
+            await world.deploy(app)
+            await world.restart()
+            async with world.down():
+                await still(world)
+        assert await handle.result() == 3
+
+    world.run(app, scenario)
+    assert world.engines == []
+
+
+def test_nothing_moves_after_the_end_however_often_a_mode_deals() -> None:
+    world = dealing_always()
+
+    async def scenario(client: Client) -> None:
+        assert await client.execute(naps, 3) == 3
+        await world.end()
+        await still(world)
+
+    world.run(app, scenario)
+
+
 def report(tmp_path: Path, *skipped: str) -> Path:
     """A report of three tests, of which some were left out."""
     cases = "".join(f'<testcase name="test_{n}">{one}</testcase>' for n, one in enumerate(skipped))

@@ -182,9 +182,8 @@ def test_a_back_off_ends_in_a_down_time_and_is_not_shortened_by_it(world: World)
         handle = await client.start(tries_again)
         while not await events(handle, "StepAttemptFailed"):
             await asyncio.sleep(0.01)
-        await asyncio.to_thread(world.stop)
-        await asyncio.sleep(1.2)
-        await asyncio.to_thread(world.start)
+        async with world.down():
+            await asyncio.sleep(1.2)
         assert await handle.result() == 3
         first, second = await events(handle, "StepAttemptFailed")
         (completed,) = await events(handle, "StepCompleted")

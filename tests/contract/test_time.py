@@ -45,9 +45,8 @@ def test_a_sleep_is_never_early(world: World) -> None:
 def test_a_sleep_ends_after_any_down_time(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(sleeps, 0.2)
-        await asyncio.to_thread(world.stop)
-        await asyncio.sleep(0.3)
-        await asyncio.to_thread(world.start)
+        async with world.down():
+            await asyncio.sleep(0.3)
         assert await handle.result() == 0.2
 
     world.run(app, scenario)
@@ -97,8 +96,7 @@ async def naive() -> None:
 def test_a_sleep_until_a_moment_ends_then_after_any_down_time(world: World, hours: int) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(sleeps_until, 0.3, hours)
-        await asyncio.to_thread(world.stop)
-        await asyncio.to_thread(world.start)
+        await world.restart()
         moment = datetime.fromisoformat(await handle.result())
         events = [event async for event in handle.history()]
         assert [event.type for event in events].count("TimerFired") == 1

@@ -69,12 +69,6 @@ def release(version: int = 1, patch: str = "") -> Release:
     return Release(app, order, loops)
 
 
-async def three_engines(world: World) -> None:
-    """However many the mode has: a rolling deploy takes three."""
-    while len(world.engines) < 3:
-        await asyncio.to_thread(world.add)
-
-
 async def until(handle: Handle[Any], kind: str, count: int = 1) -> None:
     """Wait until so many events of a kind are in the history."""
     while [event.type async for event in handle.history()].count(kind) < count:
@@ -92,7 +86,7 @@ def test_a_run_goes_on_with_the_version_it_began_with(world: World) -> None:
     old, new = release(), release(2)
 
     async def scenario(client: Client) -> None:
-        await three_engines(world)
+        await world.at_least(3)
         before = await client.start(old.order)
         looping = await client.start(old.loops, [])
         await until(before, "StepCompleted")
@@ -112,7 +106,7 @@ def test_runs_of_both_versions_end_whatever_engine_meets_them_in_between(world: 
     results = {1: ["old", "old side"], 2: ["new", "newer"]}
 
     async def scenario(client: Client) -> None:
-        await three_engines(world)
+        await world.at_least(3)
         runs = [await client.start(old.order) for _ in range(RUNS)]
         for _ in range(3):
             await world.deploy(new.app, 1)
@@ -148,7 +142,7 @@ def test_a_patch_leaves_runs_that_are_past_it_as_they_were(world: World) -> None
     old, new = release(), release(patch="patched")
 
     async def scenario(client: Client) -> None:
-        await three_engines(world)
+        await world.at_least(3)
         past, before = await client.start(old.order), await client.start(old.order)
         await until(past, "StepCompleted")
         await until(before, "StepCompleted")
@@ -209,7 +203,7 @@ def test_a_deprecated_patch_may_be_removed_in_the_next_release(world: World) -> 
     releases = [gated(patch) for patch in ("", "patched", "deprecated", "removed")]
 
     async def scenario(client: Client) -> None:
-        await three_engines(world)
+        await world.at_least(3)
         sides = []
         for at, _ in enumerate(releases):
             run = await client.start(releases[0].order)

@@ -141,7 +141,8 @@ class World:
         """The engines' large values, if the scenario has some."""
         self._theirs: DirectoryBlobs | None = None
         self.moves = asyncio.Lock()
-        """Held by who starts and ends engines while the test goes on."""
+        """Held by who starts and ends engines while the test goes on: the mode may do so, too, at any time."""
+        self._over = False
         self._app: Orchestrator | None = None
 
     @property
@@ -189,16 +190,16 @@ class World:
             ):
                 await scenario(client)
         finally:
-            await asyncio.to_thread(self.stop)
+            await asyncio.to_thread(self._stop)
 
     # -- engines -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start as many engines as the mode wants, with empty stores."""
         for _ in range(self.mode.engines - len(self.engines)):
-            self.add()
+            self._add()
 
-    def add(self) -> None:
+    def _add(self) -> None:
         """One more engine, in a process of its own or as one would be, with the code of the newest release.
 
         Another process cannot find an application that was made within a test.
@@ -226,30 +227,47 @@ class World:
         state = f"{self._scratch}/{uuid.uuid4().hex}"
         return EngineProcess(Order(module, attribute, self._app.name, self._bootstrap, self._options, state))
 
-    def stop(self, grace_s: float = 1.0) -> None:
+    def _stop(self) -> None:
         """End every engine, oldest first."""
         while self.engines:
-            self.engines.pop(0).stop(grace_s)
+            self.engines.pop(0).stop(1.0)
+
+    async def _replace(self) -> None:
+        """An engine comes, the oldest goes."""
+        await asyncio.to_thread(self._add)
+        await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
+
+    async def at_least(self, engines: int) -> None:
+        """As many engines as that, however many the mode has."""
+        async with self.moves:
+            while len(self.engines) < engines:
+                await asyncio.to_thread(self._add)
 
     async def deploy(self, app: Orchestrator, engines: int = 0) -> None:
         """Roll `app` out, as the next release: one engine after the other is replaced (`engines` of them; 0: all)."""
         self._app = app
         for _ in range(engines or len(self.engines)):
-            await asyncio.to_thread(self.add)
-            await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
+            async with self.moves:
+                await self._replace()
 
     async def restart(self) -> None:
         """End every engine and start new ones with empty stores: all that remains is the log."""
-        await asyncio.to_thread(self.stop)
-        await asyncio.to_thread(self.start)
+        async with self.down():
+            pass
 
     @contextlib.asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
         """No engine runs within the block, whatever the mode; new ones do after it, with empty stores."""
         async with self.moves:
-            await asyncio.to_thread(self.stop)
+            await asyncio.to_thread(self._stop)
             yield
             await asyncio.to_thread(self.start)
+
+    async def end(self) -> None:
+        """End every engine; none comes any more, whatever the mode: the log stays as it is."""
+        async with self.moves:
+            self._over = True
+            await asyncio.to_thread(self._stop)
 
     async def granted(self, limit: str) -> list[tuple[int, LimitedTask]]:
         """When, by the log's clock, and to whom the home of a limit granted slots of it, in its order."""
@@ -329,13 +347,16 @@ class World:
             while True:
                 await asyncio.sleep(self.mode.deal_s)
                 async with self.moves:
-                    await asyncio.to_thread(self.add)
-                    await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
+                    if self._over:
+                        return
+                    await self._replace()
 
         dealing = asyncio.create_task(deal())
         try:
             yield
         finally:
-            dealing.cancel()
+            async with self.moves:
+                # Between two moves: a thread that starts an engine would not hear of it.
+                dealing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await dealing
