@@ -99,7 +99,7 @@ async def ended(handle: Handle[Any], end: str) -> None:
         await handle.signal(go, end)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-policy", "child-outcome")
 def test_whatever_ends_a_parent_ends_the_child_that_has_no_policy_of_its_own(world: World) -> None:
     async def scenario(client: Client) -> None:
         for end in ENDS:
@@ -120,7 +120,7 @@ def test_whatever_ends_a_parent_ends_the_child_that_has_no_policy_of_its_own(wor
     world.run(app, scenario)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 def test_a_parent_is_told_how_its_child_failed(world: World) -> None:
     async def scenario(client: Client) -> None:
         assert await client.execute(hears, "declared") == ["Refused", "refused 7", "Refused", "failed", 7]
@@ -136,7 +136,7 @@ def test_a_parent_is_told_how_its_child_failed(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 @pytest.mark.parametrize("how", ["cancelled", "terminated"])
 def test_a_parent_is_told_that_somebody_else_ended_its_child(world: World, how: str) -> None:
     async def scenario(client: Client) -> None:

@@ -53,7 +53,7 @@ def test_a_sleep_ends_after_any_down_time(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("time-race")
+@pytest.mark.contract("time-cancelled")
 def test_a_cancelled_timer_never_fires(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(races, 60.0)
@@ -108,7 +108,7 @@ def test_a_sleep_until_a_moment_ends_then_after_any_down_time(world: World, hour
     world.run(app, scenario)
 
 
-@pytest.mark.contract("time-sleep", "time-race")
+@pytest.mark.contract("time-sleep", "time-cancelled")
 def test_a_sleep_until_that_is_given_up_never_fires(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(gives_up)
@@ -145,7 +145,7 @@ async def gives_many_up(delays: list[float]) -> int:
     return len(left)
 
 
-@pytest.mark.contract("time-race")
+@pytest.mark.contract("time-cancelled")
 def test_of_timers_that_were_dropped_none_fires_while_its_run_goes_on(world: World) -> None:
     """Not in a life that has them in memory, and not in one that reads them from its state."""
 
@@ -191,7 +191,7 @@ async def waits_for_so_long(seconds: float, how: str) -> str:
         return "timer"
 
 
-@pytest.mark.contract("time-sleep", "time-race")
+@pytest.mark.contract("time-sleep", "time-cancelled")
 def test_every_wait_with_an_end_ends_then_and_never_sooner(world: World) -> None:
     """After a down-time that began before it; a word that comes first ends it, and no time-out follows."""
     ways = ("wait_for", "timeout", "timeout_at", "asyncio.wait", "of the signal")
