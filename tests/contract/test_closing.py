@@ -103,10 +103,10 @@ async def ended(handle: Handle[Any], end: str) -> None:
 def test_whatever_ends_a_parent_ends_the_child_that_has_no_policy_of_its_own(world: World) -> None:
     async def scenario(client: Client) -> None:
         for end in ENDS:
-            timeout = timedelta(seconds=1) if end == "timed out" else timedelta(hours=1)
+            timeout = timedelta(seconds=2) if end == "timed out" else timedelta(hours=1)
             parent = await client.start(has_a_child.options(id=end, run_timeout=timeout), f"{end}-child")
             child = client.handle(waits, f"{end}-child")
-            while "ChildStarted" not in [event.type async for event in parent.history()]:
+            while f"{end}-child" not in [run.workflow_id async for run in client.runs()]:
                 await asyncio.sleep(0.02)
             await ended(parent, end)
             with pytest.raises(RunTerminated):

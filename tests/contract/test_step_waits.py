@@ -237,11 +237,15 @@ def test_waiting_for_a_retry_holds_no_memory_beyond_its_row(world: World) -> Non
         for handle in waiting:
             while not await events(handle, "StepAttemptFailed"):
                 await asyncio.sleep(0.01)
-        engines = [engine for engine in world.engines if isinstance(engine, Engine)]
-        loops = [one._loop for engine in engines for one in list(engine.partitions.values()) if one._loop is not None]
-        assert loops
-        await until(lambda: all(len(loop.turns._runs) <= 1 for loop in loops))
-        await until(lambda: not any(loop.steps.wanting for loop in loops))
+
+        def loops() -> list[Any]:
+            engines = [engine for engine in list(world.engines) if isinstance(engine, Engine)]
+            return [
+                one._loop for engine in engines for one in list(engine.partitions.values()) if one._loop is not None
+            ]
+
+        assert loops()
+        await until(lambda: all(len(loop.turns._runs) <= 1 and not loop.steps.wanting for loop in loops()))
         assert [await handle.result() for handle in waiting] == [2] * 12
 
     world.run(mine, scenario, cached_runs=1)

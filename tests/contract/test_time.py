@@ -128,16 +128,11 @@ def test_a_moment_without_a_time_zone_is_refused(world: World) -> None:
     world.run(app, scenario)
 
 
-@app.step
-async def passes() -> int:
-    return 1
-
-
 @app.workflow
 async def gives_many_up(delays: list[float]) -> int:
-    """Sets timers that its step outlives or not, drops those that are left, and stays until all would be over."""
+    """Sets timers, drops those that are left when it is told to, and stays until all of them would be over."""
     timers = [asyncio.ensure_future(asyncio.sleep(delay)) for delay in delays]
-    await passes()
+    await go.wait()
     left = [timer for timer in timers if not timer.done()]
     for timer in left:
         timer.cancel()
@@ -148,20 +143,22 @@ async def gives_many_up(delays: list[float]) -> int:
 @pytest.mark.contract("time-cancelled")
 def test_of_timers_that_were_dropped_none_fires_while_its_run_goes_on(world: World) -> None:
     """Not in a life that has them in memory, and not in one that reads them from its state."""
+    delays = [0.4 + number / 10 for number in range(8)]
 
     async def scenario(client: Client) -> None:
-        runs = [await client.start(gives_many_up, [0.4 + number / 10 for number in range(8)]) for _ in range(3)]
-        while any([not (await handle.describe()).steps_done for handle in runs]):
-            await asyncio.sleep(0.01)
+        at_once = await client.start(gives_many_up.options(id="at-once").with_signal(go, 1), delays)
+        later = [await client.start(gives_many_up, delays) for _ in range(2)]
+        for handle in later:
+            await handle.signal(go, 1)
         await world.restart()
-        dropped = 0
-        for handle in runs:
-            dropped += await handle.result()
+        assert await at_once.result() == len(delays), "in the turn behind the one that set them"
+        for handle in (at_once, *later):
+            dropped = await handle.result()
             story = [event async for event in handle.history()]
             ended = {kind: [one.body["timer"] for one in story if one.type == kind] for kind in ENDS}
             assert not set(ended["TimerFired"]) & set(ended["TimerCancelled"])
-            assert len(ended["TimerFired"]) + len(ended["TimerCancelled"]) == 9
-        assert dropped
+            assert len(ended["TimerCancelled"]) == dropped
+            assert len(ended["TimerFired"]) == len(delays) - dropped + 1
 
     world.run(app, scenario)
 
