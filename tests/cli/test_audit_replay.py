@@ -162,7 +162,7 @@ def test_a_moment_in_time(rig: Rig, run: Run) -> None:
     assert "neither an offset nor a time" in wrong.err
 
 
-@pytest.mark.contract("audit-replay")
+@pytest.mark.contract("audit-code")
 def test_code_against_the_topics(rig: Rig, run: Run) -> None:
     finished(rig)
     good = run("audit", "replay", "--all", "--code", CODE, "-o", "json")

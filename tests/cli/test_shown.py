@@ -84,7 +84,7 @@ def history(run: Run) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
     return lines, bodies
 
 
-@pytest.mark.contract("start-attributes", "step-map", "version")
+@pytest.mark.contract("start-attributes", "step-map", "patch")
 @pytest.mark.usefixtures("live")
 def test_what_a_run_says_of_itself_is_shown(run: Run) -> None:
     shown = [" ".join(line.split()) for line in run(*NAME, "workflow", "show", "o-7").out.splitlines()]
@@ -114,7 +114,7 @@ def test_what_a_run_says_of_itself_is_shown(run: Run) -> None:
     assert "ValueError: broken" in lines["StepFailed"][0]
 
 
-@pytest.mark.contract("update", "approval", "pause")
+@pytest.mark.contract("update", "approval-history", "pause")
 @pytest.mark.usefixtures("live")
 def test_what_people_said_to_a_run_is_shown(run: Run) -> None:
     assert run(*NAME, "workflow", "pause", "o-7", "--reason", "stock-taking").code == 0

@@ -100,7 +100,7 @@ def test_the_command_line_over_kafka(
     assert "whole: 0 events" in capsys.readouterr().out
 
 
-@pytest.mark.contract("bad-input")
+@pytest.mark.contract("dead-letters")
 @pytest.mark.broker
 def test_dead_letters_are_listed_shown_and_sent_again(
     settings: Settings, engine: FakeEngine, capsys: pytest.CaptureFixture[str]

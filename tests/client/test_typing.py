@@ -21,6 +21,7 @@ def lines_marked(*marks: str) -> set[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.contract("start-handles")
 def test_mypy_strict(tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -48,6 +49,7 @@ def test_mypy_strict(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.contract("start-handles")
 def test_pyright_strict() -> None:
     # The checkout's own configuration: strict.
     done = subprocess.run(

@@ -79,8 +79,9 @@ def page() -> str:
     out = [
         "# The contract of behaviour",
         "",
-        "What you may rely on, line by line, with the tests that prove it. Generated from the tests by",
-        "`python -m tests.contract.table --write`; a test compares. *both*: on the log in memory and on a real broker.",
+        "What you may rely on, clause by clause in the contract's own words (ours are in italics), with the tests",
+        "that prove it. Generated from the tests by `python -m tests.contract.table --write`; a test compares.",
+        "*both*: on the log in memory and on a real broker. A clause that is proved on one of them alone says why.",
         "Tests of `tests/contract` also run in every engine mode (`make modes`):",
         "",
         *(f"- `{name}`: {mode.what}{' (in CI)' if mode.in_ci else ''}" for name, mode in MODES.items()),
@@ -95,9 +96,14 @@ def page() -> str:
     for section in sections():
         out += [f"## {section['title']}", "", "| line | proved by | manual |", "|---|---|---|"]
         for line in section["lines"]:
-            out.append(f"| {line['text']} | {_cell(line, by_line.get(line['id'], []))} | {_manual(line)} |")
+            out.append(f"| {_said(line)} | {_cell(line, by_line.get(line['id'], []))} | {_manual(line)} |")
         out.append("")
     return "\n".join(out)
+
+
+def _said(line: dict[str, Any]) -> str:
+    notes = [f"*{line[kind]}*" for kind in ("note", "only") if kind in line]
+    return "<br>".join([line["text"], *notes]).replace("|", r"\|")
 
 
 def _cell(line: dict[str, Any], found: list[Proof]) -> str:

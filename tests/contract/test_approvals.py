@@ -57,7 +57,7 @@ async def kinds(handle: Handle[Any]) -> list[str]:
     return [event.type async for event in handle.history()]
 
 
-@pytest.mark.contract("approval")
+@pytest.mark.contract("approval", "approval-inbox", "approval-history")
 def test_the_inbox_lists_what_waits_across_runs_and_history_says_who_approved_what(world: World) -> None:
     async def scenario(client: Client) -> None:
         runs = [await client.start(deploys, number) for number in range(3)]
@@ -84,7 +84,7 @@ def test_the_inbox_lists_what_waits_across_runs_and_history_says_who_approved_wh
     world.run(app, scenario)
 
 
-@pytest.mark.contract("approval")
+@pytest.mark.contract("approval", "approval-history")
 def test_one_answer_counts_and_only_to_what_was_asked(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(deploys, 7)
@@ -125,7 +125,7 @@ def test_an_approval_expires(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("approval")
+@pytest.mark.contract("approval", "approval-inbox")
 def test_an_approval_survives_restarts_and_is_withdrawn_with_its_await(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(asks_two)
@@ -155,7 +155,7 @@ def test_a_fork_asks_again_what_nobody_answered(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("approval")
+@pytest.mark.contract("approval", "approval-history")
 def test_answers_while_partitions_change_their_owner(world: World) -> None:
     """An answer that was acknowledged is the run's, whoever owned the partition when it came."""
 

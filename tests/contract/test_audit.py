@@ -26,8 +26,13 @@ app = Orchestrator("audits")
 go = app.signal("go", int)
 
 
-@app.step
+ran: list[int] = []
+"""What steps did, in this process."""
+
+
+@app.step(isolation="thread")
 async def doubled(x: int) -> int:
+    ran.append(x)
     return 2 * x
 
 
@@ -80,7 +85,7 @@ def footers(wires: Sequence[Wire]) -> Iterator[tuple[int, int]]:
             yield wire.offset, body.now_ms
 
 
-@pytest.mark.contract("audit-replay")
+@pytest.mark.contract("audit-replay", "audit-code", "audit-verify")
 def test_state_is_rebuilt_from_the_topic_alone(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(work.options(id="one"), 3)
@@ -90,7 +95,9 @@ def test_state_is_rebuilt_from_the_topic_alone(world: World) -> None:
         events = [event.raw async for event in client.calls.history("one")]
 
         await world.end()
-        for number, wires in wires_of(world, app).items():
+        found = wires_of(world, app)
+        lengths = {number: len(wires) for number, wires in found.items()}
+        for number, wires in found.items():
             made = folded(app, number, wires)
             if not list(made.runs()):
                 continue
@@ -99,7 +106,11 @@ def test_state_is_rebuilt_from_the_topic_alone(world: World) -> None:
             assert made.events_of("one", run_id) == events
             live = [state_hash(stores[number]) for stores in world.stores if number in stores]
             assert not live or state_hash(made.store) in live
+            before = list(ran)
+            assert before
             assert Replayer(app).replay(made.history("one", run_id), row.turn) >= 3
+            assert ran == before, "the code ran again, and its steps did not"
+            assert {number: len(wires) for number, wires in wires_of(world, app).items()} == lengths
             return
         pytest.fail("no partition has the run")
 
@@ -147,7 +158,7 @@ def test_a_moment_in_time_ends_at_a_batch(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("audit-replay")
+@pytest.mark.contract("audit-code")
 def test_code_that_no_longer_does_it_is_told_where(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(work.options(id="one"), 3)

@@ -100,7 +100,10 @@ def test_what_is_no_command_is_an_event_with_its_bytes_and_a_dead_letter_and_del
         ]
         started = next(at for at, event in enumerate(events) if isinstance(event.body, e.RunStarted))
         assert max(at for at, _ in letters(world)) < started
+        # At least once: a new owner sends again what it cannot know to have left.
         passed_on = [CODEC.decode(one.value) for one in world.ground.records("dead-letters")[0]]
-        assert [(one.reason, one.offset) for one in passed_on] == [(one.reason, one.offset) for one in found]
+        assert list(dict.fromkeys((one.reason, one.offset) for one in passed_on)) == [
+            (one.reason, one.offset) for one in found
+        ]
 
     world.run(app, scenario, blobs=blobs)

@@ -187,7 +187,7 @@ def test_any_other_exception_parks_the_run_until_a_fixed_deploy(world: World) ->
     world.run(app, scenario)
 
 
-@pytest.mark.contract("bugs-others")
+@pytest.mark.contract("bugs-endless")
 def test_an_endless_turn_is_ended_and_others_go_on(world: World) -> None:
     app, ends, _, _ = bugs(True)
     fixed, *_ = bugs(False)

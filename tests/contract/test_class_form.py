@@ -73,7 +73,7 @@ def release(version: int) -> Any:
 app, Cart = release(1)
 
 
-@pytest.mark.contract("signal-durable", "query", "start-handles")
+@pytest.mark.contract("signal-kept", "query", "start-handles")
 def test_handlers_take_signals_and_answer_queries(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(Cart.run.options(id="eva"), "eva")
@@ -93,7 +93,7 @@ def test_handlers_take_signals_and_answer_queries(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("query")
+@pytest.mark.contract("query-changes")
 def test_a_query_that_changes_the_object_raises_and_the_run_never_hears_of_it(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(Cart.run, "eva")
@@ -111,7 +111,7 @@ def test_a_query_that_changes_the_object_raises_and_the_run_never_hears_of_it(wo
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-closed")
 def test_a_signal_that_its_handler_cannot_take_is_refused(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(Cart.run, "eva")

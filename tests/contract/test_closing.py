@@ -99,14 +99,14 @@ async def ended(handle: Handle[Any], end: str) -> None:
         await handle.signal(go, end)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-policy", "child-outcome")
 def test_whatever_ends_a_parent_ends_the_child_that_has_no_policy_of_its_own(world: World) -> None:
     async def scenario(client: Client) -> None:
         for end in ENDS:
-            timeout = timedelta(seconds=1) if end == "timed out" else timedelta(hours=1)
+            timeout = timedelta(seconds=2) if end == "timed out" else timedelta(hours=1)
             parent = await client.start(has_a_child.options(id=end, run_timeout=timeout), f"{end}-child")
             child = client.handle(waits, f"{end}-child")
-            while "ChildStarted" not in [event.type async for event in parent.history()]:
+            while f"{end}-child" not in [run.workflow_id async for run in client.runs()]:
                 await asyncio.sleep(0.02)
             await ended(parent, end)
             with pytest.raises(RunTerminated):
@@ -120,7 +120,7 @@ def test_whatever_ends_a_parent_ends_the_child_that_has_no_policy_of_its_own(wor
     world.run(app, scenario)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 def test_a_parent_is_told_how_its_child_failed(world: World) -> None:
     async def scenario(client: Client) -> None:
         assert await client.execute(hears, "declared") == ["Refused", "refused 7", "Refused", "failed", 7]
@@ -136,7 +136,7 @@ def test_a_parent_is_told_how_its_child_failed(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 @pytest.mark.parametrize("how", ["cancelled", "terminated"])
 def test_a_parent_is_told_that_somebody_else_ended_its_child(world: World, how: str) -> None:
     async def scenario(client: Client) -> None:

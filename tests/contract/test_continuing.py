@@ -22,7 +22,7 @@ from orchestrator import (
 )
 from orchestrator.core import events as e
 from tests.contract import forced
-from tests.contract.world import World
+from tests.contract.world import CODEC, World
 
 app = Orchestrator("contract-continuing")
 item = app.signal("item", int)
@@ -80,7 +80,7 @@ async def refused(handle: Handle[Any]) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.contract("continue-as-new", "signal-durable")
+@pytest.mark.contract("continue-as-new", "signal-kept", "signal-once")
 @pytest.mark.parametrize("every", [1, 3])
 def test_signals_that_nobody_took_go_on_in_their_order(world: World, every: int) -> None:
     async def scenario(client: Client) -> None:
@@ -164,7 +164,7 @@ def test_a_cancel_reaches_whatever_run_the_child_is_by_then(world: World) -> Non
     world.run(app, scenario)
 
 
-@pytest.mark.contract("child-continue")
+@pytest.mark.contract("child-continue", "start-follows")
 @pytest.mark.parametrize("how", ["cancel", "terminate"])
 def test_a_handle_of_the_first_run_reaches_the_newest(world: World, how: str) -> None:
     async def scenario(client: Client) -> None:
@@ -189,7 +189,7 @@ async def has_one_that_stays(child_id: str) -> int:
     return await takes_a_signal.options(id=child_id, close_policy="abandon")()
 
 
-@pytest.mark.contract("child-continue", "child-policy")
+@pytest.mark.contract("child-outcome", "child-policy")
 def test_the_outcome_of_a_child_whose_parent_has_ended_is_refused_on_the_record(world: World) -> None:
     async def scenario(client: Client) -> None:
         parent = await client.start(has_one_that_stays.options(id="left"), "stays")
@@ -219,7 +219,7 @@ async def goes_on_without(child_id: str, policy: str) -> str:
     return f"and then {await go.wait()}"
 
 
-@pytest.mark.contract("child-policy", "child-continue", "continue-as-new")
+@pytest.mark.contract("child-policy", "child-outcome")
 @pytest.mark.parametrize(
     ("policy", "ends"), [("terminate", RunTerminated), ("request_cancel", RunCancelled), ("abandon", None)]
 )
@@ -402,7 +402,7 @@ async def as_long_as_it_likes(runs: list[int]) -> list[int]:
     return runs
 
 
-@pytest.mark.contract("continue-as-new")
+@pytest.mark.contract("long-history", "start-follows")
 def test_continue_as_new_is_suggested_at_a_length_that_the_run_keeps(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(as_long_as_it_likes, [])
@@ -424,7 +424,7 @@ async def asks_later() -> list[object]:
     return [*said, run_info().continue_as_new_suggested]
 
 
-@pytest.mark.contract("continue-as-new")
+@pytest.mark.contract("long-history")
 def test_another_setting_changes_nothing_for_runs_that_are_open(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(asks_later)
@@ -437,3 +437,42 @@ def test_another_setting_changes_nothing_for_runs_that_are_open(world: World) ->
         assert await later.result() == [True, True]
 
     world.run(app, scenario)
+
+
+@app.workflow
+async def stays(steps: int) -> int:
+    """Does not do what is suggested."""
+    told = 0
+    for number in range(steps):
+        await note(f"{number:04}")
+        told += run_info().continue_as_new_suggested
+    return told
+
+
+@pytest.mark.contract("long-history")
+def test_a_long_history_ends_nothing_and_a_step_costs_what_the_first_one_did(world: World) -> None:
+    """Far beyond what is suggested: as many events, and as many bytes on the log, for the last steps as for the first.
+
+    That a step takes no longer either is the benchmark's and `make walls`' to say, by the clock.
+    """
+    steps = 400
+
+    async def scenario(client: Client) -> None:
+        handle = await client.start(stays.options(id="long"), steps)
+        assert await handle.result() >= steps - 20
+        assert world.ground is not None
+        records = world.ground.records("events")[forced.home(world, "long")]
+        mine = [one for one in records if one.key == b"long"]
+        story = [CODEC.decode_event(one.key, one.value).event.body for one in mine]
+        done = [at for at, body in enumerate(story) if isinstance(body, e.StepCompleted)]
+        assert len(done) == steps
+
+        def cost(first: int, last: int) -> tuple[int, int]:
+            between = mine[done[first] : done[last]]
+            return len(between), sum(len(one.value) for one in between)
+
+        (events, size), (later_events, later_size) = cost(20, 120), cost(steps - 101, steps - 1)
+        assert later_events <= events * 1.1
+        assert later_size <= size * 1.1
+
+    world.run(app, scenario, suggest_at=20)

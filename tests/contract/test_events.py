@@ -145,7 +145,7 @@ def test_an_event_of_another_type_is_refused_and_parks_nobody(world: World) -> N
     world.run(app, scenario)
 
 
-@pytest.mark.contract("event-wait")
+@pytest.mark.contract("event-look-back")
 def test_a_wait_looks_back(world: World) -> None:
     async def scenario(client: Client) -> None:
         late = await client.start(waits_after_go, "1", 60.0, 60.0)
@@ -161,7 +161,7 @@ def test_a_wait_looks_back(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("event-wait")
+@pytest.mark.contract("event-look-back")
 def test_an_event_in_the_millisecond_before_the_wait_is_not_missed(world: World) -> None:
     async def scenario(client: Client) -> None:
         async def both(number: int) -> int:
@@ -177,7 +177,7 @@ def test_an_event_in_the_millisecond_before_the_wait_is_not_missed(world: World)
     world.run(app, scenario)
 
 
-@pytest.mark.contract("event-wait")
+@pytest.mark.contract("event-look-back", "event-wait")
 def test_waits_in_a_loop_get_each_event_once_in_order(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(counts, 6)
@@ -242,7 +242,7 @@ def test_a_wait_survives_a_restart_and_ends_with_its_run(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("event-wait")
+@pytest.mark.contract("event-look-back")
 def test_a_run_that_continues_as_new_does_not_hear_an_event_again(world: World) -> None:
     async def scenario(client: Client) -> None:
         for number in range(4):

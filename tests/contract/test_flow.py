@@ -160,7 +160,7 @@ def test_cancel_oldest_makes_room_for_the_newest(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-more")
+@pytest.mark.contract("flow-singleton")
 def test_a_singleton_skips_a_second_run(world: World) -> None:
     async def scenario(client: Client) -> None:
         first = await client.start(oldest_wins, "a", 1)
@@ -237,7 +237,7 @@ def test_round_robin_takes_turns_over_tenants(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-more", "queues")
+@pytest.mark.contract("flow-priority", "queues")
 def test_of_those_that_wait_a_higher_priority_comes_first(world: World) -> None:
     async def scenario(client: Client) -> None:
         await client.execute(urgently)
@@ -317,7 +317,7 @@ def test_a_rate_is_never_exceeded(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-rate")
+@pytest.mark.contract("flow-waits")
 def test_who_waits_for_a_rate_holds_no_slot_of_another_limit(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(slow_ones, 5)
@@ -331,7 +331,7 @@ def test_who_waits_for_a_rate_holds_no_slot_of_another_limit(world: World) -> No
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-rate")
+@pytest.mark.contract("flow-throttle")
 def test_a_throttle_spaces_evenly(world: World) -> None:
     async def scenario(client: Client) -> None:
         await client.execute(throttles, 4)
@@ -342,7 +342,7 @@ def test_a_throttle_spaces_evenly(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-rate")
+@pytest.mark.contract("flow-debounce")
 def test_debounce_lets_the_newest_begin_once_nobody_asks_any_more(world: World) -> None:
     async def scenario(client: Client) -> None:
         handles = [await client.start(debounced, "a", number) for number in range(3)]
@@ -439,7 +439,7 @@ def test_a_step_that_waits_too_long_for_a_slot_leaves_the_queue(world: World) ->
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-concurrency")
+@pytest.mark.contract("flow-concurrency", "waits-for-code")
 def test_a_start_that_nobody_had_code_for_asks_when_its_code_is_deployed(world: World) -> None:
     old = Orchestrator("contract-flow-pin")
 

@@ -63,7 +63,7 @@ async def reason(handle: Handle[Any]) -> str:
     return "; ".join([event.body["reason"] async for event in handle.history() if event.type == "CancelRequested"])
 
 
-@pytest.mark.contract("flow-more")
+@pytest.mark.contract("flow-singleton")
 def test_a_singleton_cancels_the_run_before(world: World) -> None:
     async def scenario(client: Client) -> None:
         first = await client.start(switched, "a", 1)
@@ -108,7 +108,7 @@ def test_cancel_newest_gives_up_what_is_too_many_before_its_code_begins(world: W
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-more")
+@pytest.mark.contract("flow-priority")
 def test_of_runs_that_wait_a_higher_priority_comes_first(world: World) -> None:
     async def scenario(client: Client) -> None:
         first = await client.start(ranked, 0)
@@ -137,7 +137,7 @@ async def at_the_latest(number: int) -> int:
     return number
 
 
-@pytest.mark.contract("flow-rate")
+@pytest.mark.contract("flow-debounce")
 def test_debounce_lets_somebody_begin_at_the_latest_so_long_after_the_first(world: World) -> None:
     """Somebody asks all the time: nobody's hour would ever be over."""
 

@@ -122,7 +122,7 @@ def test_what_was_recorded_before_the_step_is_reused(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("fork")
+@pytest.mark.contract("fork", "reset")
 def test_a_fork_at_every_step_and_event_comes_to_the_same_result(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(trip.options(id="trip"), "eva")
@@ -191,7 +191,7 @@ def test_an_open_run_ends_and_its_handles_follow(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("reset")
+@pytest.mark.contract("resume-failed")
 def test_a_failed_run_goes_on_from_its_failed_step(world: World) -> None:
     async def scenario(client: Client) -> None:
         broken.add("eva dinner")
@@ -208,7 +208,7 @@ def test_a_failed_run_goes_on_from_its_failed_step(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("reset")
+@pytest.mark.contract("resume-failed")
 def test_of_steps_side_by_side_only_the_failed_one_is_done_again(world: World) -> None:
     async def scenario(client: Client) -> None:
         broken.add("eva car")
@@ -257,7 +257,7 @@ def test_a_timer_keeps_its_moment_and_a_restart_changes_nothing(world: World) ->
     world.run(app, scenario)
 
 
-@pytest.mark.contract("reset")
+@pytest.mark.contract("fork")
 def test_the_same_command_forks_once(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(trip.options(id="trip"), "eva")

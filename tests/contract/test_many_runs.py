@@ -120,7 +120,7 @@ async def until(handle: Handle[str], wanted: str) -> None:
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 def test_a_child_answers_its_parent(world: World) -> None:
     async def scenario(client: Client) -> None:
         assert await client.execute(parent, "fine", "terminate") == "fine"
@@ -172,7 +172,7 @@ def test_a_parent_follows_its_childs_continuations(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("continue-as-new", "start-handles")
+@pytest.mark.contract("start-follows")
 def test_a_result_follows_continue_as_new(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(counts_down, 3)
@@ -259,7 +259,7 @@ async def nothing() -> None:
     """A run that ends in its first turn."""
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 def test_a_child_is_started_as_its_options_say(world: World) -> None:
     async def scenario(client: Client) -> None:
         assert "run time-out" in await client.execute(impatient, "in time")
@@ -283,7 +283,7 @@ async def confused() -> None:
     await nothing.options(id="taken", conflict="use_existing")()
 
 
-@pytest.mark.contract("child-policy")
+@pytest.mark.contract("child-errors")
 def test_a_run_that_is_open_already_becomes_nobodys_child(world: World) -> None:
     async def scenario(client: Client) -> None:
         with pytest.raises(RunParked, match="nobody's new child"):

@@ -222,7 +222,7 @@ def test_a_signal_that_arrives_while_the_completing_turn_is_in_flight(world: Wor
     world.run(races.app, scenario)
 
 
-@pytest.mark.contract("signal-durable", "signal-closed")
+@pytest.mark.contract("signal-kept", "signal-order", "signal-closed")
 def test_a_signal_before_the_start_before_its_wait_and_after_the_close_in_one_batch(world: World, races: Races) -> None:
     async def scenario(client: Client) -> None:
         handle = client.handle(races.takes_late, "w")
@@ -285,7 +285,7 @@ def test_a_duplicate_start_during_the_first_commit(world: World, races: Races) -
 # -- children ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.contract("cancel", "child-policy")
+@pytest.mark.contract("cancel", "child-outcome")
 def test_a_cancel_together_with_a_childs_completion(world: World, races: Races) -> None:
     """In one batch of the parent's partition, in either order: what was recorded first counts, in replay too."""
 
@@ -346,7 +346,7 @@ def test_a_timer_and_the_signal_that_would_cancel_it_in_one_batch(world: World, 
     world.run(races.app, scenario)
 
 
-@pytest.mark.contract("time-race")
+@pytest.mark.contract("time-cancelled")
 def test_a_timer_and_its_cancel_in_one_batch(world: World, races: Races) -> None:
     """A step of this process ends in the batch in which its time is over: the outcome is decided first, its turn
     cancels the timer, and it never fires. A worker's outcome is a command, decided after time."""
@@ -377,7 +377,7 @@ def test_a_timer_and_its_cancel_in_one_batch(world: World, races: Races) -> None
     world.run(races.app, scenario)
 
 
-@pytest.mark.contract("start-reuse", "time-sleep")
+@pytest.mark.contract("start-reuse", "time-cancelled")
 def test_an_id_is_used_again_in_the_batch_that_purges_its_old_run(world: World, races: Races) -> None:
     """The old run left a sleep that was pending, and its purge is due: neither touches the run that has the id now."""
 
@@ -409,7 +409,7 @@ def test_an_id_is_used_again_in_the_batch_that_purges_its_old_run(world: World, 
     world.run(races.app, scenario, retention_ms=RETENTION_MS)
 
 
-@pytest.mark.contract("start-reuse", "time-sleep")
+@pytest.mark.contract("start-reuse")
 def test_an_id_is_used_again_while_the_purge_of_its_old_run_is_pending(world: World, races: Races) -> None:
     async def scenario(client: Client) -> None:
         old = await client.start(races.takes.options(id="w"), 1)
@@ -483,7 +483,7 @@ def test_a_late_result_after_a_time_out_retried_the_step(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.contract("approval")
+@pytest.mark.contract("approval-history")
 def test_an_approval_accepted_while_the_partition_changes_owner(world: World, races: Races) -> None:
     """Its owner dies between the decision and its commit, or between the commit and the answer to whoever approved."""
 
@@ -507,7 +507,7 @@ def test_an_approval_accepted_while_the_partition_changes_owner(world: World, ra
     world.run(races.app, scenario)
 
 
-@pytest.mark.contract("event-wait")
+@pytest.mark.contract("event-look-back")
 def test_an_event_and_the_wait_for_it_in_one_batch(world: World, races: Races) -> None:
     """Of the same millisecond by the topic's clock, in either order: the run gets it, once."""
     topic = "event/payment"
@@ -538,7 +538,7 @@ def test_an_event_and_the_wait_for_it_in_one_batch(world: World, races: Races) -
 # -- updates -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.contract("update-close", "update")
+@pytest.mark.contract("update-close")
 def test_updates_before_and_behind_the_end_of_their_run_in_one_batch(world: World, races: Races) -> None:
     async def meet(client: Client, end: str) -> None:
         handle = await client.start(races.sums.options(id=end))

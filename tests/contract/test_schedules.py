@@ -43,7 +43,7 @@ async def until(handle: ScheduleHandle, started: int, skipped: int = 0) -> Sched
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.contract("time-schedules", "time-schedule-ops")
+@pytest.mark.contract("time-schedules", "time-firing-id")
 def test_an_interval_fires_and_each_firing_has_its_own_run(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.schedules.create("beat", Schedule(every=timedelta(seconds=1)), quick, "hello")
@@ -64,7 +64,7 @@ def test_an_interval_fires_and_each_firing_has_its_own_run(world: World) -> None
     world.run(app, scenario)
 
 
-@pytest.mark.contract("time-schedules", "time-schedule-ops")
+@pytest.mark.contract("time-schedules", "time-firing-id")
 def test_a_schedule_survives_a_restart_and_fires_once(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.schedules.create("steady", Schedule(every=timedelta(seconds=1)), quick, "x")
@@ -118,12 +118,19 @@ def test_the_other_overlap_policies(world: World, overlap: str) -> None:
         assert len(found.raw["buffered"]) == (1 if overlap == "buffer_one" else 2)
         await client.handle(waits, first).signal(go, 1)
         found = await until(handle, started=2)
-        assert len(found.running) == 1
+        (second,) = found.running
+        await client.handle(waits, second).signal(go, 1)
+        if overlap == "buffer_all":
+            (third,) = (await until(handle, started=3)).running
+            await client.handle(waits, third).signal(go, 1)
+        while (found := await handle.describe()).running:
+            await asyncio.sleep(0.02)
+        assert (found.started, found.raw["buffered"]) == (3 if overlap == "buffer_all" else 2, [])
 
     world.run(app, scenario)
 
 
-@pytest.mark.contract("time-schedule-ops")
+@pytest.mark.contract("time-schedules", "time-catchup", "time-schedule-ops")
 def test_pause_with_a_note_trigger_and_back_fill(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.schedules.create(
@@ -181,7 +188,7 @@ def firings(world: World, schedule: str) -> list[Event]:
     return [event for _, event in of_kind(world, f"{PREFIX}{schedule}", ScheduleFired)]
 
 
-@pytest.mark.contract("time-schedule-ops")
+@pytest.mark.contract("time-catchup")
 def test_what_came_due_while_no_engine_ran_is_made_up_for_within_the_window(world: World) -> None:
     """Within it each time once; what lies further back is left out, and on record as missed."""
     window_ms, down_ms = 1_500, 3_600
@@ -224,7 +231,7 @@ def name(schedule: str, nominal_ms: int) -> str:
     return f"{schedule}-{datetime.fromtimestamp(nominal_ms / 1000, UTC):%Y%m%dT%H%M%S}Z"
 
 
-@pytest.mark.contract("time-schedule-ops")
+@pytest.mark.contract("time-firing-id", "time-catchup")
 def test_the_run_of_a_firing_is_the_same_whenever_it_is_made(world: World) -> None:
     """Back-filled again, by another owner and by a schedule that was made anew: the run that there is, and no other."""
     days = datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 3, 29, tzinfo=UTC)

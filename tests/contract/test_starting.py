@@ -62,7 +62,7 @@ async def runs_of(client: Client, workflow_id: str) -> list[str]:
     return [run.run_id async for run in client.runs() if run.workflow_id == workflow_id]
 
 
-@pytest.mark.contract("start-conflict")
+@pytest.mark.contract("start-conflict", "start-id")
 def test_a_second_start_while_one_runs(world: World) -> None:
     async def scenario(client: Client) -> None:
         first = await client.start(waits.options(id="order-1"), "first")
@@ -79,7 +79,7 @@ def test_a_second_start_while_one_runs(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("start-reuse")
+@pytest.mark.contract("start-reuse", "start-id")
 def test_the_same_id_after_the_end(world: World) -> None:
     async def scenario(client: Client) -> None:
         done = await client.start(waits.options(id="a"), "done")
@@ -204,7 +204,7 @@ def test_a_result_is_there_after_the_run_closed_and_the_engines_started_anew(wor
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-kept", "start-delay")
 def test_signals_before_a_delayed_start_and_before_the_wait_are_kept(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(waits.options(start_delay=timedelta(milliseconds=300)), "early")

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator import Client, Handle, Orchestrator, RetryPolicy, RunCancelled, StepCancelled, StepTimeout, step_info
 from orchestrator.client.views import HistoryEvent
+from orchestrator.engine.run import Engine
 from tests.contract.world import World
 
 app = Orchestrator("step-waits")
@@ -215,7 +216,41 @@ def test_waiting_for_a_retry_holds_no_thread_and_no_worker(world: World) -> None
     world.run(app, scenario)
 
 
-@pytest.mark.contract("step-cancel")
+@pytest.mark.contract("step-backoff")
+def test_waiting_for_a_retry_holds_no_memory_beyond_its_row(world: World) -> None:
+    """Its code has been forgotten, no attempt is known to its engine, and each retry comes all the same."""
+    mine = Orchestrator("step-waits-alone")
+
+    @mine.step(retry=RetryPolicy(initial_interval=timedelta(seconds=2), backoff=1.0), isolation="thread")
+    def fails_once() -> int:
+        if step_info().attempt == 1:
+            raise ConnectionError("not yet")
+        return step_info().attempt
+
+    @mine.workflow
+    async def waits_long() -> int:
+        return await fails_once()
+
+    async def scenario(client: Client) -> None:
+        waiting = [await client.start(waits_long) for _ in range(12)]
+        for handle in waiting:
+            while not await events(handle, "StepAttemptFailed"):
+                await asyncio.sleep(0.01)
+
+        def loops() -> list[Any]:
+            engines = [engine for engine in list(world.engines) if isinstance(engine, Engine)]
+            return [
+                one._loop for engine in engines for one in list(engine.partitions.values()) if one._loop is not None
+            ]
+
+        assert loops()
+        await until(lambda: all(len(loop.turns._runs) <= 1 and not loop.steps.wanting for loop in loops()))
+        assert [await handle.result() for handle in waiting] == [2] * 12
+
+    world.run(mine, scenario, cached_runs=1)
+
+
+@pytest.mark.contract("step-cancel-modes", "step-cancel")
 @pytest.mark.parametrize("how", ["try", "wait"])
 def test_a_cancelled_await_goes_on_at_once_or_when_the_step_has_ended(world: World, how: str) -> None:
     async def scenario(client: Client) -> None:
@@ -242,7 +277,7 @@ def test_a_cancelled_await_goes_on_at_once_or_when_the_step_has_ended(world: Wor
     world.run(app, scenario)
 
 
-@pytest.mark.contract("step-cancel")
+@pytest.mark.contract("step-cancel-modes")
 def test_a_run_that_waits_for_its_steps_end_is_cancelled_after_it(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(waits_for_it)
@@ -266,7 +301,7 @@ async def waits_for_it() -> str:
     return await ends_slowly.options(cancellation="wait")()
 
 
-@pytest.mark.contract("step-cancel")
+@pytest.mark.contract("step-cancel-modes")
 def test_an_abandoned_step_runs_on_to_its_end(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(leaves)

@@ -142,7 +142,7 @@ def test_errors_that_are_not_retried(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("step-retry", "step-backoff")
+@pytest.mark.contract("step-retry-delay", "step-backoff")
 def test_an_error_names_its_own_delay_and_the_wait_survives_a_restart(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(delays, 1.0)

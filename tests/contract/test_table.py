@@ -24,6 +24,14 @@ def test_a_line_has_a_test_or_says_what_is_missing() -> None:
     assert [line for line in LINES if line not in proved and not LINES[line].get("missing")] == []
 
 
+def test_a_line_is_proved_on_both_logs_or_says_why() -> None:
+    logs: dict[str, set[str]] = {name: set() for name in LINES}
+    for proof in proofs():
+        logs[proof.line] |= {"memory", "broker"} if proof.logs == "both" else {proof.logs}
+    alone = {name for name, found in logs.items() if found != {"memory", "broker"} and not LINES[name].get("missing")}
+    assert alone == {name for name, line in LINES.items() if "only" in line}
+
+
 def test_every_manual_section_exists() -> None:
     for line in LINES.values():
         for kind in ("manual", "example"):

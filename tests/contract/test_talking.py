@@ -53,7 +53,7 @@ async def ends() -> int:
     return 1
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-order", "signal-kept")
 def test_signals_come_in_order_and_are_kept_until_taken(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(collects, 20)
@@ -64,7 +64,7 @@ def test_signals_come_in_order_and_are_kept_until_taken(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-durable", "signal-kept")
 def test_a_signal_that_came_before_its_waiter_survives_a_restart(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(takes_late)
@@ -75,7 +75,7 @@ def test_a_signal_that_came_before_its_waiter_survives_a_restart(world: World) -
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-once")
 def test_the_same_signal_counts_once(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(collects, 2)
@@ -89,7 +89,7 @@ def test_the_same_signal_counts_once(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-durable", "signal-once")
 def test_a_time_out_says_nothing_and_the_same_id_again_counts_once(world: World) -> None:
     """Nobody answers: whether the signal will be taken is open, and it may be sent again, before and after."""
 
@@ -111,7 +111,7 @@ def test_a_time_out_says_nothing_and_the_same_id_again_counts_once(world: World)
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable", "signal-closed")
+@pytest.mark.contract("signal-durable", "signal-order", "signal-closed")
 def test_what_a_plain_producer_sends_is_decided_although_it_asks_for_no_answer(world: World) -> None:
     """What Kafka has acknowledged is taken, in its order, or refused on record: nobody hears of it otherwise."""
 
@@ -159,7 +159,7 @@ def test_a_signal_after_close_is_refused_with_a_word(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-closed")
 def test_a_signal_of_another_type_is_refused_and_the_run_goes_on(world: World) -> None:
     """From somebody who does not use the application's own objects: on the log it would park the run."""
     words: Signal[str] = Signal("item", str)
@@ -278,7 +278,7 @@ async def is_tempted(count: int) -> list[list[int]]:
 TEMPTING = [app.query(name, int) for name in ("lists", "deep", "counts")]
 
 
-@pytest.mark.contract("query")
+@pytest.mark.contract("query-changes")
 def test_a_query_that_changes_a_variable_raises_and_the_run_never_hears_of_it(world: World) -> None:
     """In memory or not, idle or closed: what the run goes on with is what its history made of it."""
 
@@ -306,7 +306,7 @@ def test_a_query_that_changes_a_variable_raises_and_the_run_never_hears_of_it(wo
     world.run(app, scenario)
 
 
-@pytest.mark.contract("query")
+@pytest.mark.contract("query-changes")
 def test_a_query_that_would_change_state_raises(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(collects, 1)

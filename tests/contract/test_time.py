@@ -52,7 +52,7 @@ def test_a_sleep_ends_after_any_down_time(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("time-race")
+@pytest.mark.contract("time-cancelled")
 def test_a_cancelled_timer_never_fires(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(races, 60.0)
@@ -106,7 +106,7 @@ def test_a_sleep_until_a_moment_ends_then_after_any_down_time(world: World, hour
     world.run(app, scenario)
 
 
-@pytest.mark.contract("time-sleep", "time-race")
+@pytest.mark.contract("time-sleep", "time-cancelled")
 def test_a_sleep_until_that_is_given_up_never_fires(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(gives_up)
@@ -126,16 +126,11 @@ def test_a_moment_without_a_time_zone_is_refused(world: World) -> None:
     world.run(app, scenario)
 
 
-@app.step
-async def passes() -> int:
-    return 1
-
-
 @app.workflow
 async def gives_many_up(delays: list[float]) -> int:
-    """Sets timers that its step outlives or not, drops those that are left, and stays until all would be over."""
+    """Sets timers, drops those that are left when it is told to, and stays until all of them would be over."""
     timers = [asyncio.ensure_future(asyncio.sleep(delay)) for delay in delays]
-    await passes()
+    await go.wait()
     left = [timer for timer in timers if not timer.done()]
     for timer in left:
         timer.cancel()
@@ -143,23 +138,25 @@ async def gives_many_up(delays: list[float]) -> int:
     return len(left)
 
 
-@pytest.mark.contract("time-race")
+@pytest.mark.contract("time-cancelled")
 def test_of_timers_that_were_dropped_none_fires_while_its_run_goes_on(world: World) -> None:
     """Not in a life that has them in memory, and not in one that reads them from its state."""
+    delays = [0.4 + number / 10 for number in range(8)]
 
     async def scenario(client: Client) -> None:
-        runs = [await client.start(gives_many_up, [0.4 + number / 10 for number in range(8)]) for _ in range(3)]
-        while any([not (await handle.describe()).steps_done for handle in runs]):
-            await asyncio.sleep(0.01)
+        at_once = await client.start(gives_many_up.options(id="at-once").with_signal(go, 1), delays)
+        later = [await client.start(gives_many_up, delays) for _ in range(2)]
+        for handle in later:
+            await handle.signal(go, 1)
         await world.restart()
-        dropped = 0
-        for handle in runs:
-            dropped += await handle.result()
+        assert await at_once.result() == len(delays), "in the turn behind the one that set them"
+        for handle in (at_once, *later):
+            dropped = await handle.result()
             story = [event async for event in handle.history()]
             ended = {kind: [one.body["timer"] for one in story if one.type == kind] for kind in ENDS}
             assert not set(ended["TimerFired"]) & set(ended["TimerCancelled"])
-            assert len(ended["TimerFired"]) + len(ended["TimerCancelled"]) == 9
-        assert dropped
+            assert len(ended["TimerCancelled"]) == dropped
+            assert len(ended["TimerFired"]) == len(delays) - dropped + 1
 
     world.run(app, scenario)
 
@@ -189,7 +186,7 @@ async def waits_for_so_long(seconds: float, how: str) -> str:
         return "timer"
 
 
-@pytest.mark.contract("time-sleep", "time-race")
+@pytest.mark.contract("time-sleep", "time-cancelled")
 def test_every_wait_with_an_end_ends_then_and_never_sooner(world: World) -> None:
     """After a down-time that began before it; a word that comes first ends it, and no time-out follows."""
     ways = ("wait_for", "timeout", "timeout_at", "asyncio.wait", "of the signal")

@@ -138,7 +138,7 @@ async def kinds(handle: object) -> list[str]:
     return [event.type async for event in handle.history()]  # type: ignore[attr-defined]
 
 
-@pytest.mark.contract("update")
+@pytest.mark.contract("update", "update-stages")
 def test_an_update_changes_the_run_and_answers(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(sums, 100)
@@ -204,7 +204,7 @@ def test_a_validator_that_would_change_the_run_is_refused(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("update")
+@pytest.mark.contract("update-id")
 def test_an_id_is_one_update_before_and_after_its_end(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(sums, 100)
@@ -223,7 +223,7 @@ def test_an_id_is_one_update_before_and_after_its_end(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("update")
+@pytest.mark.contract("update-stages")
 def test_the_stages_survive_a_crash_between_them(world: World) -> None:
     async def scenario(client: Client) -> None:
         handle = await client.start(sums, 100)
@@ -244,7 +244,7 @@ DEATHS = [(e.UpdateAccepted, "unproven"), (e.UpdateCompleted, "lost")]
 
 @pytest.mark.usefixtures("held")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.contract("update")
+@pytest.mark.contract("update-stages", "update-id")
 def test_an_update_is_carried_out_although_its_owner_dies_in_between(world: World) -> None:
     """Right after it was accepted, and when its outcome is about to be recorded."""
 

@@ -81,7 +81,7 @@ async def told(handle: Handle[Any], old: Release) -> Any:
     return await handle.result()
 
 
-@pytest.mark.contract("version")
+@pytest.mark.contract("version", "rolling")
 def test_a_run_goes_on_with_the_version_it_began_with(world: World) -> None:
     old, new = release(), release(2)
 
@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_the_version_it_began_with(world: World) -> None:
     world.run(old.app, scenario)
 
 
-@pytest.mark.contract("version")
+@pytest.mark.contract("rolling", "version")
 def test_runs_of_both_versions_end_whatever_engine_meets_them_in_between(world: World) -> None:
     old, new = release(), release(2)
     results = {1: ["old", "old side"], 2: ["new", "newer"]}
@@ -120,7 +120,7 @@ def test_runs_of_both_versions_end_whatever_engine_meets_them_in_between(world: 
     world.run(old.app, scenario)
 
 
-@pytest.mark.contract("version", "forwarded")
+@pytest.mark.contract("rolling", "waits-for-code")
 def test_a_run_whose_version_its_engine_lacks_waits_for_code(world: World) -> None:
     old, new = release(), release(2)
 
@@ -137,7 +137,7 @@ def test_a_run_whose_version_its_engine_lacks_waits_for_code(world: World) -> No
     world.run(old.app, scenario)
 
 
-@pytest.mark.contract("version")
+@pytest.mark.contract("patch")
 def test_a_patch_leaves_runs_that_are_past_it_as_they_were(world: World) -> None:
     old, new = release(), release(patch="patched")
 
@@ -178,7 +178,7 @@ def gated(patch: str) -> Release:
     return Release(app, order, None)
 
 
-@pytest.mark.contract("version")
+@pytest.mark.contract("patch", "rolling")
 def test_a_patched_run_that_comes_back_to_an_old_engine_waits_for_code(world: World) -> None:
     old, new = gated(""), gated("patched")
 
@@ -198,7 +198,7 @@ def test_a_patched_run_that_comes_back_to_an_old_engine_waits_for_code(world: Wo
     world.run(old.app, scenario)
 
 
-@pytest.mark.contract("version")
+@pytest.mark.contract("patch")
 def test_a_deprecated_patch_may_be_removed_in_the_next_release(world: World) -> None:
     releases = [gated(patch) for patch in ("", "patched", "deprecated", "removed")]
 

@@ -139,7 +139,9 @@ class Home:
 
 
 @pytest.mark.slow
-@pytest.mark.contract("flow-concurrency", "flow-rate", "flow-more")
+@pytest.mark.contract(
+    "flow-concurrency", "flow-rate", "flow-throttle", "flow-debounce", "flow-priority", "flow-singleton"
+)
 def test_whatever_comes_no_limit_is_exceeded_and_nothing_is_left_behind(rng: random.Random) -> None:
     for _ in range(30):
         home = Home()
@@ -176,7 +178,7 @@ def test_whatever_comes_no_limit_is_exceeded_and_nothing_is_left_behind(rng: ran
         assert Counter(admitted) == Counter(body.task.id for body in home.events if isinstance(body, e.SlotsGranted))
 
 
-@pytest.mark.contract("flow-rate")
+@pytest.mark.contract("flow-waits")
 def test_who_waits_for_one_limit_holds_no_slot_of_another() -> None:
     home = Home()
     two, rate = SPECS[0], SPECS[3]

@@ -30,13 +30,13 @@ def test_what_is_not_retryable_is_not_retried() -> None:
     assert next_delay_ms(policy, 1, Failure("ValueError", "m", retryable=False)) is None
 
 
-@pytest.mark.contract("step-retry")
+@pytest.mark.contract("step-retry-delay")
 @pytest.mark.parametrize("named", [0, 1, 21_600_000])
 def test_an_error_s_own_delay_is_obeyed(named: int) -> None:
     assert next_delay_ms(RetryPolicy(max_interval_ms=10), 4, Failure("E", "m", retry_after_ms=named)) == named
 
 
-@pytest.mark.contract("step-retry")
+@pytest.mark.contract("step-retry-delay")
 def test_an_error_s_own_delay_gives_no_further_attempt() -> None:
     assert next_delay_ms(RetryPolicy(max_attempts=1), 1, Failure("E", "m", retry_after_ms=5)) is None
 

@@ -201,7 +201,7 @@ def test_a_command_id_of_the_greatest_length_is_taken(rig: Make) -> None:
     assert one.result("w") == b"8"
 
 
-@pytest.mark.contract("forwarded")
+@pytest.mark.contract("waits-for-code")
 def test_an_unknown_workflow_waits_for_code(rig: Make) -> None:
     one = rig(app)
     engine = one.engine()

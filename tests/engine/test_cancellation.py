@@ -287,7 +287,7 @@ def test_a_back_off_is_not_waited_for(one: Rig) -> None:
     assert story(one)[-3:] == ["StepCancelRequested", "StepCancelled", "RunCancelled"]
 
 
-@pytest.mark.contract("step-cancel")
+@pytest.mark.contract("step-cancel-modes")
 def test_an_abandoned_step_is_not_told(one: Rig) -> None:
     cancel_while_it_runs(one, leaves)
     assert one.outcome("w").code == "cancelled"

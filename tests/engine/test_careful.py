@@ -81,7 +81,7 @@ def mortal(
     return died
 
 
-@pytest.mark.contract("bugs-others")
+@pytest.mark.contract("bugs-deadly")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_turn_that_kills_its_owner_is_parked_at_the_third_take_over(
     rig: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -162,7 +162,7 @@ def test_a_step_that_kills_its_process_stops_nobody(rig: Make) -> None:
     assert one.result("w0") == b"3"
 
 
-@pytest.mark.contract("bugs-others")
+@pytest.mark.contract("bugs-deadly")
 @pytest.mark.broker
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ PARKS = {
 }
 
 
-@pytest.mark.contract("bugs-others")
+@pytest.mark.contract("bugs", "bugs-endless")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("what", PARKS)
 def test_poisonous_workflow_code_parks_its_own_run(rig: Make, what: str) -> None:

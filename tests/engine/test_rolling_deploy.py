@@ -40,7 +40,7 @@ def engine(folder: Path, bootstrap: str, name: str, release: int, number: int) -
 
 
 @pytest.mark.broker
-@pytest.mark.contract("version")
+@pytest.mark.contract("rolling")
 def test_two_releases_live_side_by_side_through_a_rolling_deploy(kafka: DevKafka, tmp_path: Path) -> None:
     name = f"rolling-{uuid.uuid4().hex[:8]}"
     init_topics(LogConfig(name, kafka.bootstrap), PARTITIONS)

@@ -13,7 +13,7 @@ from tests.invariants.load import Load
 SIGNALS = 30
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-durable", "signal-order", "signal-once")
 def test_i5_acknowledged_signals_are_delivered_once_in_their_order(load: Load) -> None:
     load.fail_commits(seed=5)
     engine = load.engine()
@@ -33,7 +33,7 @@ def test_i5_acknowledged_signals_are_delivered_once_in_their_order(load: Load) -
     assert received == [f"signal-{value}" for value in range(SIGNALS)]
 
 
-@pytest.mark.contract("signal-durable")
+@pytest.mark.contract("signal-kept")
 def test_i5_a_signal_before_the_handler_waits_for_it(load: Load) -> None:
     load.engine()
     load.start("w", load.work, 2)

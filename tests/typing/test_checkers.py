@@ -44,6 +44,7 @@ def test_mistakes_are_seeded() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.contract("start-handles")
 def test_mypy_strict() -> None:
     said = run("mypy", "--strict")
     found = {
@@ -53,6 +54,7 @@ def test_mypy_strict() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.contract("start-handles")
 def test_pyright_strict() -> None:
     # The checkout's own configuration: strict.
     said = run("pyright", "--outputjson", "--pythonpath", sys.executable)

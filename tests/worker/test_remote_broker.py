@@ -234,7 +234,7 @@ def test_two_workers_share_a_queue_and_one_takes_over(bench: Bench) -> None:
         assert began(bench.folder, name)[0].pid == left
 
 
-@pytest.mark.contract("queues")
+@pytest.mark.contract("queues-sticky")
 def test_the_steps_of_a_workflow_stick_to_one_worker(bench: Bench) -> None:
     one = bench.rig
     pids = {bench.worker().pid, bench.worker().pid}
@@ -258,7 +258,7 @@ def test_the_steps_of_a_workflow_stick_to_one_worker(bench: Bench) -> None:
             assert began(bench.folder, name, again)[again - 1].pid == began(bench.folder, name)[0].pid
 
 
-@pytest.mark.contract("queues")
+@pytest.mark.contract("queues-labels")
 def test_a_worker_takes_only_what_bears_its_label(bench: Bench) -> None:
     """A label is a queue: what a worker has, its queues say; what a step needs, its queue says."""
     gpu, both = bench.stage.queue(), bench.stage.queue()
