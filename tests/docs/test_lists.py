@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.architecture.source import ROOT
+from tests.chaos.plugs import all_plugs
 from tests.docs.pages import rows
 
 WORDS = (
@@ -23,6 +24,15 @@ def test_every_invariant_names_the_tests_that_pin_it(number: int) -> None:
     assert tests
     assert not [test for test in tests if not list(ROOT.glob(test))]
     assert any(f"/test_i{number:02}_" in test for test in tests), "the test that is named after it"
+
+
+def test_the_fault_table_is_complete_and_names_what_is_there() -> None:
+    found = rows(ROOT / "docs/faults.md", 4)[1:]
+    assert [row[0] for row in found] == [f"F{number}" for number in range(1, 45)]
+    assert not [row[0] for row in found if not re.search(r"`(?:tests/|make )|class `|\]\(", row[2])]
+    classes = {named for row in found for named in re.findall(r"class `(\w+)`", row[2])}
+    assert classes
+    assert classes <= all_plugs().keys()
 
 
 def test_the_glossary_has_every_word() -> None:

@@ -294,7 +294,7 @@ def test_asyncio_primitives_that_block_are_forbidden(rig: Make) -> None:
     one.parked("w")
 
 
-def test_a_failure_too_large_for_the_log_parks_the_run_and_contradicts_nothing(rig: Make) -> None:
+def test_a_result_too_large_for_the_log_parks_the_run_and_contradicts_nothing(rig: Make) -> None:
     """The step before it has its result, the signal its answer: the turn alone is refused."""
     app = Orchestrator(NAME)
     go = app.signal("go", int)
@@ -304,14 +304,14 @@ def test_a_failure_too_large_for_the_log_parks_the_run_and_contradicts_nothing(r
         return 1
 
     @app.workflow(name="shouts")
-    async def shouts() -> int:
+    async def shouts() -> str:
         await small()
-        raise WorkflowFailed("x" * 30_000)
+        return "x" * 30_000
 
     @app.workflow(name="shouts-later")
-    async def shouts_later() -> int:
+    async def shouts_later() -> str:
         await go.wait()
-        raise WorkflowFailed("é" * 15_000)
+        return "é" * 15_000
 
     one = rig(app)
     one.engine(EngineOptions(event_bytes=20_000))
@@ -324,6 +324,24 @@ def test_a_failure_too_large_for_the_log_parks_the_run_and_contradicts_nothing(r
     story = [type(event.body).__name__ for event in one.events("v") if event.seq]
     assert story == ["RunStarted", "SignalReceived", "RunParked"]
     assert [event.cause.command_id for event in one.events("v") if event.cause.answers].count(signal) == 1
+
+
+def test_a_failure_too_large_for_the_log_keeps_its_type_and_its_beginning(rig: Make) -> None:
+    app = Orchestrator(NAME)
+
+    @app.workflow(name="shouts")
+    async def shouts() -> int:
+        raise WorkflowFailed("é" * 15_000)
+
+    one = rig(app)
+    one.engine(EngineOptions(event_bytes=20_000))
+    one.start("w", shouts)
+    failure = one.outcome("w").failure
+    assert failure is not None
+    assert failure.type == "WorkflowFailed"
+    assert failure.message.startswith("é" * 1_000)
+    assert failure.message.endswith(" bytes: too large for an event)")
+    assert one.kinds("w") == ["RunStarted", "RunFailed"]
 
 
 def test_an_end_of_a_turn_that_lands_outside_takes_the_partition_through_a_claim(

@@ -114,16 +114,21 @@ def test_the_first_to_ask_gets_the_grant_and_reports(bench: Bench) -> None:
     assert one.stops == [], "a worker whose report was taken knows"
 
 
-def test_an_offer_that_nobody_takes_is_made_again(bench: Bench) -> None:
+def test_an_offer_that_nobody_takes_is_made_again_after_twice_as_long(bench: Bench) -> None:
     bench.rig.start("w", plain)
     first = bench.worker.offer()
-    for count in (2, 3):
-        bench.skip(21 * (count - 1))
-        offers = bench.worker.offers()
-        assert offers == [first] * count
+    bench.skip(11)
+    offers = 2
+    for wait_s in (20, 40, 80, 160, 300, 300):
+        assert bench.worker.offers() == [first] * offers
+        bench.skip(wait_s / 2)
+        assert len(bench.worker.offers()) == offers, f"not after {wait_s / 2:g} s"
+        bench.skip(wait_s / 2 + 1)
+        offers += 1
+    assert len(bench.worker.offers()) == offers
     bench.worker.take()
     bench.skip(600)
-    assert len(bench.worker.offers()) == 3
+    assert len(bench.worker.offers()) == offers
 
 
 def test_heartbeats_keep_a_lease(bench: Bench) -> None:
