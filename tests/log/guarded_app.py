@@ -52,6 +52,12 @@ async def child(text: str) -> str:
 
 
 @app.workflow
+async def distant(text: str) -> str:
+    """A step far away, at once."""
+    return await far(text)
+
+
+@app.workflow
 async def parent(child_id: str) -> str:
     """A child, a signal, a step far away."""
     waiting.answer(lambda: "for a word")

@@ -20,7 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from orchestrator.cli.main import main
 from orchestrator.codec.signing import Signer, generate
-from orchestrator.errors import KafkaUnavailable
+from orchestrator.errors import KafkaUnavailable, OrchestratorError
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.outbox import KafkaOutgoing
@@ -35,7 +35,7 @@ from .secured import variables
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-CODE = f"{Path(guarded_app.__file__)}:app"
+CODE = f"{guarded_app.__name__}:app"
 WAIT_S = 60
 
 
@@ -44,18 +44,18 @@ class As:
 
     def __init__(self, guarded: Guarded, name: str, monkeypatch: pytest.MonkeyPatch, capfd: Any, state: Path) -> None:
         self.guarded, self.name, self.state = guarded, name, state
-        self._monkeypatch, self._capfd = monkeypatch, capfd
+        self.monkeypatch, self.capfd = monkeypatch, capfd
 
     def __call__(self, who: str, *words: str) -> tuple[int, str, str]:
         """The exit code, and what was said: the answer, and everything else."""
         chosen = {"ORCHESTRATOR_APP_NAME": self.name, "ORCHESTRATOR_BOOTSTRAP": self.guarded.bootstrap}
         chosen |= {"ORCHESTRATOR_STATE_DIR": str(self.state), "ORCHESTRATOR_QUEUES": guarded_app.QUEUE}
-        self._capfd.readouterr()
-        with self._monkeypatch.context() as patch:
+        self.capfd.readouterr()
+        with self.monkeypatch.context() as patch:
             for variable, value in (chosen | variables(self.guarded.options(who))).items():
                 patch.setenv(variable, value)
             code = main(list(words))
-        out, err = self._capfd.readouterr()
+        out, err = self.capfd.readouterr()
         assert "Traceback" not in err, err
         assert PASSWORD not in out + err
         return code, out, err
@@ -87,18 +87,44 @@ def as_(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_the_rights_of_the_manual_are_enough(as_: As, protocol: str, tmp_path: Path) -> None:
-    guarded, name = as_.guarded, as_.name
-    generate(tmp_path / "heads.pem")
-    key = ("--anchor-key", str(tmp_path / "heads.pem.pub"))
+    key = _used(as_, protocol, tmp_path)
+    if protocol == "consumer":
+        _tended(as_, key)
+
+
+def test_each_right_of_the_manual_is_needed(as_: As, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("rights"):
+        pytest.skip("a quarter of an hour: --rights takes each right away alone, and says what fails")
+    idle, found = [], []
+    for number, (who, right) in enumerate((who, right) for who, found in as_.guarded.table.items() for right in found):
+        place = tmp_path / str(number)
+        place.mkdir()
+        each = As(as_.guarded, f"{as_.name}-{number}", as_.monkeypatch, as_.capfd, place / "state")
+        as_.guarded.allow(each.name, without=(who, right))
+        try:
+            _tended(each, _used(each, "consumer", place))
+        except (AssertionError, OrchestratorError, KafkaException) as error:
+            found.append(f"{who}: {right.operation} {right.name}: {' '.join(str(error).split())[:400]}")
+        else:
+            idle.append(f"{who}: {right.operation} on {right.kind} {right.name}")
+    with as_.capfd.disabled():
+        print("", *found, sep="\n")
+    assert not idle, f"nothing fails without: {idle}"
+
+
+def _used(as_: As, protocol: str, place: Path) -> Path:
+    """An application begins, and does all that it does every day; where the key of its heads lies."""
+    guarded, name, key = as_.guarded, as_.name, place / "heads.pem"
+    generate(key)
     as_.works("topics init", "topics", "init", "--partitions", "2")
     as_.works("topics check", "topics", "check")
-    signer = Signer.load(tmp_path / "heads.pem")
+    signer = Signer.load(key)
     with guarded_app.engine(guarded, name, protocol, as_.state, signer), guarded_app.worker(guarded, name):
         other = next(f"c{n}" for n in range(9) if partition_of(f"c{n}".encode(), 2) != partition_of(b"one", 2))
         as_.works("client", "workflow", "start", "parent", f"child_id={other}", "--id", "one", "--timeout", "60")
         assert "for a word" in as_.works("client", "workflow", "query", "one", "waiting")
         as_.works("client", "workflow", "signal", "one", "word", '"pen"')
-        assert "far near pen" in as_.works("client", "workflow", "wait", "one", "--timeout", "60")
+        assert "far near pen" in as_.works("client", "workflow", "wait", "one", "--timeout", "30")
         as_.works("client", "schedule", "create", "daily", "child", 'text="ink"', "--cron", "0 0 1 1 *")
         as_.works("client", "schedule", "trigger", "daily")
         producer = Producer({"bootstrap.servers": guarded.bootstrap, **guarded.options("client")})
@@ -107,7 +133,15 @@ def test_the_rights_of_the_manual_are_enough(as_: As, protocol: str, tmp_path: P
         until(lambda: "no command" in _letter(as_), "the dead letter")
         as_.works("doctor", "doctor")
         as_.works("topics grow", "topics", "grow", "3", "--yes")
-    assert "complete up to" in as_.works("auditor", "audit", "verify", *key)
+    return key
+
+
+def _tended(as_: As, key: Path) -> None:
+    """It is audited, and mended after losses."""
+    private, public = str(key), f"{key}.pub"
+    assert "complete up to" in as_.works("auditor", "audit", "verify", "--anchor-key", public)
+    as_.works("auditor", "audit", "replay", "--all")
+    as_.works("auditor", "audit", "export", "--all", str(as_.state / "bundle.zip"), "--key", private)
     _lose_commands(as_)
     assert as_("partition repair, topics adopt", "partition", "repair", "0")[0] == 1
     as_.works("partition repair, topics adopt", "partition", "repair", "0", "--yes")
@@ -183,10 +217,10 @@ def test_nobody_can_do_what_the_table_does_not_give_and_is_told_so(as_: As) -> N
         ("auditor", ("workflow", "list"), f"Write on topic {name}.commands, and Read on topic {name}.replies"),
         ("client", ("audit", "verify"), f"login client lacks the right Describe on topic {name}.events"),
         ("worker", ("audit", "verify"), f"login worker lacks the right Describe on topic {name}.events"),
-        ("topics init", ("audit", "verify"), f"login topics-init lacks the right Read on topic {name}.events"),
+        ("topics init", ("audit", "verify"), f"login topics-init lacks the right Read on topic {name}.anchors"),
         ("client", ("dead-letters", "list"), f"login client lacks the right Describe on topic {name}.dead-letters"),
         ("client", ("partition", "repair", "0"), f"login client lacks the right Describe on topic {name}.events"),
-        ("auditor", ("partition", "repair", "0"), f"Describe on topic {name}.commands"),
+        ("auditor", ("partition", "repair", "0"), f"Read on topic {name}.commands, and Write on topic {name}.commands"),
         ("client", ("topics", "grow", "2", "--yes"), f"login client lacks the right Describe on topic {name}.events"),
     ]
     for who, words, says in refused:
@@ -195,13 +229,12 @@ def test_nobody_can_do_what_the_table_does_not_give_and_is_told_so(as_: As) -> N
     code, out, _ = as_("nobody", "doctor", "-o", "json")
     assert code == 1
     assert any("lacks the right" in row["says"] for row in json.loads(out) if row["what"] == "kafka")
+    engine, events = AdminClient(log_config(as_, "engine").client()), f"{name}.events"
     with pytest.raises(KafkaException, match="authorization failed"):
-        AdminClient(log_config(as_, "engine").client()).delete_topics([f"{name}.events"])[f"{name}.events"].result(
-            WAIT_S
-        )
+        engine.delete_topics([events])[events].result(WAIT_S)
     with pytest.raises(KafkaUnavailable, match=f"Read on topic {name}.events"):
         list(read_partition(log_config(as_, "worker"), f"{name}.events", 0))
-    with pytest.raises(KafkaUnavailable, match=rf"Read on topic {name}.commands, and .*Write on topic {name}.events"):
+    with pytest.raises(KafkaUnavailable, match=f"Write on topic {name}.events, {name}.replies"):
         KafkaLog(log_config(as_, "client"))
 
 
@@ -228,7 +261,10 @@ def test_who_may_write_nothing_is_told_so_and_may_later(as_: As) -> None:
         (Right("group", "Read", "<app>.worker.*"), "Read on group {name}.worker.far"),
     ],
 )
-def test_a_worker_without_a_right_ends_with_a_sentence(as_: As, right: Right, says: str) -> None:
+def test_a_worker_without_a_right_ends_with_a_sentence(
+    as_: As, right: Right, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_app.app, "name", as_.name)
     as_.works("topics init", "topics", "init", "--partitions", "1")
     as_.guarded.take(as_.name, "worker", right)
     code, _, err = as_("worker", "--app", CODE, "worker", "run", "--queue", "far")
@@ -236,8 +272,9 @@ def test_a_worker_without_a_right_ends_with_a_sentence(as_: As, right: Right, sa
     assert f"login worker lacks the right {says.format(name=as_.name)}" in err
 
 
+GROUP = Right("group", "Read", "<app>.engine")
 TAKEN = [
-    Right("group", "Read", "<app>.engine"),
+    GROUP,
     Right("transactional ids", "Write", "<app>.<p>.<lane>"),
     Right("topics", "Write", "events"),
     Right("topics", "Read", "events"),
@@ -245,16 +282,16 @@ TAKEN = [
 ]
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize(("protocol", "taken"), [("classic", [GROUP]), ("consumer", TAKEN)])
 def test_a_right_that_is_taken_from_an_engine_is_named_and_nothing_is_lost(
-    as_: As, protocol: str, caplog: pytest.LogCaptureFixture
+    as_: As, protocol: str, taken: list[Right], caplog: pytest.LogCaptureFixture
 ) -> None:
     as_.works("topics init", "topics", "init", "--partitions", "1")
     caplog.set_level(logging.INFO)
     with guarded_app.engine(as_.guarded, as_.name, protocol, as_.state) as engine:
-        for number, right in enumerate(TAKEN):
+        for number, right in enumerate(taken):
             started = ("workflow", "start", "child", "text=ink", "--id", f"run{number}", "--timeout", "60")
-            until(lambda: engine.health().ready, "the engine")
+            until(lambda: engine.partitions and engine.health().ready, "the engine")
             caplog.clear()
             as_.guarded.take(as_.name, "engine", right)
             client = threading.Thread(target=as_.works, args=("client", *started))
@@ -265,3 +302,13 @@ def test_a_right_that_is_taken_from_an_engine_is_named_and_nothing_is_lost(
             client.join(WAIT_S)
             assert "near ink" in as_.works("client", "workflow", "wait", f"run{number}", "--timeout", "60")
     assert "whole" in as_.works("auditor", "audit", "verify")
+
+
+def test_what_may_not_be_sent_ends_its_step_with_the_sentence(as_: As) -> None:
+    as_.works("topics init", "topics", "init", "--partitions", "1")
+    as_.guarded.take(as_.name, "engine", Right("topics", "Write", "tasks.*"))
+    with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state):
+        code, _, err = as_("client", "workflow", "execute", "distant", "text=ink", "--id", "one", "--timeout", "60")
+        assert code == 1, err
+        assert f"login engine lacks the right Write on topic {as_.name}.tasks.far" in err
+        assert "near ink" in as_.works("client", "workflow", "execute", "child", "text=ink", "--timeout", "60")
