@@ -24,9 +24,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="seed of every random choice of the tests")
     parser.addoption("--mode", default="default", choices=sorted(MODES), help="how engines run in tests/contract")
     parser.addoption("--kills", type=int, default=5, help="how many engines die in tests/faults/test_flow.py")
-    parser.addoption(
-        "--rights", action="store_true", help="take each right of docs/security.md away, tests/log/test_rights.py"
-    )
     parser.addoption("--histories", type=int, default=2_000, help="how many random histories tests/property checks")
 
 

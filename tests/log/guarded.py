@@ -38,8 +38,8 @@ class Right(NamedTuple):
     name: str
 
 
-def rights() -> dict[str, list[Right]]:
-    """The manual's table: the rights of each row, by its first column."""
+def rights(own: bool = False) -> dict[str, list[Right]]:
+    """The manual's table: the rights of each row, by its first column; `own`: without those of rows that it names."""
     section = MANUAL.read_text(encoding="utf-8").split("## Rights on Kafka")[1].split("\n## ")[0]
     heads, _, *rows = [
         [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
@@ -48,7 +48,8 @@ def rights() -> dict[str, list[Right]]:
     ]
     found: dict[str, list[Right]] = {}
     for who, *cells in rows:
-        found[who] = [right for kind, cell in zip(heads[1:], cells, strict=True) for right in _read(kind, cell, found)]
+        known = {row: list[Right]() for row in found} if own else found
+        found[who] = [right for kind, cell in zip(heads[1:], cells, strict=True) for right in _read(kind, cell, known)]
     return found
 
 

@@ -18,6 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.engine.options import AnchorOptions, EngineOptions
 from orchestrator.engine.run import Engine
+from orchestrator.errors import OrchestratorError
 from orchestrator.log.client_io import TaskConsumer
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
@@ -117,7 +118,12 @@ def worker(guarded: Guarded, name: str) -> Iterator[None]:
         finally:
             await caller.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    def run() -> None:
+        # Without a right it ends, and whoever waits for its steps does so in vain.
+        with contextlib.suppress(OrchestratorError):
+            asyncio.run(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     assert ready.wait(60)
     try:

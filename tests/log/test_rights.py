@@ -8,30 +8,23 @@ import json
 import logging
 import queue
 import threading
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from orchestrator.cli.main import main
-from orchestrator.codec.signing import Signer, generate
-from orchestrator.errors import KafkaUnavailable, OrchestratorError
+from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.outbox import KafkaOutgoing
-from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
 from orchestrator.log.reader import read_partition
 from tests.worker.rig import until
 
 from . import guarded_app
-from .guarded import PASSWORD, Guarded, Right
-from .secured import variables
+from .guarded import Right
+from .guarded_use import As, tended, used
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -39,140 +32,11 @@ CODE = f"{guarded_app.__name__}:app"
 WAIT_S = 60
 
 
-class As:
-    """Command lines under the login of a row of the table."""
-
-    def __init__(self, guarded: Guarded, name: str, monkeypatch: pytest.MonkeyPatch, capfd: Any, state: Path) -> None:
-        self.guarded, self.name, self.state = guarded, name, state
-        self.monkeypatch, self.capfd = monkeypatch, capfd
-
-    def __call__(self, who: str, *words: str) -> tuple[int, str, str]:
-        """The exit code, and what was said: the answer, and everything else."""
-        chosen = {"ORCHESTRATOR_APP_NAME": self.name, "ORCHESTRATOR_BOOTSTRAP": self.guarded.bootstrap}
-        chosen |= {"ORCHESTRATOR_STATE_DIR": str(self.state), "ORCHESTRATOR_QUEUES": guarded_app.QUEUE}
-        self.capfd.readouterr()
-        with self.monkeypatch.context() as patch:
-            for variable, value in (chosen | variables(self.guarded.options(who))).items():
-                patch.setenv(variable, value)
-            code = main(list(words))
-        out, err = self.capfd.readouterr()
-        assert "Traceback" not in err, err
-        assert PASSWORD not in out + err
-        return code, out, err
-
-    def works(self, who: str, *words: str) -> str:
-        """What it prints; it must succeed."""
-        code, out, err = self(who, *words)
-        assert code == 0, f"{who}: {' '.join(words)}: {out}{err}"
-        return out
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[Guarded]:
-    """One such broker for this file."""
-    broker = Guarded()
-    try:
-        yield broker
-    finally:
-        broker.kafka.stop()
-
-
-@pytest.fixture
-def as_(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> As:
-    """An application of its own, of which everybody has the rights of the table."""
-    name = f"guarded-{uuid.uuid4().hex[:8]}"
-    guarded.allow(name)
-    return As(guarded, name, monkeypatch, capfd, tmp_path / "state")
-
-
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_the_rights_of_the_manual_are_enough(as_: As, protocol: str, tmp_path: Path) -> None:
-    key = _used(as_, protocol, tmp_path)
+    key = used(as_, protocol, tmp_path)
     if protocol == "consumer":
-        _tended(as_, key)
-
-
-def test_each_right_of_the_manual_is_needed(as_: As, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    if not pytestconfig.getoption("rights"):
-        pytest.skip("a quarter of an hour: --rights takes each right away alone, and says what fails")
-    idle, found = [], []
-    for number, (who, right) in enumerate((who, right) for who, found in as_.guarded.table.items() for right in found):
-        place = tmp_path / str(number)
-        place.mkdir()
-        each = As(as_.guarded, f"{as_.name}-{number}", as_.monkeypatch, as_.capfd, place / "state")
-        as_.guarded.allow(each.name, without=(who, right))
-        try:
-            _tended(each, _used(each, "consumer", place))
-        except (AssertionError, OrchestratorError, KafkaException) as error:
-            found.append(f"{who}: {right.operation} {right.name}: {' '.join(str(error).split())[:400]}")
-        else:
-            idle.append(f"{who}: {right.operation} on {right.kind} {right.name}")
-    with as_.capfd.disabled():
-        print("", *found, sep="\n")
-    assert not idle, f"nothing fails without: {idle}"
-
-
-def _used(as_: As, protocol: str, place: Path) -> Path:
-    """An application begins, and does all that it does every day; where the key of its heads lies."""
-    guarded, name, key = as_.guarded, as_.name, place / "heads.pem"
-    generate(key)
-    as_.works("topics init", "topics", "init", "--partitions", "2")
-    as_.works("topics check", "topics", "check")
-    signer = Signer.load(key)
-    with guarded_app.engine(guarded, name, protocol, as_.state, signer), guarded_app.worker(guarded, name):
-        other = next(f"c{n}" for n in range(9) if partition_of(f"c{n}".encode(), 2) != partition_of(b"one", 2))
-        as_.works("client", "workflow", "start", "parent", f"child_id={other}", "--id", "one", "--timeout", "60")
-        assert "for a word" in as_.works("client", "workflow", "query", "one", "waiting")
-        as_.works("client", "workflow", "signal", "one", "word", '"pen"')
-        assert "far near pen" in as_.works("client", "workflow", "wait", "one", "--timeout", "30")
-        as_.works("client", "schedule", "create", "daily", "child", 'text="ink"', "--cron", "0 0 1 1 *")
-        as_.works("client", "schedule", "trigger", "daily")
-        producer = Producer({"bootstrap.servers": guarded.bootstrap, **guarded.options("client")})
-        producer.produce(f"{name}.commands", b"no command", b"k", 0)
-        assert producer.flush(WAIT_S) == 0
-        until(lambda: "no command" in _letter(as_), "the dead letter")
-        as_.works("doctor", "doctor")
-        as_.works("topics grow", "topics", "grow", "3", "--yes")
-    return key
-
-
-def _tended(as_: As, key: Path) -> None:
-    """It is audited, and mended after losses."""
-    private, public = str(key), f"{key}.pub"
-    assert "complete up to" in as_.works("auditor", "audit", "verify", "--anchor-key", public)
-    as_.works("auditor", "audit", "replay", "--all")
-    as_.works("auditor", "audit", "export", "--all", str(as_.state / "bundle.zip"), "--key", private)
-    _lose_commands(as_)
-    assert as_("partition repair, topics adopt", "partition", "repair", "0")[0] == 1
-    as_.works("partition repair, topics adopt", "partition", "repair", "0", "--yes")
-    assert "the log is whole" in as_.works("partition repair, topics adopt", "partition", "repair", "0")
-    _move_commands(as_)
-    adopt = ("topics", "adopt", "--yes", "--skip-input")
-    assert as_.works("partition repair, topics adopt", *adopt).count("adopted") == 3
-    assert "whole" in as_.works("auditor", "audit", "verify")
-
-
-def _letter(as_: As) -> str:
-    listed = json.loads(as_.works("dead-letters", "dead-letters", "list", "-o", "json"))
-    return as_.works("dead-letters", "dead-letters", "show", listed[0]["number"]) if listed else ""
-
-
-def _lose_commands(as_: As) -> None:
-    """What nobody had read yet is deleted."""
-    topic = f"{as_.name}.commands"
-    producer = Producer({"bootstrap.servers": as_.guarded.kafka.bootstrap})
-    producer.produce(topic, b"unread", b"k", 0)
-    assert producer.flush(WAIT_S) == 0
-    place = TopicPartition(topic, 0, -1)
-    as_.guarded.admin.delete_records([place])[place].result(WAIT_S)
-
-
-def _move_commands(as_: As) -> None:
-    """The topic gets another id."""
-    topic, admin = f"{as_.name}.commands", as_.guarded.admin
-    admin.delete_topics([topic], operation_timeout=WAIT_S)[topic].result(WAIT_S)
-    until(lambda: topic not in admin.list_topics(timeout=WAIT_S).topics, "the end of the topic")
-    admin.create_topics([NewTopic(topic, 3, 1)], operation_timeout=WAIT_S)[topic].result(WAIT_S)
+        tended(as_, key)
 
 
 def log_config(as_: As, who: str) -> LogConfig:
