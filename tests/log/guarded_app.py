@@ -129,5 +129,7 @@ def worker(guarded: Guarded, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        loops[0].call_soon_threadsafe(drain.set)
+        with contextlib.suppress(RuntimeError):
+            # Its loop is closed if it has ended by itself.
+            loops[0].call_soon_threadsafe(drain.set)
         thread.join(60)

@@ -39,6 +39,7 @@ class As:
         """The exit code, and what was said: the answer, and everything else."""
         chosen = {"ORCHESTRATOR_APP_NAME": self.name, "ORCHESTRATOR_BOOTSTRAP": self.guarded.bootstrap}
         chosen |= {"ORCHESTRATOR_STATE_DIR": str(self.state), "ORCHESTRATOR_QUEUES": guarded_app.QUEUE}
+        chosen["ORCHESTRATOR_ISOLATION"] = "thread"
         self.capfd.readouterr()
         with self.monkeypatch.context() as patch:
             for variable, value in (chosen | variables(self.guarded.options(who))).items():
@@ -56,19 +57,15 @@ class As:
         return out
 
 
-def used(as_: As, protocol: str, place: Path) -> Path:
+def used(as_: As, place: Path) -> Path:
     """An application begins, and does all that it does every day; where the key of its heads lies."""
     guarded, name, key = as_.guarded, as_.name, place / "heads.pem"
     generate(key)
     as_.works("topics init", "topics", "init", "--partitions", "2")
     as_.works("topics check", "topics", "check")
     signer = Signer.load(key)
-    with guarded_app.engine(guarded, name, protocol, as_.state, signer), guarded_app.worker(guarded, name):
-        other = next(f"c{n}" for n in range(9) if partition_of(f"c{n}".encode(), 2) != partition_of(b"one", 2))
-        as_.works("client", "workflow", "start", "parent", f"child_id={other}", "--id", "one", "--timeout", "60")
-        assert "for a word" in as_.works("client", "workflow", "query", "one", "waiting")
-        as_.works("client", "workflow", "signal", "one", "word", '"pen"')
-        assert "far near pen" in as_.works("client", "workflow", "wait", "one", "--timeout", "30")
+    with guarded_app.engine(guarded, name, "consumer", as_.state, signer), guarded_app.worker(guarded, name):
+        talked(as_)
         as_.works("client", "schedule", "create", "daily", "child", 'text="ink"', "--cron", "0 0 1 1 *")
         as_.works("client", "schedule", "trigger", "daily")
         producer = Producer({"bootstrap.servers": guarded.bootstrap, **guarded.options("client")})
@@ -78,6 +75,15 @@ def used(as_: As, protocol: str, place: Path) -> Path:
         as_.works("doctor", "doctor")
         as_.works("topics grow", "topics", "grow", "3", "--yes")
     return key
+
+
+def talked(as_: As) -> None:
+    """A run of two partitions is begun, asked, told, and ends; its last step is a worker's."""
+    other = next(f"c{n}" for n in range(9) if partition_of(f"c{n}".encode(), 2) != partition_of(b"one", 2))
+    as_.works("client", "workflow", "start", "parent", f"child_id={other}", "--id", "one", "--timeout", "30")
+    assert "for a word" in as_.works("client", "workflow", "query", "one", "waiting")
+    as_.works("client", "workflow", "signal", "one", "word", '"pen"')
+    assert "far near pen" in as_.works("client", "workflow", "wait", "one", "--timeout", "30")
 
 
 def tended(as_: As, key: Path) -> None:

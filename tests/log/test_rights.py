@@ -24,7 +24,7 @@ from tests.worker.rig import until
 
 from . import guarded_app
 from .guarded import Right
-from .guarded_use import As, tended, used
+from .guarded_use import As, talked, tended, used
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -32,11 +32,15 @@ CODE = f"{guarded_app.__name__}:app"
 WAIT_S = 60
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_the_rights_of_the_manual_are_enough(as_: As, protocol: str, tmp_path: Path) -> None:
-    key = used(as_, protocol, tmp_path)
-    if protocol == "consumer":
-        tended(as_, key)
+def test_the_rights_of_the_manual_are_enough(as_: As, tmp_path: Path) -> None:
+    tended(as_, used(as_, tmp_path))
+
+
+def test_they_are_enough_for_members_of_a_classic_group(as_: As) -> None:
+    as_.works("topics init", "topics", "init", "--partitions", "2")
+    engine = guarded_app.engine(as_.guarded, as_.name, "classic", as_.state)
+    with engine, guarded_app.worker(as_.guarded, as_.name):
+        talked(as_)
 
 
 def log_config(as_: As, who: str) -> LogConfig:
