@@ -125,7 +125,7 @@ def worker(guarded: Guarded, name: str) -> Iterator[None]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(60), "the worker did not begin"
     try:
         yield
     finally:
