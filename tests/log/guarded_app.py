@@ -78,7 +78,7 @@ def engine(guarded: Guarded, name: str, protocol: str, state: Path, signer: Sign
     options = EngineOptions(
         instance=uuid.uuid4().hex,
         claims_back=True,
-        hang_s=2.0,
+        hang_s=1.0,
         anchors=AnchorOptions(signer, every_s=0.1) if signer is not None else None,
     )
     running = Engine(

@@ -123,3 +123,9 @@ def _move_commands(as_: As) -> None:
     admin.delete_topics([topic], operation_timeout=WAIT_S)[topic].result(WAIT_S)
     until(lambda: topic not in admin.list_topics(timeout=WAIT_S).topics, "the end of the topic")
     admin.create_topics([NewTopic(topic, 3, 1)], operation_timeout=WAIT_S)[topic].result(WAIT_S)
+
+    def led() -> bool:
+        found = admin.list_topics(timeout=WAIT_S).topics.get(topic)
+        return found is not None and sum(one.leader >= 0 for one in found.partitions.values()) == 3
+
+    until(led, "the topic's leaders")

@@ -15,11 +15,20 @@ from orchestrator.errors import OrchestratorError
 from .guarded import rights
 from .guarded_use import As, tended, used
 
+AT_TIMES = {
+    ("topics init", "AlterConfigs", "<app>.engine"): "it warns, and goes on; here the broker's own time-outs are ours",
+    ("topics check", "Read", "commands"): "it is for a transaction that is open at that moment",
+    ("topics check", "Read", "events"): "it is for a transaction that is open at that moment",
+    ("topics check", "DescribeConfigs", "<app>.engine"): "who may alter them may see them",
+    ("topics check", "AlterConfigs", "<app>.engine"): "it is to say why brokers refuse a time-out",
+}
+"""What nothing here fails without, and what it is for."""
+
 
 @pytest.mark.broker
 @pytest.mark.timeout(3_000)
 def test_each_right_of_the_manual_is_needed(as_: As, tmp_path: Path) -> None:
-    idle = []
+    idle = set()
     for number, (who, right) in enumerate((who, right) for who, own in rights(own=True).items() for right in own):
         place = tmp_path / str(number)
         place.mkdir()
@@ -31,5 +40,5 @@ def test_each_right_of_the_manual_is_needed(as_: As, tmp_path: Path) -> None:
             with as_.capfd.disabled():
                 print(f"{who}: {right.operation} {right.name}: {' '.join(str(error).split())[:400]}", flush=True)
         else:
-            idle.append(f"{who}: {right.operation} on {right.kind} {right.name}")
-    assert not idle, f"nothing fails without: {idle}"
+            idle.add((who, right.operation, right.name))
+    assert idle == AT_TIMES.keys()

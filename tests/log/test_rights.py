@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from orchestrator.engine.run import Engine
 from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
@@ -30,17 +31,25 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 CODE = f"{guarded_app.__name__}:app"
 WAIT_S = 60
+GROUP = Right("group", "Read", "<app>.engine")
+TAKEN = [
+    GROUP,
+    Right("transactional ids", "Write", "<app>.<p>.<lane>"),
+    Right("topics", "Read", "events"),
+    Right("topics", "Read", "commands"),
+]
 
 
 def test_the_rights_of_the_manual_are_enough(as_: As, tmp_path: Path) -> None:
     tended(as_, used(as_, tmp_path))
 
 
-def test_they_are_enough_for_members_of_a_classic_group(as_: As) -> None:
+def test_they_are_enough_for_members_of_a_classic_group(as_: As, caplog: pytest.LogCaptureFixture) -> None:
     as_.works("topics init", "topics", "init", "--partitions", "2")
     engine = guarded_app.engine(as_.guarded, as_.name, "classic", as_.state)
-    with engine, guarded_app.worker(as_.guarded, as_.name):
+    with engine as running, guarded_app.worker(as_.guarded, as_.name):
         talked(as_)
+        _taken_for_a_while(as_, running, GROUP, caplog)
 
 
 def log_config(as_: As, who: str) -> LogConfig:
@@ -140,36 +149,31 @@ def test_a_worker_without_a_right_ends_with_a_sentence(
     assert f"login worker lacks the right {says.format(name=as_.name)}" in err
 
 
-GROUP = Right("group", "Read", "<app>.engine")
-TAKEN = [
-    GROUP,
-    Right("transactional ids", "Write", "<app>.<p>.<lane>"),
-    Right("topics", "Write", "events"),
-    Right("topics", "Read", "events"),
-    Right("topics", "Read", "commands"),
-]
-
-
-@pytest.mark.parametrize(("protocol", "taken"), [("classic", [GROUP]), ("consumer", TAKEN)])
 def test_a_right_that_is_taken_from_an_engine_is_named_and_nothing_is_lost(
-    as_: As, protocol: str, taken: list[Right], caplog: pytest.LogCaptureFixture
+    as_: As, caplog: pytest.LogCaptureFixture
 ) -> None:
     as_.works("topics init", "topics", "init", "--partitions", "1")
     caplog.set_level(logging.INFO)
-    with guarded_app.engine(as_.guarded, as_.name, protocol, as_.state) as engine:
-        for number, right in enumerate(taken):
-            started = ("workflow", "start", "child", "text=ink", "--id", f"run{number}", "--timeout", "60")
-            until(lambda: engine.partitions and engine.health().ready, "the engine")
-            caplog.clear()
-            as_.guarded.take(as_.name, "engine", right)
-            client = threading.Thread(target=as_.works, args=("client", *started))
-            client.start()
-            says = f"the login engine lacks the right {right.operation} on "
-            until(lambda says=says: says in caplog.text, f"{says}: {right}")
-            as_.guarded.give(as_.name, "engine", right)
-            client.join(WAIT_S)
-            assert "near ink" in as_.works("client", "workflow", "wait", f"run{number}", "--timeout", "60")
+    with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state) as engine:
+        for right in TAKEN:
+            _taken_for_a_while(as_, engine, right, caplog)
     assert "whole" in as_.works("auditor", "audit", "verify")
+
+
+def _taken_for_a_while(as_: As, engine: Engine, right: Right, caplog: pytest.LogCaptureFixture) -> None:
+    """What is begun meanwhile is done afterwards."""
+    until(lambda: engine.partitions and engine.health().ready, "the engine")
+    caplog.clear()
+    as_.guarded.take(as_.name, "engine", right)
+    name = f"without-{right.operation}-{TAKEN.index(right)}"
+    started = ("client", "workflow", "start", "child", "text=ink", "--id", name, "--timeout", "60")
+    client = threading.Thread(target=as_.works, args=started)
+    client.start()
+    says = f"the login engine lacks the right {right.operation} on "
+    until(lambda: says in caplog.text, f"{says}: {right}")
+    as_.guarded.give(as_.name, "engine", right)
+    client.join(WAIT_S)
+    assert "near ink" in as_.works("client", "workflow", "wait", name, "--timeout", "60")
 
 
 def test_what_may_not_be_sent_ends_its_step_with_the_sentence(as_: As) -> None:
