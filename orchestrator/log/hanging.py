@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import LatestSpec, OffsetSpec
 
@@ -21,6 +21,7 @@ from .topics import ASK_S, admin
 
 PATIENCE_S = 20.0
 """Longer than the transaction time-out (15 s): the broker should have ended it by itself."""
+LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 MARKED_S = 10.0
 """How long a broker may take to write the marker of an end that it has acknowledged."""
 
@@ -154,13 +155,19 @@ def _left(config: LogConfig, place: TopicPartition) -> list[Hanging]:
 def _ends(
     config: LogConfig, client: AdminClient, places: list[TopicPartition], level: IsolationLevel
 ) -> dict[TopicPartition, int]:
+    """Asked again while a topic that was just made has no leader that knows of it."""
     asked: dict[TopicPartition, OffsetSpec] = {place: LatestSpec() for place in places}  # type: ignore[no-untyped-call]
-    try:
-        futures = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
-        return {place: known(future.result().offset) for place, future in futures.items()}
-    except KafkaException as error:
-        said = why(config, error.args[0], on_topic("Describe", places[0].topic))
-        raise KafkaUnavailable(f"the ends of a topic: {said}") from error
+    deadline = time.monotonic() + MARKED_S
+    while True:
+        try:
+            futures = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
+            return {place: known(future.result().offset) for place, future in futures.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
+                said = why(config, error.args[0], on_topic("Describe", places[0].topic))
+                raise KafkaUnavailable(f"the ends of a topic: {said}") from error
+        client.list_topics(places[0].topic, timeout=ASK_S)
+        time.sleep(0.05)
 
 
 def _record(config: LogConfig, place: TopicPartition, offset: int) -> Wire | None:

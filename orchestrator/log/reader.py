@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
+from .connecting import connected
 from .following import wire
 from .group_offsets import GroupOffsets
 from .ports import Wire
-from .rights import on_topic, why
+from .rights import check_topics_allow, on_topic, refused, why
 
 SLICE = 1_000
 QUIET_S = 30.0
+LOOK_S = 2.0
+"""How long nothing comes before it is looked whether anything may."""
 
 
 def read_partition(
@@ -34,7 +39,10 @@ def read_partition(
     try:
         consumer.assign([TopicPartition(topic, partition, from_offset)])
         while True:
-            first = consumer.poll(QUIET_S)
+            first = consumer.poll(LOOK_S)
+            if first is None:
+                _check_seen(config, consumer, topic)
+                first = consumer.poll(QUIET_S)
             if first is None:
                 raise KafkaUnavailable(f"{topic}/{partition}: nothing could be read for {QUIET_S:.0f} s")
             found: list[Wire] = []
@@ -55,6 +63,14 @@ def read_partition(
                 return
     finally:
         consumer.close()
+
+
+def _check_seen(config: LogConfig, consumer: Consumer, topic: str) -> None:
+    """A consumer is silent about a topic that it may not see. Raises KafkaUnavailable."""
+    with contextlib.suppress(KafkaException):
+        problem = consumer.list_topics(topic, timeout=LOOK_S).topics[topic].error
+        if problem is not None and refused(problem):
+            raise KafkaUnavailable(why(config, problem, on_topic("Read", topic)))
 
 
 def ends(config: LogConfig, topic: str, partitions: Iterable[int]) -> dict[int, int]:
@@ -83,10 +99,8 @@ def group_notes(config: LogConfig, partitions: int) -> dict[int, str]:
 
 
 def topic_exists(config: LogConfig, topic: str) -> bool:
-    """Whether the cluster has the topic now."""
-    consumer = Consumer(config.consumer())
-    try:
-        # Asked about by name, a topic that does not exist may be made.
-        return topic in consumer.list_topics(timeout=QUIET_S).topics
-    finally:
-        consumer.close()
+    """Whether the cluster has the topic now. Raises KafkaUnavailable when this login may not read it."""
+    client = connected(AdminClient(config.client()), config.topic("events"))
+    check_topics_allow(config, client, {topic.removeprefix(config.topic("")): ("Read",)})
+    # Asked about by name, a topic that does not exist may be made.
+    return topic in client.list_topics(timeout=QUIET_S).topics

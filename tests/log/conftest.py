@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.log.guarded import Guarded
+from tests.log.guarded_use import As
 from tests.log.world import KafkaWorld, MemoryWorld, World
 
 
@@ -27,3 +31,21 @@ def kafka_world(request: pytest.FixtureRequest) -> Iterator[KafkaWorld]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    """One such broker for this file."""
+    broker = Guarded()
+    try:
+        yield broker
+    finally:
+        broker.kafka.stop()
+
+
+@pytest.fixture
+def as_(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> As:
+    """An application of its own, of which everybody has the rights of the table."""
+    name = f"guarded-{uuid.uuid4().hex[:8]}"
+    guarded.allow(name)
+    return As(guarded, name, monkeypatch, capfd, tmp_path / "state")

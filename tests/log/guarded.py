@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -17,6 +18,7 @@ from confluent_kafka.admin import (
 
 from orchestrator.devkafka.cluster import DevKafka, Plan
 from tests.architecture.source import ROOT
+from tests.worker.rig import until
 
 MANUAL = ROOT / "docs" / "security.md"
 KINDS = {
@@ -27,6 +29,9 @@ KINDS = {
 }
 PASSWORD = "hunter2-is-nobodys-business"
 WAIT_S = 30.0
+ANY = AclBindingFilter(
+    ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+)
 _ALSO = re.compile(r"the (.+)'s")
 
 
@@ -38,8 +43,8 @@ class Right(NamedTuple):
     name: str
 
 
-def rights() -> dict[str, list[Right]]:
-    """The manual's table: the rights of each row, by its first column."""
+def rights(own: bool = False) -> dict[str, list[Right]]:
+    """The manual's table: the rights of each row, by its first column; `own`: without those of rows that it names."""
     section = MANUAL.read_text(encoding="utf-8").split("## Rights on Kafka")[1].split("\n## ")[0]
     heads, _, *rows = [
         [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
@@ -48,7 +53,8 @@ def rights() -> dict[str, list[Right]]:
     ]
     found: dict[str, list[Right]] = {}
     for who, *cells in rows:
-        found[who] = [right for kind, cell in zip(heads[1:], cells, strict=True) for right in _read(kind, cell, found)]
+        known = {row: list[Right]() for row in found} if own else found
+        found[who] = [right for kind, cell in zip(heads[1:], cells, strict=True) for right in _read(kind, cell, known)]
     return found
 
 
@@ -120,15 +126,12 @@ class Guarded:
             for right in found
             if (who, right) != without
         }
-        for future in self.admin.create_acls(list(bindings)).values():
-            future.result(WAIT_S)
+        self._create(bindings)
 
     def take(self, app: str, who: str, right: Right) -> None:
         """Take a right away again."""
         one = binding(user_of(who), right, app)
-        from confluent_kafka.admin import AclBindingFilter
-
-        filter_ = AclBindingFilter(
+        wanted = AclBindingFilter(
             one.restype,
             one.name,
             one.resource_pattern_type,
@@ -137,10 +140,19 @@ class Guarded:
             one.operation,
             one.permission_type,
         )
-        for future in self.admin.delete_acls([filter_]).values():
+        for future in self.admin.delete_acls([wanted]).values():
             assert future.result(WAIT_S)
+        until(lambda: one not in self._rules(), "the broker's forgetting of the rule")
 
     def give(self, app: str, who: str, right: Right) -> None:
         """Give one right."""
-        for future in self.admin.create_acls([binding(user_of(who), right, app)]).values():
+        self._create({binding(user_of(who), right, app)})
+
+    def _create(self, bindings: set[AclBinding]) -> None:
+        for future in self.admin.create_acls(list(bindings)).values():
             future.result(WAIT_S)
+        until(lambda: bindings <= self._rules(), "the broker's knowing of the rules")
+
+    def _rules(self) -> set[AclBinding]:
+        """What the broker goes by: the controller knows of a change a moment before."""
+        return set(self.admin.describe_acls(ANY).result(WAIT_S))

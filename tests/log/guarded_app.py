@@ -18,6 +18,7 @@ from orchestrator.config import Settings
 from orchestrator.core.values import Actor
 from orchestrator.engine.options import AnchorOptions, EngineOptions
 from orchestrator.engine.run import Engine
+from orchestrator.errors import OrchestratorError
 from orchestrator.log.client_io import TaskConsumer
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
@@ -52,6 +53,12 @@ async def child(text: str) -> str:
 
 
 @app.workflow
+async def distant(text: str) -> str:
+    """A step far away, at once."""
+    return await far(text)
+
+
+@app.workflow
 async def parent(child_id: str) -> str:
     """A child, a signal, a step far away."""
     waiting.answer(lambda: "for a word")
@@ -71,7 +78,7 @@ def engine(guarded: Guarded, name: str, protocol: str, state: Path, signer: Sign
     options = EngineOptions(
         instance=uuid.uuid4().hex,
         claims_back=True,
-        hang_s=2.0,
+        hang_s=1.0,
         anchors=AnchorOptions(signer, every_s=0.1) if signer is not None else None,
     )
     running = Engine(
@@ -111,11 +118,18 @@ def worker(guarded: Guarded, name: str) -> Iterator[None]:
         finally:
             await caller.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    def run() -> None:
+        # Without a right it ends, and whoever waits for its steps does so in vain.
+        with contextlib.suppress(OrchestratorError):
+            asyncio.run(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(60), "the worker did not begin"
     try:
         yield
     finally:
-        loops[0].call_soon_threadsafe(drain.set)
+        with contextlib.suppress(RuntimeError):
+            # Its loop is closed if it has ended by itself.
+            loops[0].call_soon_threadsafe(drain.set)
         thread.join(60)

@@ -8,137 +8,48 @@ import json
 import logging
 import queue
 import threading
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from orchestrator.cli.main import main
-from orchestrator.codec.signing import Signer, generate
+from orchestrator.engine.run import Engine
 from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.log.outbox import KafkaOutgoing
-from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Out
 from orchestrator.log.reader import read_partition
 from tests.worker.rig import until
 
 from . import guarded_app
-from .guarded import PASSWORD, Guarded, Right
-from .secured import variables
+from .guarded import Right
+from .guarded_use import As, talked, tended, used
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-CODE = f"{Path(guarded_app.__file__)}:app"
+CODE = f"{guarded_app.__name__}:app"
 WAIT_S = 60
+GROUP = Right("group", "Read", "<app>.engine")
+TAKEN = [
+    GROUP,
+    Right("transactional ids", "Write", "<app>.<p>.<lane>"),
+    Right("topics", "Read", "events"),
+    Right("topics", "Read", "commands"),
+]
 
 
-class As:
-    """Command lines under the login of a row of the table."""
-
-    def __init__(self, guarded: Guarded, name: str, monkeypatch: pytest.MonkeyPatch, capfd: Any, state: Path) -> None:
-        self.guarded, self.name, self.state = guarded, name, state
-        self._monkeypatch, self._capfd = monkeypatch, capfd
-
-    def __call__(self, who: str, *words: str) -> tuple[int, str, str]:
-        """The exit code, and what was said: the answer, and everything else."""
-        chosen = {"ORCHESTRATOR_APP_NAME": self.name, "ORCHESTRATOR_BOOTSTRAP": self.guarded.bootstrap}
-        chosen |= {"ORCHESTRATOR_STATE_DIR": str(self.state), "ORCHESTRATOR_QUEUES": guarded_app.QUEUE}
-        self._capfd.readouterr()
-        with self._monkeypatch.context() as patch:
-            for variable, value in (chosen | variables(self.guarded.options(who))).items():
-                patch.setenv(variable, value)
-            code = main(list(words))
-        out, err = self._capfd.readouterr()
-        assert "Traceback" not in err, err
-        assert PASSWORD not in out + err
-        return code, out, err
-
-    def works(self, who: str, *words: str) -> str:
-        """What it prints; it must succeed."""
-        code, out, err = self(who, *words)
-        assert code == 0, f"{who}: {' '.join(words)}: {out}{err}"
-        return out
+def test_the_rights_of_the_manual_are_enough(as_: As, tmp_path: Path) -> None:
+    tended(as_, used(as_, tmp_path))
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[Guarded]:
-    """One such broker for this file."""
-    broker = Guarded()
-    try:
-        yield broker
-    finally:
-        broker.kafka.stop()
-
-
-@pytest.fixture
-def as_(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> As:
-    """An application of its own, of which everybody has the rights of the table."""
-    name = f"guarded-{uuid.uuid4().hex[:8]}"
-    guarded.allow(name)
-    return As(guarded, name, monkeypatch, capfd, tmp_path / "state")
-
-
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_the_rights_of_the_manual_are_enough(as_: As, protocol: str, tmp_path: Path) -> None:
-    guarded, name = as_.guarded, as_.name
-    generate(tmp_path / "heads.pem")
-    key = ("--anchor-key", str(tmp_path / "heads.pem.pub"))
+def test_they_are_enough_for_members_of_a_classic_group(as_: As, caplog: pytest.LogCaptureFixture) -> None:
     as_.works("topics init", "topics", "init", "--partitions", "2")
-    as_.works("topics check", "topics", "check")
-    signer = Signer.load(tmp_path / "heads.pem")
-    with guarded_app.engine(guarded, name, protocol, as_.state, signer), guarded_app.worker(guarded, name):
-        other = next(f"c{n}" for n in range(9) if partition_of(f"c{n}".encode(), 2) != partition_of(b"one", 2))
-        as_.works("client", "workflow", "start", "parent", f"child_id={other}", "--id", "one", "--timeout", "60")
-        assert "for a word" in as_.works("client", "workflow", "query", "one", "waiting")
-        as_.works("client", "workflow", "signal", "one", "word", '"pen"')
-        assert "far near pen" in as_.works("client", "workflow", "wait", "one", "--timeout", "60")
-        as_.works("client", "schedule", "create", "daily", "child", 'text="ink"', "--cron", "0 0 1 1 *")
-        as_.works("client", "schedule", "trigger", "daily")
-        producer = Producer({"bootstrap.servers": guarded.bootstrap, **guarded.options("client")})
-        producer.produce(f"{name}.commands", b"no command", b"k", 0)
-        assert producer.flush(WAIT_S) == 0
-        until(lambda: "no command" in _letter(as_), "the dead letter")
-        as_.works("doctor", "doctor")
-        as_.works("topics grow", "topics", "grow", "3", "--yes")
-    assert "complete up to" in as_.works("auditor", "audit", "verify", *key)
-    _lose_commands(as_)
-    assert as_("partition repair, topics adopt", "partition", "repair", "0")[0] == 1
-    as_.works("partition repair, topics adopt", "partition", "repair", "0", "--yes")
-    assert "the log is whole" in as_.works("partition repair, topics adopt", "partition", "repair", "0")
-    _move_commands(as_)
-    adopt = ("topics", "adopt", "--yes", "--skip-input")
-    assert as_.works("partition repair, topics adopt", *adopt).count("adopted") == 3
-    assert "whole" in as_.works("auditor", "audit", "verify")
-
-
-def _letter(as_: As) -> str:
-    listed = json.loads(as_.works("dead-letters", "dead-letters", "list", "-o", "json"))
-    return as_.works("dead-letters", "dead-letters", "show", listed[0]["number"]) if listed else ""
-
-
-def _lose_commands(as_: As) -> None:
-    """What nobody had read yet is deleted."""
-    topic = f"{as_.name}.commands"
-    producer = Producer({"bootstrap.servers": as_.guarded.kafka.bootstrap})
-    producer.produce(topic, b"unread", b"k", 0)
-    assert producer.flush(WAIT_S) == 0
-    place = TopicPartition(topic, 0, -1)
-    as_.guarded.admin.delete_records([place])[place].result(WAIT_S)
-
-
-def _move_commands(as_: As) -> None:
-    """The topic gets another id."""
-    topic, admin = f"{as_.name}.commands", as_.guarded.admin
-    admin.delete_topics([topic], operation_timeout=WAIT_S)[topic].result(WAIT_S)
-    until(lambda: topic not in admin.list_topics(timeout=WAIT_S).topics, "the end of the topic")
-    admin.create_topics([NewTopic(topic, 3, 1)], operation_timeout=WAIT_S)[topic].result(WAIT_S)
+    engine = guarded_app.engine(as_.guarded, as_.name, "classic", as_.state)
+    with engine as running, guarded_app.worker(as_.guarded, as_.name):
+        talked(as_)
+        _taken_for_a_while(as_, running, GROUP, caplog)
 
 
 def log_config(as_: As, who: str) -> LogConfig:
@@ -183,10 +94,10 @@ def test_nobody_can_do_what_the_table_does_not_give_and_is_told_so(as_: As) -> N
         ("auditor", ("workflow", "list"), f"Write on topic {name}.commands, and Read on topic {name}.replies"),
         ("client", ("audit", "verify"), f"login client lacks the right Describe on topic {name}.events"),
         ("worker", ("audit", "verify"), f"login worker lacks the right Describe on topic {name}.events"),
-        ("topics init", ("audit", "verify"), f"login topics-init lacks the right Read on topic {name}.events"),
+        ("topics init", ("audit", "verify"), f"login topics-init lacks the right Read on topic {name}.anchors"),
         ("client", ("dead-letters", "list"), f"login client lacks the right Describe on topic {name}.dead-letters"),
         ("client", ("partition", "repair", "0"), f"login client lacks the right Describe on topic {name}.events"),
-        ("auditor", ("partition", "repair", "0"), f"Describe on topic {name}.commands"),
+        ("auditor", ("partition", "repair", "0"), f"Read on topic {name}.commands, and Write on topic {name}.commands"),
         ("client", ("topics", "grow", "2", "--yes"), f"login client lacks the right Describe on topic {name}.events"),
     ]
     for who, words, says in refused:
@@ -195,13 +106,12 @@ def test_nobody_can_do_what_the_table_does_not_give_and_is_told_so(as_: As) -> N
     code, out, _ = as_("nobody", "doctor", "-o", "json")
     assert code == 1
     assert any("lacks the right" in row["says"] for row in json.loads(out) if row["what"] == "kafka")
+    engine, events = AdminClient(log_config(as_, "engine").client()), f"{name}.events"
     with pytest.raises(KafkaException, match="authorization failed"):
-        AdminClient(log_config(as_, "engine").client()).delete_topics([f"{name}.events"])[f"{name}.events"].result(
-            WAIT_S
-        )
+        engine.delete_topics([events])[events].result(WAIT_S)
     with pytest.raises(KafkaUnavailable, match=f"Read on topic {name}.events"):
         list(read_partition(log_config(as_, "worker"), f"{name}.events", 0))
-    with pytest.raises(KafkaUnavailable, match=rf"Read on topic {name}.commands, and .*Write on topic {name}.events"):
+    with pytest.raises(KafkaUnavailable, match=f"Write on topic {name}.events, {name}.replies"):
         KafkaLog(log_config(as_, "client"))
 
 
@@ -228,7 +138,10 @@ def test_who_may_write_nothing_is_told_so_and_may_later(as_: As) -> None:
         (Right("group", "Read", "<app>.worker.*"), "Read on group {name}.worker.far"),
     ],
 )
-def test_a_worker_without_a_right_ends_with_a_sentence(as_: As, right: Right, says: str) -> None:
+def test_a_worker_without_a_right_ends_with_a_sentence(
+    as_: As, right: Right, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_app.app, "name", as_.name)
     as_.works("topics init", "topics", "init", "--partitions", "1")
     as_.guarded.take(as_.name, "worker", right)
     code, _, err = as_("worker", "--app", CODE, "worker", "run", "--queue", "far")
@@ -236,32 +149,38 @@ def test_a_worker_without_a_right_ends_with_a_sentence(as_: As, right: Right, sa
     assert f"login worker lacks the right {says.format(name=as_.name)}" in err
 
 
-TAKEN = [
-    Right("group", "Read", "<app>.engine"),
-    Right("transactional ids", "Write", "<app>.<p>.<lane>"),
-    Right("topics", "Write", "events"),
-    Right("topics", "Read", "events"),
-    Right("topics", "Read", "commands"),
-]
-
-
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_right_that_is_taken_from_an_engine_is_named_and_nothing_is_lost(
-    as_: As, protocol: str, caplog: pytest.LogCaptureFixture
+    as_: As, caplog: pytest.LogCaptureFixture
 ) -> None:
     as_.works("topics init", "topics", "init", "--partitions", "1")
     caplog.set_level(logging.INFO)
-    with guarded_app.engine(as_.guarded, as_.name, protocol, as_.state) as engine:
-        for number, right in enumerate(TAKEN):
-            started = ("workflow", "start", "child", "text=ink", "--id", f"run{number}", "--timeout", "60")
-            until(lambda: engine.health().ready, "the engine")
-            caplog.clear()
-            as_.guarded.take(as_.name, "engine", right)
-            client = threading.Thread(target=as_.works, args=("client", *started))
-            client.start()
-            says = f"the login engine lacks the right {right.operation} on "
-            until(lambda says=says: says in caplog.text, f"{says}: {right}")
-            as_.guarded.give(as_.name, "engine", right)
-            client.join(WAIT_S)
-            assert "near ink" in as_.works("client", "workflow", "wait", f"run{number}", "--timeout", "60")
+    with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state) as engine:
+        for right in TAKEN:
+            _taken_for_a_while(as_, engine, right, caplog)
     assert "whole" in as_.works("auditor", "audit", "verify")
+
+
+def _taken_for_a_while(as_: As, engine: Engine, right: Right, caplog: pytest.LogCaptureFixture) -> None:
+    """What is begun meanwhile is done afterwards."""
+    until(lambda: engine.partitions and engine.health().ready, "the engine")
+    caplog.clear()
+    as_.guarded.take(as_.name, "engine", right)
+    name = f"without-{right.operation}-{TAKEN.index(right)}"
+    started = ("client", "workflow", "start", "child", "text=ink", "--id", name, "--timeout", "60")
+    client = threading.Thread(target=as_.works, args=started)
+    client.start()
+    says = f"the login engine lacks the right {right.operation} on "
+    until(lambda: says in caplog.text, f"{says}: {right}")
+    as_.guarded.give(as_.name, "engine", right)
+    client.join(WAIT_S)
+    assert "near ink" in as_.works("client", "workflow", "wait", name, "--timeout", "60")
+
+
+def test_what_may_not_be_sent_ends_its_step_with_the_sentence(as_: As) -> None:
+    as_.works("topics init", "topics", "init", "--partitions", "1")
+    as_.guarded.take(as_.name, "engine", Right("topics", "Write", "tasks.*"))
+    with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state):
+        code, _, err = as_("client", "workflow", "execute", "distant", "text=ink", "--id", "one", "--timeout", "60")
+        assert code == 1, err
+        assert f"login engine lacks the right Write on topic {as_.name}.tasks.far" in err
+        assert "near ink" in as_.works("client", "workflow", "execute", "child", "text=ink", "--timeout", "60")
