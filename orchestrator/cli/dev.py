@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,12 +143,22 @@ def _start_kafka(stack: ExitStack, settings: Settings, port: int) -> str:
             "the embedded Kafka needs an extra: pip install 'durable-orchestrator[kafka]'; or give --bootstrap"
         ) from error
     started = time.monotonic()
-    broker = DevKafka.start(
-        directory=settings.state_dir / "kafka", port=port, progress=lambda line: say(f"  {line} ...")
-    )
+    directory = settings.state_dir / "kafka"
+    is_new = not directory.exists()
+    broker = DevKafka.start(directory=directory, port=port, progress=lambda line: say(f"  {line} ..."))
     stack.callback(_stop_kafka, broker.stop)
     say(f"  Kafka ready at {broker.bootstrap} ({time.monotonic() - started:.1f} s)")
+    if is_new:
+        _set_aside(settings.state_dir / "engine")
     return broker.bootstrap
+
+
+def _set_aside(state: Path) -> None:
+    """What was folded from the log of a Kafka that is gone: its partitions would stand still before a new log."""
+    if state.exists():
+        aside = next(path for n in count(1) if not (path := state.with_name(f"{state.name}-{n}")).exists())
+        state.rename(aside)
+        say(f"  this Kafka is new: what was folded from the one before lies in {aside}, and may be deleted")
 
 
 def _stop_kafka(stop: Callable[[], object]) -> None:

@@ -277,10 +277,11 @@ class Queries:
         events: list[Any] = []
         size = 0
         for row_key, record in self._view.scan(HISTORY, key, after=history_key(*key, max(start - 1, 0))):
-            size += len(record.value) * 2
+            one = views.event_view(record.event)
+            size += len(_json(one))
             if len(events) == limit or (events and size > PAGE_BYTES):
                 return {"events": events, "next_seq": int(row_key[2]), "status": run.status}
-            events.append(views.event_view(record.event))
+            events.append(one)
         return {"events": events, "next_seq": None, "status": run.status}
 
     def _list(self, arguments: dict[str, Any]) -> Any:
@@ -292,29 +293,46 @@ class Queries:
         newest = bool(arguments.get("newest"))
         found: list[Any] = []
         last: Key = ()
+        size = 0
         for key, row in self._view.scan(INDEX, (status,) if status else (), after=after):
             if wanted and row.workflow_type != wanted:
                 continue
             if len(found) == limit:
                 return {"runs": found, "next": list(last), "newest": newest}
-            last = key
-            if newest and current_run(self._view, str(key[2]))[0] != key[3]:
-                continue
             run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
-            if run is not None and fits(run, asked):
-                found.append(views.run_view(str(key[2]), str(key[3]), run))
+            is_asked_for = not newest or current_run(self._view, str(key[2]))[0] == key[3]
+            if is_asked_for and run is not None and fits(run, asked):
+                one = views.run_view(str(key[2]), str(key[3]), run)
+                size += len(_json(one))
+                if found and size > PAGE_BYTES:
+                    return {"runs": found, "next": list(last), "newest": newest}
+                found.append(one)
+            last = key
         return {"runs": found, "next": None, "newest": newest}
 
     def _schedules(self, command: Command, body: QueryWorkflow) -> None:
         if body.kind == "schedules":
-            rows = self._view.scan(SCHEDULES, ())
-            self._reply(command, "", {"schedules": [views.schedule_view(str(key[0]), row) for key, row in rows]})
+            self._reply(command, "", self._list_schedules(_arguments(body)))
             return
         row = self._view.get(SCHEDULES, schedule_key(command.workflow_id))
         if row is None:
             self._refuse(command, "not_found", f"{command.workflow_id}: no such schedule")
         else:
             self._reply(command, "", views.schedule_view(command.workflow_id, row))
+
+    def _list_schedules(self, arguments: dict[str, Any]) -> Any:
+        after = tuple(arguments["after"]) if arguments.get("after") else None
+        found: list[Any] = []
+        last: Key = ()
+        size = 0
+        for key, row in self._view.scan(SCHEDULES, (), after=after):
+            one = views.schedule_view(str(key[0]), row)
+            size += len(_json(one))
+            if found and size > PAGE_BYTES:
+                return {"schedules": found, "next": list(last)}
+            found.append(one)
+            last = key
+        return {"schedules": found, "next": None}
 
     def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
         try:
@@ -340,7 +358,7 @@ class Queries:
             self._reply_payload(command, "", answer)
 
     def _reply(self, command: Command, run_id: str, value: Any) -> None:
-        self._reply_payload(command, run_id, Payload(data=json.dumps(value, separators=(",", ":")).encode()))
+        self._reply_payload(command, run_id, Payload(data=_json(value)))
 
     def _reply_payload(self, command: Command, run_id: str, payload: Payload) -> None:
         assert command.reply_to is not None
@@ -355,6 +373,15 @@ class Queries:
     def _refuse(self, command: Command, code: str, message: str) -> None:
         assert command.reply_to is not None
         self._send(command.reply_to, Reply(command.id, command.workflow_id, "", "rejected", code, message))
+
+
+def _json(value: Any) -> bytes:
+    """As short as it may be: escaped, a text in Cyrillic letters takes three times its bytes."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair is no UTF-8.
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _arguments(body: QueryWorkflow) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from orchestrator import devkafka
 from orchestrator.cli import dev, topics as topics_command
 from orchestrator.cli.main import main
 from orchestrator.config import Settings
@@ -122,6 +123,33 @@ def test_processes_end_before_kafka_and_a_lost_engine_ends_all(
     assert engine.environment["ORCHESTRATOR_DEV"] == "1"
     assert engine.environment["ORCHESTRATOR_STATE_DIR"] == str(Path(".orchestrator", "engine"))
     assert "ended by itself with code 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_state_of_a_kafka_that_was_deleted_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_new: bool
+) -> None:
+    """Whoever deletes `.orchestrator/kafka` begins anew: partitions whose log is gone would stand still for ever."""
+
+    class Broker:
+        bootstrap = "127.0.0.1:4711"
+
+        @classmethod
+        def start(cls, *, directory: Path, port: int, progress: object) -> Broker:
+            directory.mkdir(exist_ok=True)
+            return cls()
+
+        def stop(self) -> None:
+            """Nothing runs."""
+
+    monkeypatch.setattr(devkafka, "DevKafka", Broker)
+    for name in ("engine", "engine-1", *([] if is_new else ["kafka"])):
+        (tmp_path / name).mkdir()
+    with ExitStack() as stack:
+        assert dev._start_kafka(stack, Settings(state_dir=tmp_path), 0) == "127.0.0.1:4711"
+        assert (tmp_path / "engine").exists() is not is_new
+        assert (tmp_path / "engine-2").exists() is is_new
+    assert (f"lies in {tmp_path / 'engine-2'}, and may be deleted" in capsys.readouterr().err) is is_new
 
 
 def test_a_given_kafka_is_used(crew: type[FakeOwned]) -> None:
