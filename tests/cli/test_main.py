@@ -155,7 +155,7 @@ def test_a_partition_that_is_not_there_is_named_at_once(
     run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("orchestrator.cli.topics.partition_count", lambda config, name: 16)
-    monkeypatch.setattr("orchestrator.cli.audit.topic_ids", lambda config: TopicIds("c", "1", "2", 16))
+    monkeypatch.setattr("orchestrator.cli.audit.topic_ids", lambda config, auditing: TopicIds("c", "1", "2", 16))
     ran = run("--app-name", "shop", *command)
     assert (ran.code, ran.err) == (2, "error: shop has no partition 16: it has 0 to 15\n")
 

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.log.config import LogConfig
 from orchestrator.log.following import FollowingReader
 
 
@@ -34,7 +35,8 @@ class Admin:
 
 def test_after_a_refusal_the_client_asks_who_leads() -> None:
     reader, admin = FollowingReader.__new__(FollowingReader), Admin()
-    reader._topic, reader._admin, reader._known = "shop.events", admin, {}  # type: ignore[assignment]
+    reader._config, reader._topic = LogConfig("shop", "nowhere:1"), "shop.events"
+    reader._admin, reader._known = admin, {}  # type: ignore[assignment]
     assert reader.bounds(0) == (7, 7)
     assert reader.bounds(1) == (7, 7)
     assert admin.asked == 1
