@@ -111,6 +111,8 @@ class Campaign:
         self.deaths: list[tuple[str, int]] = []
         self.resumed = 0
         self._unsent: list[str] = []
+        """What became of each command, as the producer told: why it was not sent, mostly nothing."""
+        self._given = 0
         self._retried: set[tuple[str, str, int]] = set()
         self._receipts = site.directory / "receipts"
         self._fire_log = site.directory / "fired"
@@ -155,6 +157,7 @@ class Campaign:
     def _send_as(self, command_id: str, workflow: str, body: c.TopicCommand) -> str:
         command = c.Command(command_id, workflow, body, reply_to=self._transport.reply_to)
         key, value = workflow.encode(), self.codec.encode_command(command)
+        self._given += 1
         self._transport.send(partition_of(key, PARTITIONS), key, value, self._unsent.append)
         return command_id
 
@@ -271,7 +274,11 @@ class Campaign:
             assert engine.poll() is None, self._said(number)
             # Without this a run whose start never reached the log would be waited for, and called stuck.
             assert not any(self._unsent), f"commands of the load were never sent: {set(filter(None, self._unsent))}"
-            assert began < deadline, f"{len(left)} runs have not ended: {left[:5]}\n{self._said(number)}"
+            silent = self._given - len(self._unsent)
+            assert began < deadline, (
+                f"{len(left)} runs have not ended: {left[:5]}; of {silent} commands the producer told nothing\n"
+                f"{self._said(number)}"
+            )
             time.sleep(max(0.5, time.monotonic() - began))
 
     def _unfinished(self) -> list[str]:
