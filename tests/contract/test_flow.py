@@ -344,17 +344,26 @@ def test_a_throttle_spaces_evenly(world: World) -> None:
 
 @pytest.mark.contract("flow-debounce")
 def test_debounce_lets_the_newest_begin_once_nobody_asks_any_more(world: World) -> None:
-    async def scenario(client: Client) -> None:
-        handles = [await client.start(debounced, "a", number) for number in range(3)]
-        other = await client.start(debounced, "b", 9)
-        for handle in handles[:2]:
-            with pytest.raises(RunCancelled):
-                await handle.result()
-        assert await handles[2].result() == 2
+    async def one_passed(client: Client, tenant: str) -> bool:
+        handles = [await client.start(debounced, tenant, number) for number in range(3)]
+        other = await client.start(debounced, f"beside {tenant}", 9)
+        ends = await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
         assert await other.result() == 9
-        newest = (await handles[2].describe()).run_id
-        asked, granted = [at for at, body in await world.asked("debounce") if body.task.run_id == newest]
-        assert granted - asked >= 500
+        told = await world.asked("debounce")
+        runs = [(await handle.describe()).run_id for handle in handles]
+        moments = [[at for at, body in told if body.task.run_id == run] for run in runs]
+        # Who waits while another asks does not begin; on a slow machine its time may have been over.
+        passed = [later[0] - asked[0] < 500 for asked, later in pairwise(moments)]
+        assert [isinstance(end, RunCancelled) for end in ends] == [*passed, False]
+        assert all(granted - asked >= 500 for asked, granted in (one for one in moments if len(one) == 2))
+        assert ends[2] == 2
+        return any(passed)
+
+    async def scenario(client: Client) -> None:
+        for number in range(20):
+            if await one_passed(client, f"tenant {number}"):
+                return
+        raise AssertionError("nobody asked in time")
 
     world.run(app, scenario)
 

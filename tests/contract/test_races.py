@@ -30,7 +30,7 @@ from orchestrator.core.values import Payload
 from orchestrator.errors import CommandRejected
 from orchestrator.sdk.execution import StepReport
 from orchestrator.worker.threads import ThreadExecutor
-from tests.contract.forced import POINTS, Halted, KeptBack, apart, kinds, of_kind, until
+from tests.contract.forced import POINTS, Halted, KeptBack, apart, kinds, met_at_last, of_kind, owned_store, until
 from tests.contract.world import World
 
 pytestmark = pytest.mark.usefixtures("held")
@@ -330,18 +330,20 @@ def test_a_timer_and_the_signal_that_would_cancel_it_in_one_batch(world: World, 
     """The batch's order is history's, and every replay's: time first, then the signal, which is kept."""
 
     async def scenario(client: Client) -> None:
-        handle = client.handle(races.signal_or_time, "w")
-        async with Halted(world, "w", e.TimerSet) as halted:
-            start = asyncio.ensure_future(client.start(races.signal_or_time.options(id="w"), 0.2))
-            await halted.reached()
-            await halted.then(handle.signal(races.go, 7))
-            await halted.due(e.TimerSet, lambda event: event.body.due_at_ms)
-            halted.go_on()
-        await start
-        assert await handle.result() == ["time", 7]
-        (fired, _), (signalled, _) = of_kind(world, "w", e.TimerFired)[0], of_kind(world, "w", e.SignalReceived)[0]
-        assert fired == signalled, "they were decided in one batch"
-        assert "TimerCancelled" not in kinds(world, "w")
+        async def meet(name: str) -> bool:
+            handle = client.handle(races.signal_or_time, name)
+            async with Halted(world, name, e.TimerSet) as halted:
+                start = asyncio.ensure_future(client.start(races.signal_or_time.options(id=name), 0.2))
+                await halted.reached()
+                await halted.then(handle.signal(races.go, 7))
+                await halted.due(e.TimerSet, lambda event: event.body.due_at_ms)
+                halted.go_on()
+            await start
+            assert await handle.result() == ["time", 7]
+            assert "TimerCancelled" not in kinds(world, name)
+            return of_kind(world, name, e.TimerFired)[0][0] == of_kind(world, name, e.SignalReceived)[0][0]
+
+        await met_at_last(world, meet)
 
     world.run(races.app, scenario)
 
@@ -403,8 +405,12 @@ def test_an_id_is_used_again_in_the_batch_that_purges_its_old_run(world: World, 
         assert fired[0][1].recorded_at_ms >= of_kind(world, "w", e.TimerSet)[1][1].body.due_at_ms
         # Nothing of either run is left to fire once the second is purged too.
         await until(lambda: kinds(world, "w").count("RunPurged") == 2)
-        stores = [store for one in world.stores for store in one.values()]
-        await until(lambda: not any(row.workflow_id == "w" for store in stores for _, row in store.scan(TIMERS, (1,))))
+        await until(
+            lambda: (
+                (store := owned_store(world, "w")) is not None
+                and not any(row.workflow_id == "w" for _, row in store.scan(TIMERS, (1,)))
+            )
+        )
 
     world.run(races.app, scenario, retention_ms=RETENTION_MS)
 
