@@ -96,7 +96,7 @@ def unclean(seat: Seat, tally: Tally) -> None:
                 tally.faults[fault] += 1
             cluster.node(1).start()
             cluster.heal()
-            campaign.drain(engines.pop())
+            campaign.drain(engines.pop(), in_order=False)
             tally.notes += [line for number in lost for line in _accept(campaign, number, state)]
             engines.append(campaign._engine(2, "", "thread", state))
             campaign.until_all_answer("the engine goes on", engines[-1])
