@@ -20,7 +20,10 @@ def test_engines_end_with_their_benchmark(number: int) -> None:
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            said = [next(line for line in process.stderr if "a run of" in line)]
+            said = []
+            while not said or "a run of" not in said[-1]:
+                said.append(process.stderr.readline())
+                assert said[-1], f"it ended by itself, with {process.wait(60)}: {''.join(said)}"
             all_of_it = family(process.pid)
             process.send_signal(number)
             said += process.stderr.readlines()

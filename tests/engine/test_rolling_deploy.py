@@ -47,6 +47,9 @@ def test_two_releases_live_side_by_side_through_a_rolling_deploy(kafka: DevKafka
     app, before = rolling_app.app, rolling_app.app.name
     app.name = name
     engines = [engine(tmp_path, kafka.bootstrap, name, 1, number) for number in range(ENGINES)]
+    for one in engines:
+        # Before that nobody hears a SIGTERM.
+        one.until_said(" works on ")
 
     async def roll() -> None:
         runs: list[Handle[Any]] = []

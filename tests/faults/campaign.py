@@ -255,6 +255,7 @@ class Campaign:
         """A last engine without faults: everything ends, and it ends cleanly."""
         engine = self._engine(number, "", "thread")
         try:
+            self._until_works(engine, number)
             self._until_ended(engine, number)
             engine.send_signal(signal.SIGTERM)
             code = engine.wait(60)
@@ -262,6 +263,12 @@ class Campaign:
         finally:
             engine.kill()
             engine.wait(30)
+
+    def _until_works(self, engine: subprocess.Popen[bytes], number: int) -> None:
+        """Wait until an engine hears signals: the lives before it may have left it nothing to do."""
+        while b" works on " not in self._log_of(number).read_bytes():
+            assert engine.poll() is None, self._said(number)
+            time.sleep(0.05)
 
     def _until_ended(self, engine: subprocess.Popen[bytes], number: int) -> None:
         """Wait until every run has ended; a look at a long log costs time, and the next one comes later for it."""

@@ -125,6 +125,15 @@ if "orchestrator.projections.audit_process" in sys.orig_argv:
 """What every interpreter loads first: the audit's processes get no further than that."""
 
 
+HEARS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from orchestrator.cli.main import main
+sys.exit(main())
+"""
+"""As at a terminal: background jobs of a shell ignore it, and so does whatever they begin."""
+
+
 @pytest.fixture
 def hung(kafka: DevKafka, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """`audit verify --jobs 2` whose processes never answer, and those."""
@@ -134,7 +143,7 @@ def hung(kafka: DevKafka, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str
     (tmp_path / "sitecustomize.py").write_text(HANGS)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     command = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli.main", "--app-name", name, "audit", "verify", "--jobs", "2"],
+        [sys.executable, "-c", HEARS, "--app-name", name, "audit", "verify", "--jobs", "2"],
         cwd=tmp_path,
         env={**os.environ, "ORCHESTRATOR_BOOTSTRAP": kafka.bootstrap, "PYTHONPATH": path, "HUNG": str(place)},
         stdout=subprocess.PIPE,
