@@ -22,22 +22,21 @@ def debugged() -> bool:
     Seen from any thread, at any moment: a `breakpoint()` in the middle of a turn counts while it is open. Costs a walk
     over every thread's frames: ask when something is about to be ended.
     """
-    if _traces(threading.gettrace()) or _monitored() or _attached():
-        return True
-    return any(_holds(frame) for frame in _frames())
+    return _traces(threading.gettrace()) or _monitored() or _attached() or _held()
 
 
-def _frames() -> list[FrameType]:
-    """Where every thread is.
+def _held() -> bool:
+    """Whether a thread is held or stepped through.
 
-    Without a garbage collection meanwhile: CPython 3.11 asks for the frames under a lock that a thread's start needs
-    while it holds the GIL, and a collection runs callbacks, which give the GIL away. Seen: a whole process stood still.
+    Without a garbage collection meanwhile: one runs callbacks, which give the GIL away. CPython 3.11 asks for the frames
+    under a lock that a thread's start needs while it holds the GIL: a whole process stood still. And `f_back` makes the
+    frame's object from where another thread stands: when that went on meanwhile, the process died (SIGSEGV).
     """
     with _asking:
         collects = gc.isenabled()
         gc.disable()
         try:
-            return list(sys._current_frames().values())  # noqa: SLF001  # documented so
+            return any(_holds(frame) for frame in sys._current_frames().values())  # noqa: SLF001  # documented so
         finally:
             if collects:
                 gc.enable()
