@@ -28,7 +28,7 @@ def debugged() -> bool:
 def _held() -> bool:
     """Whether a thread is held or stepped through.
 
-    Without a garbage collection meanwhile: one runs callbacks, which give the GIL away. CPython 3.11 asks for the frames
+    Without a garbage collection meanwhile: one runs callbacks, which give the GIL away. CPython 3.11 asks for frames
     under a lock that a thread's start needs while it holds the GIL: a whole process stood still. And `f_back` makes the
     frame's object from where another thread stands: when that went on meanwhile, the process died (SIGSEGV).
     """
