@@ -117,9 +117,9 @@ def test_timers_that_cannot_fire_keep_back_none_behind_them(
     not_yet = Timers._not_yet
     monkeypatch.setattr(Timers, "_not_yet", lambda timers, *more: held or not_yet(timers, *more))
     one, clock = rig(app, 1), SkippingClock()
-    one.engine(EngineOptions(timers_per_batch=TIMERS, batch_ms=1_000), clock=clock)
+    engine = one.engine(EngineOptions(timers_per_batch=TIMERS, batch_ms=1_000), clock=clock)
     one.start("w", at_once, held)
-    one.wait_for(e.StepScheduled, "w", 3 * TIMERS)
+    until(lambda: len(engine.executor.running()) == 3 * TIMERS)
     one.start("v", sleeps)
     one.wait_for(e.TimerSet, "v")
     clock.skip(200)
