@@ -20,6 +20,8 @@ from orchestrator.engine.timers import Timers
 from orchestrator.testing.clock import SkippingClock
 from tests.engine.rig import Rig, until
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Rig]
 TURNS = 40
 

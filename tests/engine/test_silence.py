@@ -15,6 +15,8 @@ from orchestrator.log.config import LogConfig
 from orchestrator.log.topics import init_topics
 from tests.engine.rig import KafkaSite, MemorySite, Rig
 
+pytestmark = pytest.mark.slow
+
 
 def application(name: str) -> Orchestrator:
     """A workflow whose step nobody takes."""

@@ -16,6 +16,8 @@ from orchestrator.log.ports import Fenced
 from orchestrator.testing.memory_log import MemoryLanes
 from tests.engine.rig import Rig, until
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Orchestrator], Rig]
 
 

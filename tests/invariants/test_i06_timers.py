@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from orchestrator.core import events as e
 from tests.invariants.load import Load
+
+pytestmark = pytest.mark.slow
 
 
 def test_i6_a_timer_fires_once_and_never_early(load: Load) -> None:

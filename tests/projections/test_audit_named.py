@@ -21,6 +21,8 @@ from tests.oracle.avro import event_hash
 from tests.oracle.logs import NULL, SECOND, EventLog, cause, clean, completed, scheduled, started
 from tests.oracle.raw import RawRecord
 
+pytestmark = pytest.mark.slow
+
 CODEC = Codec()
 LEVELS = pytest.mark.parametrize("level", ["chain", "full"])
 HOUR_MS = 3_600_000
