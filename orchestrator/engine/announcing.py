@@ -10,7 +10,7 @@ from .batch import Batch
 from .ownership import Ground
 from .shared import Shared
 from .turns import RunKey
-from .waits import MAX_MESSAGE
+from .waits import by_hand, on_one_line
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +30,11 @@ def announce(shared: Shared, ground: Ground, batch: Batch) -> None:
 def stands_still(key: RunKey, body: RunParked | StepParked) -> str:
     """What parked, why, and what to do: whoever looks at an engine's log did not have to ask for that run."""
     if isinstance(body, StepParked):
-        why = _short(f"{body.failure.type}: {body.failure.message}")
-        by_hand = f"orchestrator step complete|fail|retry {key[0]} {body.step}"
-        return f"step {body.step} of {key[0]} is parked: {why}; end it or let it go on: {by_hand}"
-    return (
-        f"{key[0]} is parked ({body.kind}): {_short(body.message)}; after a fix: orchestrator workflow retry {key[0]}"
-    )
+        why = _quoted(f"{body.failure.type}: {body.failure.message}")
+        return f"step {body.step} of {key[0]} is parked: {why}; {by_hand(key[0], body.step)}"
+    why = _quoted(body.message)
+    return f"{key[0]} is parked ({body.kind}): {why}; after a fix: orchestrator workflow retry {key[0]}"
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+def _quoted(text: str) -> str:
+    return on_one_line(text.rstrip().rstrip("."))

@@ -89,8 +89,11 @@ def _sizes(value: object) -> tuple[int, int]:
     if isinstance(value, str):
         return 0, len(value) if value.isascii() else len(value.encode())
     if isinstance(value, tuple) and value is not DEFAULT_STEP_OPTIONS:
-        found = [_sizes(part) for part in value]
-        return sum(size for size, _ in found), sum(size for _, size in found)
+        payloads = texts = 0
+        for part in value:
+            size, letters = _sizes(part)
+            payloads, texts = payloads + size, texts + letters
+        return payloads, texts
     return 0, 0
 
 

@@ -43,13 +43,13 @@ from ..sdk.identity import release
 from . import approval_views, entities, limits, rejections, relatives, views, waits
 from .deadlines import Deadlines
 from .options import EVENT_BYTES
+from .pages import Page, as_json
 from .search import conditions, fits
 from .topic_views import topic_view
 from .turns import RunKey, Turns
 
 log = logging.getLogger(__name__)
 
-PAGE_BYTES = 700_000
 MAX_WAIT_MS = 20_000
 
 
@@ -90,7 +90,7 @@ class Queries:
         assert isinstance(body, QueryWorkflow)
         if body.kind == "list":
             try:
-                self._reply(command, "", self._list(_arguments(body)))
+                self._reply_payload(command, "", self._list(_arguments(body)))
             except ValueError as error:
                 self._refuse(command, "bad_request", f"a list of runs: {error}")
             return
@@ -135,7 +135,7 @@ class Queries:
             brief = bool(_arguments(body).get("brief"))
             self._reply(command, run_id, self._describe((command.workflow_id, run_id), run, brief))
         elif body.kind == "history":
-            self._reply(command, run_id, self._history((command.workflow_id, run_id), run, _arguments(body)))
+            self._reply_payload(command, run_id, self._history((command.workflow_id, run_id), run, _arguments(body)))
         elif body.kind in ("result", "update"):
             waiter = Waiter(command, run_id, body.name if body.kind == "update" else "")
             self._await(waiter, run, body.wait_ms, monotonic)
@@ -271,48 +271,37 @@ class Queries:
             "why": waits.why(self._view, self._turns, key, run),
         }
 
-    def _history(self, key: RunKey, run: RunRow, arguments: dict[str, Any]) -> Any:
+    def _history(self, key: RunKey, run: RunRow, arguments: dict[str, Any]) -> Payload:
         start = int(arguments.get("from_seq", 1))
-        limit = min(int(arguments.get("limit", 500)), 2_000)
-        events: list[Any] = []
-        size = 0
+        page = Page(min(int(arguments.get("limit", 500)), 2_000))
         for row_key, record in self._view.scan(HISTORY, key, after=history_key(*key, max(start - 1, 0))):
-            one = views.event_view(record.event)
-            size += len(_json(one))
-            if len(events) == limit or (events and size > PAGE_BYTES):
-                return {"events": events, "next_seq": int(row_key[2]), "status": run.status}
-            events.append(one)
-        return {"events": events, "next_seq": None, "status": run.status}
+            if page.full or not page.takes(views.event_view(record.event)):
+                return page.payload("events", next_seq=int(row_key[2]), status=run.status)
+        return page.payload("events", next_seq=None, status=run.status)
 
-    def _list(self, arguments: dict[str, Any]) -> Any:
+    def _list(self, arguments: dict[str, Any]) -> Payload:
         status = str(arguments.get("status") or "")
         wanted = str(arguments.get("workflow_type") or "")
-        limit = min(int(arguments.get("limit", 100)), 1_000)
-        after = tuple(arguments["after"]) if arguments.get("after") else None
         asked = conditions(arguments.get("where") or ())
         newest = bool(arguments.get("newest"))
-        found: list[Any] = []
+        page = Page(min(int(arguments.get("limit", 100)), 1_000))
         last: Key = ()
-        size = 0
-        for key, row in self._view.scan(INDEX, (status,) if status else (), after=after):
+        for key, row in self._view.scan(INDEX, (status,) if status else (), after=_after(arguments)):
             if wanted and row.workflow_type != wanted:
                 continue
-            if len(found) == limit:
-                return {"runs": found, "next": list(last), "newest": newest}
-            run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
-            is_asked_for = not newest or current_run(self._view, str(key[2]))[0] == key[3]
-            if is_asked_for and run is not None and fits(run, asked):
-                one = views.run_view(str(key[2]), str(key[3]), run)
-                size += len(_json(one))
-                if found and size > PAGE_BYTES:
-                    return {"runs": found, "next": list(last), "newest": newest}
-                found.append(one)
+            if page.full:
+                return page.payload("runs", next=list(last), newest=newest)
+            if not newest or current_run(self._view, str(key[2]))[0] == key[3]:
+                run = self._view.get(RUNS, run_key(str(key[2]), str(key[3])))
+                is_asked_for = run is not None and fits(run, asked)
+                if is_asked_for and not page.takes(views.run_view(str(key[2]), str(key[3]), run)):
+                    return page.payload("runs", next=list(last), newest=newest)
             last = key
-        return {"runs": found, "next": None, "newest": newest}
+        return page.payload("runs", next=None, newest=newest)
 
     def _schedules(self, command: Command, body: QueryWorkflow) -> None:
         if body.kind == "schedules":
-            self._reply(command, "", self._list_schedules(_arguments(body)))
+            self._reply_payload(command, "", self._list_schedules(_arguments(body)))
             return
         row = self._view.get(SCHEDULES, schedule_key(command.workflow_id))
         if row is None:
@@ -320,19 +309,14 @@ class Queries:
         else:
             self._reply(command, "", views.schedule_view(command.workflow_id, row))
 
-    def _list_schedules(self, arguments: dict[str, Any]) -> Any:
-        after = tuple(arguments["after"]) if arguments.get("after") else None
-        found: list[Any] = []
+    def _list_schedules(self, arguments: dict[str, Any]) -> Payload:
+        page = Page()
         last: Key = ()
-        size = 0
-        for key, row in self._view.scan(SCHEDULES, (), after=after):
-            one = views.schedule_view(str(key[0]), row)
-            size += len(_json(one))
-            if found and size > PAGE_BYTES:
-                return {"schedules": found, "next": list(last)}
-            found.append(one)
+        for key, row in self._view.scan(SCHEDULES, (), after=_after(arguments)):
+            if not page.takes(views.schedule_view(str(key[0]), row)):
+                return page.payload("schedules", next=list(last))
             last = key
-        return {"schedules": found, "next": None}
+        return page.payload("schedules", next=None)
 
     def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
         try:
@@ -358,7 +342,7 @@ class Queries:
             self._reply_payload(command, "", answer)
 
     def _reply(self, command: Command, run_id: str, value: Any) -> None:
-        self._reply_payload(command, run_id, Payload(data=_json(value)))
+        self._reply_payload(command, run_id, Payload(data=as_json(value)))
 
     def _reply_payload(self, command: Command, run_id: str, payload: Payload) -> None:
         assert command.reply_to is not None
@@ -375,13 +359,8 @@ class Queries:
         self._send(command.reply_to, Reply(command.id, command.workflow_id, "", "rejected", code, message))
 
 
-def _json(value: Any) -> bytes:
-    """As short as it may be: escaped, a text in Cyrillic letters takes three times its bytes."""
-    try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair is no UTF-8.
-        return json.dumps(value, separators=(",", ":")).encode()
+def _after(arguments: dict[str, Any]) -> Key | None:
+    return tuple(arguments["after"]) if arguments.get("after") else None
 
 
 def _arguments(body: QueryWorkflow) -> dict[str, Any]:

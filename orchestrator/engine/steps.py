@@ -239,9 +239,7 @@ class LocalSteps:
 
     # -- after a claim -----------------------------------------------------------------------------------------------
 
-    def resume(
-        self, view: View, mine: str, reported: Callable[[], set[str]], sent: Container[str] = ()
-    ) -> list[Effect]:
+    def resume(self, view: View, mine: str, reported: Callable[[], set[str]], sent: Container[str]) -> list[Effect]:
         """Every pending step of the partition, as its row and this process know it.
 
         Begin, keep, wait out, or want a slot. `reported` names the attempts whose outcome waits to be taken, `sent`

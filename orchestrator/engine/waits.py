@@ -101,8 +101,8 @@ def _approvals(view: View, key: RunKey, run: RunRow) -> list[str]:
     for at, row in view.scan(APPROVALS, run_key(*key)):
         who = f" by {', '.join(row.to)}" if row.to else ""
         until = f" until {moment(row.expires_at_ms)}" if row.expires_at_ms else ""
-        by_hand = f"orchestrator approval show {ids.idempotency_key(*map(str, at))}"
-        found.append(f"waits for approval {row.name}{who}{until}: {by_hand}")
+        shown = f"orchestrator approval show {ids.idempotency_key(*map(str, at))}"
+        found.append(f"waits for approval {row.name}{who}{until}: {shown}")
     return found
 
 
@@ -121,8 +121,7 @@ def _step(view: View, key: RunKey, step: str, row: StepRow) -> str:
             row.since_ms + row.window_ms
         )
     if row.state == "parked":
-        by_hand = f"orchestrator step complete|fail|retry {key[0]} {step}"
-        return f"{what} is parked{_failure(view, key, step, row)}; end it or let it go on: {by_hand}"
+        return f"{what} is parked{_failure(view, key, step, row)}; {by_hand(key[0], step)}"
     if row.state == "limited":
         return f"{what} waits for a slot of {named(row.options.limits)} ({attempt})"
     if row.cancelled:
@@ -149,8 +148,18 @@ def _failure(view: View, key: RunKey, step: str, row: StepRow) -> str:
             failure = body.failure
     if failure is None:
         return ""
-    text = " ".join(f"{failure.type}: {failure.message}".split())
-    return f" ({text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + '…'})"
+    return f" ({on_one_line(f'{failure.type}: {failure.message}')})"
+
+
+def on_one_line(text: str) -> str:
+    """A message as a sentence may quote it."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+
+
+def by_hand(workflow_id: str, step: str) -> str:
+    """What a person does about a step that is parked."""
+    return f"end it or let it go on: orchestrator step complete|fail|retry {workflow_id} {step}"
 
 
 def _sleeps(view: View, key: RunKey) -> list[str]:

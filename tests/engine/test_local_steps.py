@@ -154,6 +154,17 @@ class Bench:
         for _ in range(2):
             self.rig.ask("w", c.SignalWorkflow("tick", run_id="nowhere"))
 
+    def hand_over(self, code: Any) -> threading.Thread:
+        """A run whose step goes on in an engine that is being stopped, for an hour at most; another one took over."""
+        leaving = threading.Thread(target=self.engine.stop, args=(3_600.0,))
+        self.rig.start("w", code)
+        script.wait(1)
+        leaving.start()
+        self.rig.wait_for(e.StepHandedOver, "w")
+        self.start()
+        self.skip(0)
+        return leaving
+
     def failures(self) -> list[str]:
         """What made attempts fail."""
         return [body.failure.message for body in self.rig.bodies(e.StepAttemptFailed, "w")]
@@ -213,14 +224,7 @@ def test_silence_ends_an_attempt_and_its_details_reach_the_next(bench: Bench) ->
 @pytest.mark.parametrize(("code", "kind"), [(slow, "start_to_close"), (silent, "heartbeat")])
 def test_a_step_that_was_handed_over_has_its_time_outs(bench: Bench, code: Any, kind: str) -> None:
     """The engine that is being stopped carries it out for as long as its grace time; nobody waits for it so long."""
-    first = bench.engine
-    bench.rig.start("w", code)
-    script.wait(1)
-    leaving = threading.Thread(target=first.stop, args=(3_600.0,))
-    leaving.start()
-    bench.rig.wait_for(e.StepHandedOver, "w")
-    bench.start()
-    bench.skip(0)
+    leaving = bench.hand_over(code)
     bench.skip(31)
     bench.rig.wait_for(e.StepAttemptFailed, "w")
     assert bench.failures() == [f"{kind} of step works is over"]
@@ -234,14 +238,7 @@ def test_a_step_that_was_handed_over_has_its_time_outs(bench: Bench, code: Any, 
 
 def test_a_step_that_was_handed_over_and_beats_is_alive(bench: Bench) -> None:
     """Its heartbeats reach the next owner as commands."""
-    first = bench.engine
-    bench.rig.start("w", beating)
-    script.wait(1)
-    leaving = threading.Thread(target=first.stop, args=(3_600.0,))
-    leaving.start()
-    bench.rig.wait_for(e.StepHandedOver, "w")
-    bench.start()
-    bench.skip(0)
+    leaving = bench.hand_over(beating)
     for count in (1, 2, 3):
         script.wait(count)
         bench.skip(20)

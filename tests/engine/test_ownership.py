@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -400,6 +401,29 @@ def thread_of(engine: Engine, number: int) -> threading.Thread | None:
     return partition._thread if partition is not None else None
 
 
+@contextlib.contextmanager
+def standing(point: str, is_meant: Callable[[threading.Thread], bool]) -> Iterator[threading.Event]:
+    """Threads that are meant stand still at a point until the block ends; the event tells that one does."""
+    stands, go_on = threading.Event(), threading.Event()
+
+    def hook(at: str) -> None:
+        if at == point and is_meant(threading.current_thread()):
+            stands.set()
+            assert go_on.wait(20)
+
+    failpoints.watch(hook)
+    try:
+        yield stands
+    finally:
+        failpoints.watch(None)
+        go_on.set()
+
+
+def asked_to_leave(engine: Engine) -> bool:
+    """Whether each of its partitions has heard that it is to be released."""
+    return all(partition.inbox.request.release for partition in list(engine.partitions.values()))
+
+
 @pytest.mark.parametrize("kind", ["safe", "fails"])
 def test_a_step_that_ends_while_its_engine_is_about_to_hand_over_is_not_repeated(
     rig: Make, gate: Gate, kind: str
@@ -409,26 +433,15 @@ def test_a_step_that_ends_while_its_engine_is_about_to_hand_over_is_not_repeated
     first = one.engine()
     one.start("w", getattr(gate, kind), "a")
     gate.wait(1)
-    thread = thread_of(first, partition_of(b"w", one.site.partitions))
-    stands, go_on = threading.Event(), threading.Event()
-
-    def hook(point: str) -> None:
-        if point == "K9" and threading.current_thread() is thread and not stands.is_set():
-            stands.set()
-            assert go_on.wait(20)
-
-    failpoints.watch(hook)
-    try:
+    owner = thread_of(first, partition_of(b"w", one.site.partitions))
+    with standing("K9", lambda thread: thread is owner) as stands:
         one.send("w", c.SignalWorkflow("tick"))
         assert stands.wait(20)
         leaving = threading.Thread(target=first.stop, args=(3_600.0,))
         leaving.start()
-        until(lambda: all(partition.inbox.request.release for partition in list(first.partitions.values())))
+        until(lambda: asked_to_leave(first))
         gate.open.set()
-        until(lambda: not first._shared.executor.running())
-    finally:
-        failpoints.watch(None)
-        go_on.set()
+        until(lambda: not first.executor.running())
     one.engine(stores={})
     assert one.result("w") == b'"a"'
     leaving.join()
@@ -447,25 +460,15 @@ def test_an_outcome_that_was_sent_is_waited_for_by_the_engine_that_gets_its_part
     for name in names:
         one.start(name, getattr(gate, kind), name)
     gate.wait(2)
-    leaves = threading.Event()
-
-    def hook(point: str) -> None:
-        if point == "K0" and threading.current_thread() not in [thread_of(first, number) for number in range(2)]:
-            assert leaves.wait(20)
-
-    failpoints.watch(hook)
-    try:
+    with standing("K0", lambda thread: thread not in [thread_of(first, number) for number in range(2)]):
         second = one.engine(stores={})
         one.wait_for(e.StepHandedOver, None, 1)
         gate.open.set()
-        until(lambda: not first._shared.executor.running())
+        until(lambda: not first.executor.running())
         until(lambda: len(second.partitions) == 1)
         leaving = threading.Thread(target=second.stop, args=(0.0,))
         leaving.start()
-        until(lambda: all(partition.inbox.request.release for partition in list(second.partitions.values())))
-    finally:
-        leaves.set()
-        failpoints.watch(None)
+        until(lambda: asked_to_leave(second))
     leaving.join()
     assert [one.result(name) for name in names] == [b'"%s"' % name.encode() for name in names]
     assert sorted(gate.began) == sorted(names)

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import Orchestrator
 from orchestrator.client.schedules import Schedule
-from orchestrator.engine import queries
+from orchestrator.engine.pages import as_json
 from orchestrator.testing import environment
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_history_can_be_read_whatever_its_letters() -> None:
 
 def test_half_a_surrogate_pair_is_written_as_it_came() -> None:
     value = json.loads('["\\ud83d", "дом"]')
-    assert json.loads(queries._json(value)) == value
+    assert json.loads(as_json(value)) == value
 
 
 def test_runs_with_large_memos_are_listed() -> None:
