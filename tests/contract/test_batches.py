@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from orchestrator import (
     continue_as_new,
 )
 from orchestrator.client.batches import Done
+from orchestrator.core.values import Payload
 from orchestrator.engine.queries import Queries
 from tests.contract.world import World
 
@@ -286,12 +288,12 @@ def test_what_goes_on_as_a_new_run_does_so_once_and_only_an_ids_newest_run(world
 def test_engines_of_an_older_release_list_more_and_the_client_leaves_it_out(
     memory: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed: Callable[..., dict[str, Any]] = Queries._list
+    listed: Callable[..., Payload] = Queries._list
 
-    def as_before(self: Queries, arguments: dict[str, Any]) -> dict[str, Any]:
-        page = listed(self, {**arguments, "newest": False})
+    def as_before(self: Queries, arguments: dict[str, Any]) -> Payload:
+        page = json.loads(listed(self, {**arguments, "newest": False}).data)
         del page["newest"]
-        return page
+        return Payload(data=json.dumps(page).encode())
 
     monkeypatch.setattr(Queries, "_list", as_before)
 

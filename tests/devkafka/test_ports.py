@@ -11,11 +11,30 @@ from orchestrator.devkafka import DevKafkaError, ports
 
 
 def test_free_ports_are_different_and_free() -> None:
-    found = list(islice(ports.free_ports(), 10))
-    assert len(set(found)) == 10
-    for port in found:
+    found = set()
+    for port in islice(ports.free_ports(), 10):
+        found.add(port)
         with socket.socket() as server:
+            # As a broker does: what its connections left in TIME_WAIT does not keep a server away.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind(("127.0.0.1", port))
+            server.listen(1)
+    assert len(found) == 10
+
+
+def test_what_ended_connections_left_behind_does_not_make_a_port_taken() -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()
+            assert client.recv(1) == b""
+    with socket.socket() as careless, pytest.raises(OSError):
+        careless.bind(("127.0.0.1", port))
+    assert ports.is_free(port)
 
 
 def test_a_taken_port_is_seen() -> None:
