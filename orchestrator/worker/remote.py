@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from orchestrator.client.requests import NO_REQUEST, Request, new_command_id
+from orchestrator.client.requests import Request, new_command_id
 from orchestrator.codec.records import Codec
-from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
-from orchestrator.core.tasks import Reply, StopStep, TaskOffer
+from orchestrator.core.commands import HeartbeatStep, ReportStep
+from orchestrator.core.tasks import StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.engine.large import reported, unheard, whole_call
 from orchestrator.engine.options import PAYLOAD_BYTES
@@ -42,10 +40,12 @@ from orchestrator.sdk.execution import (
     cancelled,
     outcome,
 )
-from orchestrator.store.blobs import Blobs
 from orchestrator.store.large import kept, light
 
+from .grants import Grants, Places
 from .held import Held, call_of
+from .options import Asks, WorkerOptions
+from .slots import Slots
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.2
@@ -61,30 +61,6 @@ class TaskSource(Protocol):
 
     def close(self) -> None:
         """Leave the group."""
-
-
-class Asks(Protocol):
-    """Sends a command and waits for its reply; `orchestrator.client` has one."""
-
-    async def command(self, workflow_id: str, body: TopicCommand, request: Request = NO_REQUEST) -> Reply:
-        """The reply that accepts. Raises CommandRejected, ReplyTimeout, KafkaUnavailable, LimitExceeded."""
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """`worker` names this process in leases. `slots` steps are held at once. Durations in seconds.
-
-    An attempt is granted for `lease_s`, renewed every `renew_s` while it runs. On a drain, steps may run on for
-    `grace_s`, and their reports may take `report_s` after that. `blobs` has and takes what does not fit into a record.
-    """
-
-    worker: str
-    slots: int = 16
-    lease_s: float = 60.0
-    renew_s: float = 20.0
-    grace_s: float = 30.0
-    report_s: float = 6.0
-    blobs: Blobs | None = None
 
 
 class RemoteWorker:
@@ -105,14 +81,14 @@ class RemoteWorker:
         self._make_executor = executor
         self._codec = codec or Codec()
         self._keep = partial(kept, blobs=options.blobs, inline=PAYLOAD_BYTES, most=PAYLOAD_BYTES)
-        self._room = threading.Condition()
-        self._slots = options.slots
+        self._slots = Slots(options.slots)
         self._draining = False
         self._held: dict[str, Held] = {}
         self._asked: dict[str, StopStep | None] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
-        self._freed = asyncio.Event()
+        self._places = Places(self._slots, lambda: self._executor)
+        self._grants = Grants(options, asks, self._places)
         self.started = False
         self.ending = "while it began to end"
         """What the end of this worker waits for."""
@@ -127,7 +103,9 @@ class RemoteWorker:
         Returns the tokens of steps that were cut off.
         """
         self._loop = asyncio.get_running_loop()
-        self._executor = self._make_executor(self._from_thread(self._reported), self._from_thread(self._freed.set))
+        self._executor = self._make_executor(
+            self._from_thread(self._reported), self._from_thread(self._places.freed.set)
+        )
         self.started = True
         poller = asyncio.create_task(asyncio.to_thread(self._poll))
         renewer = asyncio.create_task(self._renew())
@@ -140,10 +118,9 @@ class RemoteWorker:
             renewer.cancel()
 
     async def _drain(self, poller: asyncio.Task[None]) -> frozenset[str]:
-        with self._room:
-            self._draining = True
-            self._room.notify_all()
-        self._freed.set()
+        self._draining = True
+        self._slots.wake()
+        self._places.freed.set()
         until = time.monotonic() + self._options.grace_s
         try:
             await poller
@@ -183,16 +160,15 @@ class RemoteWorker:
 
     def _poll(self) -> None:
         while not self._draining:
-            with self._room:
-                take = self._slots > 0
+            take = self._slots.take()
             value = self._source.poll(_POLL_S if take else 0.0, take)
-            with self._room:
-                if value is not None:
-                    self._slots -= 1
-                elif not take and not self._draining:
-                    self._room.wait(_POLL_S)
             if value is not None:
                 self._loop.call_soon_threadsafe(self._offered, value)
+            elif take:
+                self._slots.give_back()
+                self._loop.call_soon_threadsafe(self._places.freed.set)
+            else:
+                self._slots.wait(_POLL_S)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -203,8 +179,10 @@ class RemoteWorker:
             log.warning("a record on a task topic that is no offer: %s", error)
             offer = None
         if not isinstance(offer, TaskOffer) or offer.token in self._held or offer.token in self._asked:
-            self._release()
+            self._slots.give_back()
+            self._places.freed.set()
             return
+        self._slots.assign(offer.token)
         self._asked[offer.token] = None
         self._task(self._asking, self._ask(offer))
 
@@ -224,36 +202,23 @@ class RemoteWorker:
         kind.add(task)
         task.add_done_callback(kind.discard)
 
-    def _release(self) -> None:
-        with self._room:
-            self._slots += 1
-            self._room.notify_all()
-
     async def _ask(self, offer: TaskOffer) -> None:
         """Get the grant, then begin. Without it nothing happens here: the engine offers again."""
         try:
-            await self._begin(offer)
+            if not await self._places.reserve(offer, lambda: self._draining):
+                self._places.release(offer.token)
+                return
+            begin_before = await self._grants.of(offer)
+            if begin_before is not None:
+                await self._begin(offer, begin_before)
+        except asyncio.CancelledError:
+            log.warning("%s was asked for, and ends here unbegun: once granted, its lease runs out", offer.token)
+            raise
         finally:
             del self._asked[offer.token]
 
-    async def _begin(self, offer: TaskOffer) -> None:
-        if offer.on_crash != "retry" and not await self._reserve(offer.token):
-            self._release()
-            return
-        lease_s = max(self._options.lease_s, 2 * offer.heartbeat_ms / 1000)
-        asked = time.monotonic()
-        body = StartStep(
-            offer.run_id, offer.step, offer.attempt, offer.token, self._options.worker, int(lease_s * 1000)
-        )
-        try:
-            await self._asks.command(offer.workflow_id, body, Request(timeout_s=lease_s, trace=offer.trace))
-        except OrchestratorError as error:
-            level = logging.DEBUG if isinstance(error, CommandRejected) else logging.WARNING
-            log.log(level, "no grant for step %r of workflow %r: %s", offer.name, offer.workflow_id, error)
-            self._executor.unreserve(offer.token)
-            self._release()
-            return
-        call = call_of(offer, asked + lease_s)
+    async def _begin(self, offer: TaskOffer, begin_before: float) -> None:
+        call = call_of(offer, begin_before)
         there = await self._fetched(call)
         # From here on nothing is waited for: an end that is asked for later finds the attempt.
         stop = self._asked[offer.token]
@@ -278,14 +243,6 @@ class RemoteWorker:
             return await asyncio.to_thread(whole_call, call, self._options.blobs)
         except BlobError as error:
             return unheard(error)
-
-    async def _reserve(self, token: str) -> bool:
-        while not self._draining:
-            self._freed.clear()
-            if self._executor.reserve(token):
-                return True
-            await self._freed.wait()
-        return False
 
     def _reported(self, report: StepReport) -> None:
         held = self._held.get(report.body.token)
@@ -328,7 +285,7 @@ class RemoteWorker:
             raise
         finally:
             self._held.pop(held.call.token, None)
-            self._release()
+            self._places.release(held.call.token)
 
     async def _beat(self, held: Held) -> None:
         if held.beating or held.lost or held.over:

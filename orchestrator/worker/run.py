@@ -25,7 +25,8 @@ from orchestrator.telemetry import export
 
 from .build import executor_of, options_of
 from .loading import load_app
-from .remote import RemoteWorker, TaskSource, WorkerOptions
+from .options import WorkerOptions
+from .remote import RemoteWorker, TaskSource
 
 log = logging.getLogger(__name__)
 

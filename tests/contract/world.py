@@ -33,7 +33,8 @@ from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.memory_cluster import MemoryCluster
 from orchestrator.testing.memory_log import MemoryGroup, MemoryLog, create_topics
 from orchestrator.testing.transport import MemoryTransport
-from orchestrator.worker.remote import RemoteWorker, TaskSource, WorkerOptions
+from orchestrator.worker.options import WorkerOptions
+from orchestrator.worker.remote import RemoteWorker, TaskSource
 from orchestrator.worker.threads import ThreadExecutor
 from tests.contract.engine_process import EngineProcess, Order, whereabouts
 from tests.contract.modes import Mode

@@ -24,7 +24,8 @@ from orchestrator.log.config import LogConfig
 from orchestrator.log.kafka_log import KafkaLog
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.store.partition_store import PartitionStore
-from orchestrator.worker.remote import RemoteWorker, WorkerOptions
+from orchestrator.worker.options import WorkerOptions
+from orchestrator.worker.remote import RemoteWorker
 from orchestrator.worker.threads import ThreadExecutor
 from tests.log.guarded import Guarded
 

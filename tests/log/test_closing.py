@@ -12,7 +12,7 @@ from orchestrator.engine import run
 from orchestrator.log import closing
 from orchestrator.log.closing import close_all
 from orchestrator.telemetry.export import FLUSH_MS
-from orchestrator.worker.remote import WorkerOptions
+from orchestrator.worker.options import WorkerOptions
 
 
 def test_what_is_late_is_named_and_the_others_are_closed(caplog: pytest.LogCaptureFixture) -> None:

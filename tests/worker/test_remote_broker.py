@@ -24,7 +24,7 @@ from .rig import until
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
-QUEUES = tuple(f"q{number}" for number in range(18))
+QUEUES = tuple(f"q{number}" for number in range(21))
 
 
 class Stage:
@@ -160,6 +160,21 @@ def test_a_killed_worker_s_steps_are_what_on_crash_says(bench: Bench) -> None:
     bench.go("retry")
     assert one.result(runs["retry"]) == b'"retry by attempt 2"'
     assert len(notes(bench.folder, "fail")) == len(notes(bench.folder, "park")) == 1
+
+
+@pytest.mark.parametrize("on_crash", ["retry", "fail", "park"])
+def test_no_attempt_is_lost_to_engines_that_are_away_for_longer_than_a_lease(bench: Bench, on_crash: str) -> None:
+    run = bench.start("away", on_crash)
+    bench.rig.wait_for(e.StepScheduled, run)
+    bench.stage.engine.signal(signal.SIGSTOP)
+    try:
+        worker = bench.worker(ORCHESTRATOR_LEASE_S="1")
+        worker.until_said("is asked for again")
+    finally:
+        bench.stage.engine.signal(signal.SIGCONT)
+    bench.go("away")
+    assert bench.rig.result(run) == b'"away by attempt 1"'
+    assert not bench.rig.bodies(e.StepAttemptFailed, run)
 
 
 def test_a_worker_that_dies_with_a_result_in_its_hands(bench: Bench) -> None:
