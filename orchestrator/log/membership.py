@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 RELEASE_S = 40.0
 COMMIT_EVERY_S = 1.0
 POLL_S = 0.25
+GIVE_BACK_S = 0.02
+"""A poll that ran a callback waits on: others wait for what is given back."""
 ASK_AGAIN_S = 2.0
 """How long who has no right to be a member waits before it asks again."""
 NO_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
@@ -173,7 +176,22 @@ class GroupMembership:
                 self._offsets.commit(self._consumer)
         finally:
             self._offsets.commit(self._consumer, now=True)
-            self._consumer.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give everything back, then close.
+
+        Not the other way round: a group that closes drops what it is asked without an answer (librdkafka's
+        `rd_kafka_cgrp_op_serve`), and after a rebalance's callback confluent-kafka asks it with the GIL held: should
+        both meet, no thread of the process runs any more.
+        """
+        # One that is no member any more (a fatal error) has nothing to give back.
+        with suppress(KafkaException):
+            self._consumer.unsubscribe()
+            until = time.monotonic() + LEAVE_S
+            while self._mine and time.monotonic() < until:
+                self._consumer.poll(GIVE_BACK_S)
+        self._consumer.close()
 
     def _ask_again(self) -> None:
         """By another member, after a while. What this one had the group gives away, and nobody else says so."""

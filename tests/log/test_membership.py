@@ -104,6 +104,30 @@ def test_one_member_owns_all(stage: Stage) -> None:
     assert one.membership.healthy()
 
 
+@pytest.mark.broker
+@pytest.mark.parametrize("stage", ["classic", "consumer"], indirect=True)
+def test_a_member_has_given_everything_back_before_its_group_is_closed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = stage.join()
+    stage.wait(lambda: one.owned == ALL)
+    assert isinstance(one.membership, GroupMembership)
+    owned_at_close: list[set[int]] = []
+    consumer = one.membership._consumer
+
+    class Closing:
+        """The consumer, watched."""
+
+        def __getattr__(self, name: str) -> object:
+            if name == "close":
+                owned_at_close.append(set(one.owned))
+            return getattr(consumer, name)
+
+    monkeypatch.setattr(one.membership, "_consumer", Closing())
+    one.membership.stop()
+    assert owned_at_close == [set()]
+
+
 def test_a_second_member_gets_its_share_once_the_first_has_released_it(stage: Stage) -> None:
     one = stage.join()
     stage.wait(lambda: one.owned == ALL)
