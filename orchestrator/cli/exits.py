@@ -8,6 +8,8 @@ from pathlib import Path
 from orchestrator import errors
 from orchestrator.ending import ABANDONED as ABANDONED
 
+from .starting import INTERRUPTED as INTERRUPTED
+
 OK = 0
 FAILED = 1
 USAGE = 2
@@ -15,7 +17,6 @@ NOT_FOUND = 3
 TIMEOUT = 4
 REJECTED = 5
 NO_KAFKA = 6
-INTERRUPTED = 130
 
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.WorkflowNotFound, NOT_FOUND),

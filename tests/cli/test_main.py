@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import errors
 from orchestrator.cli import exits, session
-from orchestrator.cli.main import Root, root
+from orchestrator.cli.root import Root, root
 from orchestrator.log.ports import TopicIds
 from tests.cli.conftest import Ran
 from tests.client.fake_engine import FakeEngine, FakeTransport
@@ -170,8 +170,8 @@ def test_dev_names_a_wrong_application_before_anything_starts(run: Callable[...,
 def test_a_reader_that_has_enough_is_no_failure() -> None:
     script = (
         "import click, sys\n"
-        "from orchestrator.cli import main\n"
-        "@main.root.command()\n"
+        "from orchestrator.cli import main, root\n"
+        "@root.root.command()\n"
         "def flood():\n"
         "    for _ in range(100_000): click.echo('x' * 100)\n"
         "sys.exit(main.main(['flood']))\n"

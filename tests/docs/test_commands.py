@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from orchestrator.cli.main import root
+from orchestrator.cli.root import root
 from tests.architecture.source import ROOT
 from tests.docs.pages import SHELL, blocks, name, pages, spans
 
