@@ -28,5 +28,5 @@ def hand_over() -> None:
 
 def _end(*_: object) -> None:
     with suppress(OSError):
-        os.write(2, b"interrupted\n")
+        os.write(2, b"\ninterrupted\n")
     os._exit(INTERRUPTED)

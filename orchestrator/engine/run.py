@@ -187,11 +187,21 @@ class Engine:
         settled = all(state != State.RESTORING.value for state in states.values())
         ready = all(state == State.OWNED.value for state in states.values())
         member = self.log.membership().healthy() and not self._stopping.is_set()
+        refused = self.log.inputs().refused() or self.log.tail().refused()
         anchors = OFF if self._anchors is None else self._anchors.problem
         checkpoints = OFF if self._checkpoints is None else self._checkpoints.problem
         live = not self._supervisor.hung()
         told = {number: warm._asdict() for number, warm in self._standby.told().items()}
-        return Health(member and settled, member and ready, live, states, anchors or "ok", checkpoints or "ok", told)
+        return Health(
+            member and settled,
+            member and ready and not refused,
+            live,
+            states,
+            anchors or "ok",
+            checkpoints or "ok",
+            told,
+            refused or "ok",
+        )
 
     # -- membership --------------------------------------------------------------------------------------------------
 

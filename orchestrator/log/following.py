@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -18,13 +20,15 @@ from ..errors import ConfigurationError
 from .config import LogConfig
 from .connecting import connected, known
 from .ports import Wire
-from .rights import lacks, on_topic, why
+from .rights import allows, asked, lacks, on_topic, why
 
 log = logging.getLogger(__name__)
 
 SLICE = 1_000
 ASK_S = 10.0
 POLL_S = 0.05
+LOOK_S = 1.0
+"""How often a reader that is refused asks whether it still is."""
 
 _ENDS = (EarliestSpec(), LatestSpec())  # type: ignore[no-untyped-call]
 
@@ -50,6 +54,8 @@ class FollowingReader:
         self._config = config
         self._topic = topic
         self._refused = ""
+        self._look_at = 0.0
+        self._answer: Future[Any] | None = None
         self._consumer = connected(Consumer(config.consumer(**special)), topic)
         self._admin = connected(AdminClient(config.client()), topic)
         self._delivering = threading.RLock()
@@ -84,8 +90,8 @@ class FollowingReader:
         return self._reached.get(partition, 0)
 
     def refused(self) -> str:
-        """Why a broker gives nothing, for want of a right; "" while it gives what there is."""
-        return self._refused
+        """Why a broker gives nothing, for want of a right; "" while it gives what there is, or nothing is followed."""
+        return self._refused if self._wanted else ""
 
     def pause(self, partition: int) -> None:
         """Its sink is full."""
@@ -156,6 +162,17 @@ class FollowingReader:
             first = self._consumer.poll(POLL_S)
             if first is not None:
                 self._deliver([first, *self._consumer.consume(SLICE, 0)])
+            if self._refused:
+                self._look()
+
+    def _look(self) -> None:
+        """Ask whether the right is back: who has read all there is hears of a refusal, and never that it is over."""
+        if self._answer is None and time.monotonic() >= self._look_at:
+            self._answer = asked(self._admin, self._topic)
+        elif self._answer is not None and self._answer.done():
+            if allows(self._answer, "Read"):
+                self._note_refused("")
+            self._answer, self._look_at = None, time.monotonic() + LOOK_S
 
     def _ending(self) -> bool:
         return self._stopped

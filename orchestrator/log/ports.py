@@ -109,6 +109,9 @@ class Inputs(Protocol):
     def bounds(self, partition: int) -> tuple[int, int]:
         """(start, end) of commands[partition], asked from the broker now. Behind `end` read_committed sees nothing."""
 
+    def refused(self) -> str:
+        """Why a broker gives nothing, for want of a right; "" while it gives what there is."""
+
     def reached(self, partition: int) -> int:
         """Every record of the followed partition below this offset is in its sink; 0 if it is not followed.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._topic import TopicDescription
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
@@ -62,6 +64,22 @@ def login(config: LogConfig) -> str:
         return f"the login {user}"
     named = any(name.startswith("ssl.") and ("certificate" in name or "keystore" in name) for name in config.options)
     return "the login of this process's certificate" if named else "this process, which has no login,"
+
+
+def asked(client: AdminClient, topic: str) -> Future[TopicDescription]:
+    """What a broker says of a topic, for `allows`, once it has answered."""
+    found: dict[str, Future[TopicDescription]] = client.describe_topics(
+        TopicCollection([topic]), include_authorized_operations=True, request_timeout=ASK_S
+    )
+    return found[topic]
+
+
+def allows(answer: Future[TopicDescription], right: str) -> bool:
+    """Whether the broker says that we have the right. False as well if it did not answer, or lets us see nothing."""
+    if answer.exception() is not None:
+        return False
+    allowed = answer.result().authorized_operations
+    return allowed is None or AclOperation[right.upper()] in allowed
 
 
 def check_topics_allow(config: LogConfig, client: AdminClient, needs: Mapping[str, Sequence[str]]) -> None:

@@ -47,6 +47,15 @@ def test_an_engine_that_is_not_ready_is_told_too_by_the_setting(
         probes.close()
 
 
+def test_a_right_to_read_that_is_missing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    probes = served(OWNED._replace(ready=False, reads="the login engine lacks the right Read on topic shop.commands"))
+    try:
+        assert main(["engine", "status", "--url", f"http://127.0.0.1:{probes.port}"]) == 1
+        assert capsys.readouterr().err == "the login engine lacks the right Read on topic shop.commands\n"
+    finally:
+        probes.close()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [([], 2, "ORCHESTRATOR_HEALTH_PORT"), (["--url", "nowhere"], 2, "must be an address"),

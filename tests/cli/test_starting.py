@@ -83,7 +83,7 @@ def test_ctrl_c_while_modules_are_loaded_is_one_word(
     print(f"ORCHESTRATOR_SEED={SEED}")
     for name in (FIRST, *random.Random(f"{SEED} {entry}").sample(names[1:], MOMENTS)):
         ended = run(*words, INTERRUPTED_AT=name)
-        assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n"), f"at {name}, seed {SEED}"
+        assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\ninterrupted\n"), f"at {name}, seed {SEED}"
 
 
 def test_a_background_job_goes_on_ignoring_it(run: partial[subprocess.CompletedProcess[str]]) -> None:

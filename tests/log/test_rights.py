@@ -160,6 +160,24 @@ def test_a_right_that_is_taken_from_an_engine_is_named_and_nothing_is_lost(
     assert "whole" in as_.works("auditor", "audit", "verify")
 
 
+def test_an_engine_that_may_not_read_is_not_ready_until_it_may(as_: As) -> None:
+    """All was read before, and nothing comes meanwhile: nobody else would notice, neither the one nor the other."""
+    as_.works("topics init", "topics", "init", "--partitions", "2")
+    with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state) as engine:
+        for topic in ("commands", "events", "commands"):
+            until(lambda: engine.partitions and engine.health().ready, "the engine")
+            assert engine.health().reads == "ok"
+            right = Right("topics", "Read", topic)
+            as_.guarded.take(as_.name, "engine", right)
+            until(lambda: not engine.health().ready, f"the refusal of {topic}")
+            health = engine.health()
+            assert f"the login engine lacks the right Read on topic {as_.name}.{topic} (" in health.reads
+            assert (health.started, health.live) == (True, True)
+            as_.guarded.give(as_.name, "engine", right)
+        until(lambda: engine.health().ready, "the right's return")
+        assert "near ink" in as_.works("client", "workflow", "execute", "child", "text=ink", "--timeout", "60")
+
+
 def _taken_for_a_while(as_: As, engine: Engine, right: Right, caplog: pytest.LogCaptureFixture) -> None:
     """What is begun meanwhile is done afterwards."""
     until(lambda: engine.partitions and engine.health().ready, "the engine")
