@@ -60,8 +60,8 @@ def status_command(context: click.Context, /, url: str, output: str) -> None:
     rows = [{"partition": int(number), "state": state} for number, state in health["partitions"].items()]
     rows += [{"partition": int(number), "state": "standby", **warm} for number, warm in health["standby"].items()]
     print_rows(sorted(rows, key=lambda row: row["partition"]), ["partition", "state", "behind", "problem"], output)
-    if health["reads"] != "ok":
-        click.echo(health["reads"], err=True)
+    if health["rights"] != "ok":
+        click.echo(health["rights"], err=True)
     if not health["ok"]:
         raise exits.Exit(exits.FAILED)
 
@@ -78,7 +78,7 @@ def _health(url: str) -> dict[str, Any]:
         raise OrchestratorError(f"{url} does not answer as an engine does: {reason}") from error
     if "partitions" not in found:
         raise OrchestratorError(f"{url} is no engine's health port: it tells of no partitions")
-    return {"standby": {}, "reads": "ok", **found}
+    return {"standby": {}, "rights": "ok", **found}
 
 
 class _Unready(urllib.request.HTTPErrorProcessor):

@@ -18,10 +18,11 @@ from ..errors import ConfigurationError
 class Health(NamedTuple):
     """What the probes say.
 
-    Of an engine: started (every assigned partition has been owned once or parked), ready (all owned, and their topics
-    may be read), live; the states of its partitions; `anchors`: "ok", "off", or why heads are not witnessed, and
+    Of an engine: started (every assigned partition has been owned once or parked), ready (all owned, and no right
+    is missing), live; the states of its partitions; `anchors`: "ok", "off", or why heads are not witnessed, and
     `checkpoints` likewise; of each partition that it follows (`standby`) how far behind it is, and what is wrong: no
-    probe fails for these; `reads`: "ok", or which right to read is missing. A worker has none of the five last ones.
+    probe fails for these; `rights`: "ok", or which one it misses and cannot do without. A worker has none of the five
+    last ones.
     """
 
     started: bool
@@ -31,7 +32,7 @@ class Health(NamedTuple):
     anchors: str = ""
     checkpoints: str = ""
     standby: Mapping[int, Mapping[str, object]] = MappingProxyType({})
-    reads: str = "ok"
+    rights: str = "ok"
 
 
 class Probes:
@@ -102,7 +103,7 @@ def _answer(request: BaseHTTPRequestHandler, health: Health) -> None:
     said: dict[str, object] = {"ok": verdict}
     if health.partitions is not None:
         said |= {"partitions": health.partitions, "anchors": health.anchors, "checkpoints": health.checkpoints}
-        said |= {"standby": dict(health.standby), "reads": health.reads}
+        said |= {"standby": dict(health.standby), "rights": health.rights}
     body = json.dumps(said).encode()
     request.send_response(200 if verdict else 503)
     request.send_header("Content-Type", "application/json")

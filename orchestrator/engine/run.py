@@ -187,7 +187,7 @@ class Engine:
         settled = all(state != State.RESTORING.value for state in states.values())
         ready = all(state == State.OWNED.value for state in states.values())
         member = self.log.membership().healthy() and not self._stopping.is_set()
-        refused = self.log.inputs().refused() or self.log.tail().refused()
+        refused = self.log.inputs().refused() or self.log.tail().refused() or self.log.outgoing().refused()
         anchors = OFF if self._anchors is None else self._anchors.problem
         checkpoints = OFF if self._checkpoints is None else self._checkpoints.problem
         live = not self._supervisor.hung()

@@ -41,7 +41,7 @@ class KafkaLog:
         self._tail = KafkaTail(config)
         self._standby: KafkaStandby | None = None
         self._inputs = KafkaInputs(config)
-        self._outgoing = KafkaOutgoing(config)
+        self._outgoing = KafkaOutgoing(config, keeps=config.topic("commands"))
         self._group = GroupOffsets(config)
         self._membership = StaticMembership(config) if config.assignment else GroupMembership(config)
 

@@ -36,15 +36,30 @@ PURGE_S = 5.0
 """How long a broken producer's records may take to be given back."""
 ASK_S = 5.0
 COMES_S = 60.0
+TRY_S = 1.0
+"""How often a topic is tried that refused a record which is kept."""
+KEPT = 200_000
+"""How many records may be under way to the cluster, or kept because it refuses them."""
 
 Done = Callable[[str], None]
 
 
 class KafkaOutgoing:
-    """`send` from any thread; `done` from the producer's."""
+    """`send` from any thread; `done` from the producer's.
 
-    def __init__(self, config: LogConfig) -> None:
+    `keeps`: a topic whose records wait for a right that is missing, in order, instead of being given up.
+    """
+
+    def __init__(self, config: LogConfig, keeps: str = "") -> None:
         self._config = config
+        self._keeps = keeps
+        self._kept: set[int] = set()
+        """Records that were refused, or came behind one."""
+        self._missing = ""
+        """Which right is missing, while records are kept."""
+        self._tried: int | None = None
+        """The one of them that was sent again, to learn whether the right is back."""
+        self._try_at = 0.0
         self._lock = threading.RLock()
         self._numbers = itertools.count()
         self._waiting: dict[int, tuple[Out, Done]] = {}
@@ -68,7 +83,7 @@ class KafkaOutgoing:
             message_timeout_ms=0,
             message_max_bytes=MAX_MESSAGE_BYTES,
             topic_metadata_propagation_max_ms=3_000,
-            queue_buffering_max_messages=200_000,
+            queue_buffering_max_messages=KEPT,
         )
         return Producer({**options, "error_cb": self._trouble})
 
@@ -78,10 +93,14 @@ class KafkaOutgoing:
         while True:
             with self._lock:
                 self._waiting[number] = (record, done)
-                if self._produce(number):
+                if self._keep(number) if self._missing and record.topic == self._keeps else self._produce(number):
                     return
                 del self._waiting[number]
             time.sleep(FULL_S)
+
+    def refused(self) -> str:
+        """Which right is missing for what is kept until it is there; "" if nothing is kept."""
+        return self._missing
 
     def _produce(self, number: int, met: bool = False) -> bool:
         """Hand one of the waiting to the producer. False: it has no room. `met`: its partition was just asked for."""
@@ -105,7 +124,7 @@ class KafkaOutgoing:
             elif error.args[0].code() == KafkaError._UNKNOWN_PARTITION and self._may_come(number, record):
                 self._again.append(number)
             else:
-                self._finish(number, self._why(record, error.args[0]))
+                self._fail(number, error.args[0])
         return True
 
     def _why(self, record: Out, error: KafkaError) -> str:
@@ -124,8 +143,50 @@ class KafkaOutgoing:
         first = self._unknown.setdefault(number, time.monotonic())
         return record.topic == self._config.topic("commands") and time.monotonic() < first + COMES_S
 
+    def _fail(self, number: int, error: KafkaError) -> None:
+        """It can never be sent; or, if it is one to keep, not before the right is back."""
+        waiting = self._waiting.get(number)
+        if waiting is None:
+            return
+        reason = self._why(waiting[0], error)
+        if waiting[0].topic != self._keeps or not refused(error):
+            self._finish(number, reason)
+            return
+        with self._lock:
+            if not self._missing:
+                log.error("kept until it may be sent: %s", reason)
+            self._missing = reason
+            self._kept.add(number)
+            self._tried, self._try_at = None, time.monotonic() + TRY_S
+
+    def _keep(self, number: int) -> bool:
+        """Behind those that were refused. False: there are too many."""
+        if len(self._kept) >= KEPT:
+            return False
+        self._kept.add(number)
+        return True
+
+    def _try(self) -> None:
+        """Send the first of those that are kept again; the others stay behind it."""
+        with self._lock:
+            if not self._kept:
+                self._missing = ""
+            elif self._tried is None and time.monotonic() >= self._try_at:
+                self._tried = first = min(self._kept)
+                self._kept.discard(first)
+                if not self._produce(first):
+                    self._kept.add(first)
+                    self._tried = None
+
     def _finish(self, number: int, reason: str) -> None:
         self._unknown.pop(number, None)
+        if number == self._tried:
+            with self._lock:
+                log.info("%s: it can be sent to again", self._keeps)
+                self._again += self._kept
+                self._kept.clear()
+                self._tried, self._missing = None, ""
+                self._send_again()
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting[1](reason)
@@ -134,8 +195,7 @@ class KafkaOutgoing:
         if error is None:
             self._finish(number, "")
         elif error.code() in NEVER:
-            waiting = self._waiting.get(number)
-            self._finish(number, self._why(waiting[0], error) if waiting else error.str())
+            self._fail(number, error)
         else:
             self._again.append(number)
 
@@ -158,6 +218,8 @@ class KafkaOutgoing:
             self._replace()
         elif self._again:
             self._send_again()
+        if self._missing:
+            self._try()
 
     def _polled(self, producer: Producer, wait_s: float) -> None:
         """Serve callbacks. A fatal error is raised by whichever call meets it first, and told to no callback."""
@@ -179,10 +241,12 @@ class KafkaOutgoing:
             self._broken = False
             refusal, self._refused = self._refused, None
             self._producer = self._new()
+            self._tried = None
+            self._kept.clear()
             if refusal is not None:
-                for number, (record, _) in list(self._waiting.items()):
-                    self._finish(number, self._why(record, refusal))
-            self._again = list(self._waiting)
+                for number in list(self._waiting):
+                    self._fail(number, refusal)
+            self._again = [number for number in self._waiting if number not in self._kept]
         self._send_again()
 
     def _send_again(self) -> None:

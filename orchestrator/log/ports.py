@@ -125,8 +125,11 @@ class Outgoing(Protocol):
     def send(self, record: Out, done: Callable[[str], None]) -> None:
         """Queue; `done("")` once acknowledged, `done(reason)` when it can never be sent (missing topic, too large).
 
-        From the producer's thread.
+        From the producer's thread. A command waits, and those behind it, while the right to send it is missing.
         """
+
+    def refused(self) -> str:
+        """Which right is missing to send commands; "" while they go."""
 
 
 class Membership(Protocol):

@@ -179,6 +179,9 @@ class MemoryOutgoing:
     def send(self, record: Out, done: Callable[[str], None]) -> None:
         done(self._cluster.send(record))
 
+    def refused(self) -> str:
+        return ""
+
 
 class MemoryGroup:
     """The members of an application's group, shared by its processes: partitions dealt in turn."""

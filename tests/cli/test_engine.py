@@ -48,7 +48,7 @@ def test_an_engine_that_is_not_ready_is_told_too_by_the_setting(
 
 
 def test_a_right_to_read_that_is_missing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    probes = served(OWNED._replace(ready=False, reads="the login engine lacks the right Read on topic shop.commands"))
+    probes = served(OWNED._replace(ready=False, rights="the login engine lacks the right Read on topic shop.commands"))
     try:
         assert main(["engine", "status", "--url", f"http://127.0.0.1:{probes.port}"]) == 1
         assert capsys.readouterr().err == "the login engine lacks the right Read on topic shop.commands\n"

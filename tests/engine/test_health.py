@@ -35,7 +35,7 @@ def test_each_probe_answers_its_question() -> None:
         assert status(probes.port, "/ready") == (
             200,
             b'{"ok": true, "partitions": {"3": "owned"}, "anchors": "ok", "checkpoints": "off", "standby": {},'
-            b' "reads": "ok"}',
+            b' "rights": "ok"}',
         )
         assert status(probes.port, "/live")[0] == 200
         assert status(probes.port, "/secrets")[0] == 404

@@ -67,6 +67,18 @@ async def parent(child_id: str) -> str:
     return await far(await child.options(id=child_id)(text))
 
 
+@app.workflow
+async def younger() -> str:
+    """It ends when it is told to."""
+    return await word.wait()
+
+
+@app.workflow
+async def elder(child_id: str) -> str:
+    """It waits for a child's outcome."""
+    return await younger.options(id=child_id)()
+
+
 def settings(guarded: Guarded, who: str, name: str) -> Settings:
     """A process's settings, under the login of a row."""
     return Settings(app_name=name, bootstrap=guarded.bootstrap, kafka=guarded.options(who), queues=(QUEUE,))

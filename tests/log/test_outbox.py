@@ -95,6 +95,65 @@ class ScriptedProducer:
         """Nothing is queued elsewhere."""
 
 
+class GuardingProducer(ScriptedProducer):
+    """A broker behind it takes commands from those alone who may write them."""
+
+    may_write = False
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        self.taken: list[bytes] = []
+
+    def poll(self, timeout_s: float) -> int:
+        callbacks, self._callbacks = self._callbacks, []
+        sent, self.sent = self.sent, []
+        for value, told in zip(sent, callbacks, strict=True):
+            if taken := self.may_write or value.startswith(b"reply"):
+                self.taken.append(value)
+            told(None if taken else KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+        return len(callbacks)
+
+
+def test_what_is_refused_is_kept_in_order_with_all_that_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
+    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
+    monkeypatch.setattr(outbox, "TRY_S", 0.0)
+    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
+    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps="a.commands"), Receipts()
+
+    def send(topic: str, value: str) -> None:
+        outgoing.send(Out(f"a.{topic}", 0, b"k", value.encode()), receipts.done(value))
+
+    send("commands", "1")
+    send("commands", "2")
+    outgoing.serve_once(0)
+    assert "lacks the right Write on topic a.commands" in outgoing.refused()
+    send("commands", "3")
+    send("replies", "reply")
+    outgoing.serve_once(0)
+    assert receipts.of("reply") == "", "others go on"
+    monkeypatch.setattr(GuardingProducer, "may_write", True)
+    for number in range(4, 7):
+        outgoing.serve_once(0)
+        send("commands", str(number))
+    outgoing.serve_once(0)
+    assert [receipts.of(str(number)) for number in range(1, 7)] == [""] * 6
+    assert GuardingProducer.made[0].taken == [b"reply", b"1", b"2", b"3", b"4", b"5", b"6"]
+    assert outgoing.refused() == ""
+    outgoing.close()
+
+
+def test_a_caller_that_may_not_write_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
+    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
+    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
+    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1")), Receipts()
+    outgoing.send(Out("a.commands", 0, b"k", b"1"), receipts.done("1"))
+    outgoing.serve_once(0)
+    assert "lacks the right Write on topic a.commands" in receipts.of("1")
+    outgoing.close()
+
+
 def test_a_fatal_error_loses_no_record_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScriptedProducer, "made", [], raising=False)
     monkeypatch.setattr(outbox, "Producer", ScriptedProducer)

@@ -131,6 +131,26 @@ def test_who_may_write_nothing_is_told_so_and_may_later(as_: As) -> None:
         auditor.close()
 
 
+def test_an_engines_producer_that_may_write_nothing_at_all_keeps_commands(as_: As) -> None:
+    """Not even idempotent may it be; each new producer is refused in turn, and nothing is out of order in the end."""
+    as_.works("topics init", "topics", "init", "--partitions", "1")
+    config = log_config(as_, "auditor")
+    commands, told = config.topic("commands"), queue.SimpleQueue[str]()
+    outgoing = KafkaOutgoing(config, keeps=commands)
+    try:
+        for number in range(3):
+            outgoing.send(Out(commands, 0, b"k", b"%d" % number), told.put)
+        until(lambda: f"login auditor lacks the right Write on topic {commands}" in outgoing.refused(), "the refusal")
+        outgoing.send(Out(commands, 0, b"k", b"3"), told.put)
+        as_.guarded.give(as_.name, "auditor", Right("topics", "Write", "commands"))
+        assert [told.get(timeout=WAIT_S) for _ in range(4)] == [""] * 4
+        until(lambda: not outgoing.refused(), "the right's return")
+        found = read_partition(LogConfig(as_.name, as_.guarded.kafka.bootstrap), commands, 0)
+        assert [wire.value for wires in found for wire in wires] == [b"0", b"1", b"2", b"3"]
+    finally:
+        outgoing.close()
+
+
 @pytest.mark.parametrize(
     ("right", "says"),
     [
@@ -166,16 +186,38 @@ def test_an_engine_that_may_not_read_is_not_ready_until_it_may(as_: As) -> None:
     with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state) as engine:
         for topic in ("commands", "events", "commands"):
             until(lambda: engine.partitions and engine.health().ready, "the engine")
-            assert engine.health().reads == "ok"
+            assert engine.health().rights == "ok"
             right = Right("topics", "Read", topic)
             as_.guarded.take(as_.name, "engine", right)
             until(lambda: not engine.health().ready, f"the refusal of {topic}")
             health = engine.health()
-            assert f"the login engine lacks the right Read on topic {as_.name}.{topic} (" in health.reads
+            assert f"the login engine lacks the right Read on topic {as_.name}.{topic} (" in health.rights
             assert (health.started, health.live) == (True, True)
             as_.guarded.give(as_.name, "engine", right)
         until(lambda: engine.health().ready, "the right's return")
         assert "near ink" in as_.works("client", "workflow", "execute", "child", "text=ink", "--timeout", "60")
+
+
+def test_what_runs_were_promised_waits_for_the_right_to_send_it(as_: As) -> None:
+    """A child's start, and another one's outcome: lost, their parents would wait for ever."""
+    as_.works("topics init", "topics", "init", "--partitions", "1")
+    right = Right("topics", "Write", "commands")
+    with guarded_app.engine(as_.guarded, as_.name, "consumer", as_.state) as engine:
+        as_.works("client", "workflow", "start", "elder", "child_id=young", "--id", "old", "--timeout", "60")
+        as_.works("client", "workflow", "start", "parent", "child_id=c", "--id", "one", "--timeout", "60")
+        until(lambda: as_("client", "workflow", "show", "young")[0] == 0, "the child")
+        as_.guarded.take(as_.name, "engine", right)
+        for told in ("young", "one"):
+            as_.works("client", "workflow", "signal", told, "word", '"pen"')
+        until(lambda: engine.health().rights != "ok", "the refusal")
+        assert f"login engine lacks the right Write on topic {as_.name}.commands (" in engine.health().rights
+        assert not engine.health().ready
+        assert "pen" in as_.works("client", "workflow", "wait", "young", "--timeout", "60"), "the engine works"
+        as_.guarded.give(as_.name, "engine", right)
+        assert "pen" in as_.works("client", "workflow", "wait", "old", "--timeout", "60")
+        assert "near pen" in as_.works("client", "workflow", "wait", "c", "--timeout", "60")
+        until(lambda: engine.health().ready, "the right's return")
+    assert "whole" in as_.works("auditor", "audit", "verify")
 
 
 def _taken_for_a_while(as_: As, engine: Engine, right: Right, caplog: pytest.LogCaptureFixture) -> None:

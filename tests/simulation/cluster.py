@@ -178,6 +178,9 @@ class Producer:
         self.queue: deque[tuple[Out, Callable[[str], None]]] = deque()
         self.acks: deque[tuple[Callable[[str], None], str]] = deque()
 
+    def refused(self) -> str:
+        return ""
+
     def send(self, record: Out, done: Callable[[str], None]) -> None:
         self._fate.at("send")
         self.queue.append((record, done))
