@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .values import Failure, RetryPolicy
 
+NOT_STARTED = "StepNotStarted"
+"""Failure type of an attempt that certainly never began: it is never the last one, whatever a policy allows."""
+
 
 def next_delay_ms(policy: RetryPolicy, attempt: int, failure: Failure) -> int | None:
     """Milliseconds to wait before attempt `attempt + 1`, or None when there is none.
@@ -12,7 +15,7 @@ def next_delay_ms(policy: RetryPolicy, attempt: int, failure: Failure) -> int | 
     """
     if not failure.retryable or failure.type in policy.non_retryable:
         return None
-    if policy.max_attempts and attempt >= policy.max_attempts:
+    if policy.max_attempts and attempt >= policy.max_attempts and failure.type != NOT_STARTED:
         return None
     if failure.retry_after_ms >= 0:
         return failure.retry_after_ms

@@ -5,6 +5,7 @@ Proven rows go out in order; `upto` is the last batch whose every row was acknow
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -23,6 +24,9 @@ from ..store.blobs import Blobs
 from ..store.large import carried
 from .inbox import Inbox
 from .options import CARRIED_BYTES
+
+_numbers = itertools.count()
+"""Of rows that were sent, in this process: what an owner before sent is acknowledged into the same inbox."""
 
 
 class Unsent(NamedTuple):
@@ -44,15 +48,13 @@ class Outbox:
         self._inbox = inbox
         self._sign = sign
         self._blobs = blobs
-        self._numbers = 0
         self._waiting: dict[int, tuple[Key, OutboxRow]] = {}
         self._order: deque[tuple[int, BatchId]] = deque()
 
     def send(self, rows: Iterable[tuple[Key, OutboxRow]]) -> None:
         """Queue rows for sending, in key order."""
         for key, row in rows:
-            self._numbers += 1
-            number = self._numbers
+            number = next(_numbers)
             self._waiting[number] = (key, row)
             self._order.append((number, BatchId(int(key[0]), int(key[1]))))
             self._outgoing.send(self._out(row), partial(self._inbox.put_ack, number))

@@ -185,6 +185,10 @@ class GroupMembership:
         `rd_kafka_cgrp_op_serve`), and after a rebalance's callback confluent-kafka asks it with the GIL held: should
         both meet, no thread of the process runs any more.
         """
+        # A static member of the classic protocol would leave the group for good, and not just until it is back.
+        if self._config.instance_id and self._config.group_protocol == "classic":
+            self._consumer.close()
+            return
         # One that is no member any more (a fatal error) has nothing to give back.
         with suppress(KafkaException):
             self._consumer.unsubscribe()

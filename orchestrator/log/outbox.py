@@ -178,15 +178,22 @@ class KafkaOutgoing:
                     self._kept.add(first)
                     self._tried = None
 
+    def _let_go(self) -> None:
+        """The right is back. What the producer has no room for is kept, and so is what comes behind it."""
+        for number in sorted(self._kept):
+            self._kept.discard(number)
+            if not self._produce(number):
+                self._kept.add(number)
+                return
+        log.info("%s: it can be sent to again", self._keeps)
+        self._missing = ""
+
     def _finish(self, number: int, reason: str) -> None:
         self._unknown.pop(number, None)
         if number == self._tried:
             with self._lock:
-                log.info("%s: it can be sent to again", self._keeps)
-                self._again += self._kept
-                self._kept.clear()
-                self._tried, self._missing = None, ""
-                self._send_again()
+                self._tried = None
+                self._let_go()
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting[1](reason)
@@ -253,7 +260,9 @@ class KafkaOutgoing:
         with self._lock:
             again, self._again = sorted(set(self._again) & self._waiting.keys()), []
             for at, number in enumerate(again):
-                if not self._produce(number):
+                if self._missing and number != self._tried and self._waiting[number][0].topic == self._keeps:
+                    self._kept.add(number)
+                elif not self._produce(number):
                     self._again += again[at:]
                     return
 

@@ -19,9 +19,6 @@ CRASHED = "StepCrashed"
 CANCELLED = "CancelledError"
 """Failure type of an attempt that ended because `cancel` was asked for it (the name that `core` knows)."""
 
-NOT_STARTED = "StepNotStarted"
-"""Failure type of an attempt that was refused because `begin_before` had passed: it certainly had no effect."""
-
 UNKNOWN = "UnknownStep"
 """Failure type of an attempt whose step is not in the application that the step process loaded."""
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from orchestrator.client.requests import Request, new_command_id
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import HeartbeatStep, ReportStep
+from orchestrator.core.retry import NOT_STARTED
 from orchestrator.core.tasks import StopStep, TaskOffer
 from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.engine.large import reported, unheard, whole_call
@@ -32,7 +33,6 @@ from orchestrator.errors import (
 from orchestrator.failpoints import failpoint
 from orchestrator.sdk.execution import (
     CANCELLED,
-    NOT_STARTED,
     Report,
     StepCall,
     StepExecutor,
@@ -87,7 +87,7 @@ class RemoteWorker:
         self._asked: dict[str, StopStep | None] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
-        self._places = Places(self._slots, lambda: self._executor)
+        self._places = Places(self._slots, lambda: self._executor, lambda: self._draining)
         self._grants = Grants(options, asks, self._places)
         self.started = False
         self.ending = "while it began to end"
@@ -204,15 +204,19 @@ class RemoteWorker:
 
     async def _ask(self, offer: TaskOffer) -> None:
         """Get the grant, then begin. Without it nothing happens here: the engine offers again."""
+        begin_before = None
         try:
-            if not await self._places.reserve(offer, lambda: self._draining):
+            if not await self._places.reserve(offer):
                 self._places.release(offer.token)
                 return
             begin_before = await self._grants.of(offer)
             if begin_before is not None:
                 await self._begin(offer, begin_before)
         except asyncio.CancelledError:
-            log.warning("%s was asked for, and ends here unbegun: once granted, its lease runs out", offer.token)
+            if begin_before is None:
+                log.warning("%s was asked for, and ends here unbegun: once granted, its lease runs out", offer.token)
+            else:
+                self._end_unbegun(offer, call_of(offer, begin_before), None)
             raise
         finally:
             del self._asked[offer.token]
@@ -221,19 +225,30 @@ class RemoteWorker:
         call = call_of(offer, begin_before)
         there = await self._fetched(call)
         # From here on nothing is waited for: an end that is asked for later finds the attempt.
-        stop = self._asked[offer.token]
-        self._held[offer.token] = Held(
-            call, offer.details, offer.details, offer.details, over=stop is not None and stop.over
-        )
-        if stop is not None:
-            self._executor.unreserve(offer.token)
-            self._reported(outcome(call, NOTHING, cancelled(call, "before it began")))
+        if self._asked[offer.token] is not None or time.monotonic() >= begin_before:
+            self._end_unbegun(offer, call, None)
         elif isinstance(there, Failure):
-            self._executor.unreserve(offer.token)
-            self._reported(outcome(call, NOTHING, there))
-        elif not self._executor.start(there):
-            why = f"{call.where()} was not begun: the worker lost the process it was to run in"
-            self._reported(outcome(call, NOTHING, Failure(NOT_STARTED, why)))
+            self._end_unbegun(offer, call, there)
+        else:
+            self._hold(offer, call)
+            if not self._executor.start(there):
+                why = f"{call.where()} was not begun: the worker lost the process it was to run in"
+                self._reported(outcome(call, NOTHING, Failure(NOT_STARTED, why)))
+
+    def _hold(self, offer: TaskOffer, call: StepCall) -> None:
+        stop = self._asked[offer.token]
+        over = stop is not None and stop.over
+        self._held[offer.token] = Held(call, offer.details, offer.details, offer.details, over=over)
+
+    def _end_unbegun(self, offer: TaskOffer, call: StepCall, failure: Failure | None) -> None:
+        """Report a granted attempt that does not begin here: it failed so, is not wanted, or has no place in time."""
+        self._hold(offer, call)
+        self._executor.unreserve(offer.token)
+        if self._asked[offer.token] is not None:
+            failure = cancelled(call, "before it began")
+        elif failure is None:
+            failure = Failure(NOT_STARTED, f"{call.where()} was not begun: its worker had no place for it in time")
+        self._reported(outcome(call, NOTHING, failure))
 
     async def _fetched(self, call: StepCall) -> StepCall | Failure:
         """The attempt with its bytes, or why it cannot begin without."""

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from orchestrator.codec.payloads import encode_failure
+from orchestrator.core.retry import NOT_STARTED
 from orchestrator.core.values import NOTHING, Failure, Payload
 from orchestrator.failpoints import failpoint
-from orchestrator.sdk.execution import NOT_STARTED, UNKNOWN, StepCall, cancelled
+from orchestrator.sdk.execution import UNKNOWN, StepCall, cancelled
 from orchestrator.sdk.step import StepInfo, run_step
 from orchestrator.telemetry import tracing
 

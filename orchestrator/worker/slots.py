@@ -15,9 +15,11 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._changed = threading.Condition()
+        self._count = count
         self._free = count
         self._due = 0
         self._holders: set[str] = set()
+        self._waivers: set[str] = set()
 
     @property
     def free(self) -> int:
@@ -42,8 +44,21 @@ class Slots:
         """The one that was taken is this attempt's."""
         self._holders.add(token)
 
+    def holds(self, token: str) -> bool:
+        """Whether the attempt has one."""
+        return token in self._holders
+
+    def waive(self, token: str) -> bool:
+        """Let others have the attempt's, for nobody answers; False: as many as there are slots do already."""
+        if token not in self._holders or len(self._waivers) >= self._count:
+            return False
+        self.release(token)
+        self._waivers.add(token)
+        return True
+
     def release(self, token: str) -> None:
-        """The attempt's is free; nothing, if it has none."""
+        """The attempt wants none any more."""
+        self._waivers.discard(token)
         if token in self._holders:
             self._holders.remove(token)
             self.give_back()
@@ -66,6 +81,7 @@ class Slots:
             if self._free <= 0:
                 return False
             self._free -= 1
+        self._waivers.discard(token)
         self.assign(token)
         return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.retry import next_delay_ms
+from orchestrator.core.retry import NOT_STARTED, next_delay_ms
 from orchestrator.core.values import Failure, RetryPolicy
 
 ANY = Failure("Error", "m")
@@ -20,6 +20,13 @@ def test_the_default_doubles_from_a_second_to_a_hundred_times_that() -> None:
 def test_attempts_end() -> None:
     policy = RetryPolicy(max_attempts=3)
     assert [next_delay_ms(policy, attempt, ANY) is None for attempt in (1, 2, 3, 4)] == [False, False, True, True]
+
+
+@pytest.mark.contract("step-retry")
+def test_an_attempt_that_never_began_is_not_the_last() -> None:
+    unbegun = Failure(NOT_STARTED, "m")
+    assert next_delay_ms(RetryPolicy(max_attempts=1), 1, unbegun) == 1_000
+    assert next_delay_ms(RetryPolicy(max_attempts=1, non_retryable=(NOT_STARTED,)), 1, unbegun) is None
 
 
 @pytest.mark.contract("step-retry")

@@ -99,10 +99,16 @@ class GuardingProducer(ScriptedProducer):
     """A broker behind it takes commands from those alone who may write them."""
 
     may_write = False
+    room = 10**9
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
         self.taken: list[bytes] = []
+
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, **options: Any) -> None:
+        if len(self.sent) >= self.room:
+            raise BufferError
+        super().produce(topic, value, key, partition, **options)
 
     def poll(self, timeout_s: float) -> int:
         callbacks, self._callbacks = self._callbacks, []
@@ -140,6 +146,34 @@ def test_what_is_refused_is_kept_in_order_with_all_that_comes_behind_it(monkeypa
     assert [receipts.of(str(number)) for number in range(1, 7)] == [""] * 6
     assert GuardingProducer.made[0].taken == [b"reply", b"1", b"2", b"3", b"4", b"5", b"6"]
     assert outgoing.refused() == ""
+    outgoing.close()
+
+
+def test_what_was_kept_and_finds_no_room_is_not_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
+    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
+    monkeypatch.setattr(outbox, "TRY_S", 0.0)
+    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
+    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps="a.commands"), Receipts()
+
+    def send(number: int) -> None:
+        outgoing.send(Out("a.commands", 0, b"k", str(number).encode()), receipts.done(str(number)))
+
+    for number in range(1, 6):
+        send(number)
+    outgoing.serve_once(0)
+    monkeypatch.setattr(GuardingProducer, "may_write", True)
+    monkeypatch.setattr(GuardingProducer, "room", 2)
+    number = 5
+    while outgoing.refused():
+        if number < 11:
+            number += 1
+            send(number)
+        outgoing.serve_once(0)
+    outgoing.serve_once(0)
+    assert number > 6
+    assert GuardingProducer.made[0].taken == [str(one).encode() for one in range(1, number + 1)]
+    assert [receipts.of(str(one)) for one in range(1, number + 1)] == [""] * number
     outgoing.close()
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Set
 from typing import Any, Protocol
 
 from orchestrator.codec.records import Codec
+from orchestrator.core.retry import NOT_STARTED
 from orchestrator.core.values import NOTHING, Failure
 from orchestrator.engine.inbox import Inbox, Requests
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.partition import Partition
 from orchestrator.engine.run import Engine
 from orchestrator.errors import StoreError
-from orchestrator.sdk.execution import NOT_STARTED, Report, StepCall, cancelled, outcome
+from orchestrator.sdk.execution import Report, StepCall, cancelled, outcome
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.rows import Changes
 from orchestrator.testing.memory_log import MemoryGroup

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.sdk.execution import CANCELLED, NOT_STARTED, UNKNOWN, ExecutorOptions
+from orchestrator.core.retry import NOT_STARTED
+from orchestrator.sdk.execution import CANCELLED, UNKNOWN, ExecutorOptions
 from orchestrator.worker.executor import Executor, StepProcessFailed
 
 from .conftest import MakeRig

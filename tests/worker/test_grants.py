@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.client.requests import Request
 from orchestrator.core.commands import HeartbeatStep, ReportStep, StartStep, TopicCommand
+from orchestrator.core.retry import NOT_STARTED
 from orchestrator.errors import CommandRejected, ReplyTimeout
 
 from .bench import Bench, begun, work
@@ -98,11 +99,96 @@ def test_a_late_grant_waits_for_a_slot_keeps_its_lease_and_goes_before_new_offer
     work(test, unsafe=unsafe, slots=1, renew_s=0.05)
 
 
-def test_a_worker_that_ends_while_nobody_answers_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_may_be_asked_for_in_vain_is_as_much_as_there_are_slots() -> None:
+    async def test(bench: Bench) -> None:
+        def nobody(body: TopicCommand, request: Request) -> None:
+            raise ReplyTimeout("nobody is there")
+
+        bench.engine.decide = nobody
+        for _ in range(9):
+            bench.offer("echo", value="x")
+        async with asyncio.timeout(LONG_S), bench.engine.changed:
+            await bench.engine.changed.wait_for(lambda: len({one.token for one in bench.engine.of(StartStep)}) == 4)
+        bench.source.full.clear()
+        assert await asyncio.to_thread(bench.source.full.wait, LONG_S)
+        await bench.engine.wait_for(StartStep, len(bench.engine.of(StartStep)) + 20)
+        assert len({one.token for one in bench.engine.of(StartStep)}) == 4
+        bench.engine.decide = lambda body, request: None
+        reports = await bench.engine.wait_for(ReportStep, 9)
+        assert [one for one in reports if one.failure is not None] == []
+
+    work(test, slots=2)
+
+
+def test_a_late_grant_without_a_place_is_given_back_unbegun(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        away = bench.engine.decide = Away("run/0:1/1", 10**9)
+        bench.offer("echo", value="x")
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        away.questions = 0
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert report.token == "run/0:1/1"
+        assert report.failure is not None
+        assert (report.failure.type, report.failure.retryable, report.crashed) == (NOT_STARTED, True, False)
+        assert bench.engine.beats("run/0:1/1") >= 2
+        (tmp_path / "gate.go").touch()
+        await bench.engine.wait_for(ReportStep, 2)
+
+    work(test, slots=1, lease_s=5.0)
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_a_drain_gives_a_late_grant_back_at_once(tmp_path: Path, unsafe: bool) -> None:
+    async def test(bench: Bench) -> None:
+        away = bench.engine.decide = Away("run/0:1/1", 10**9)
+        bench.offer("echo", value="x")
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        away.questions = 0
+        async with asyncio.timeout(LONG_S), bench.engine.changed:
+            await bench.engine.changed.wait_for(lambda: bench.engine.beats("run/0:1/1") >= 1)
+        bench.drain.set()
+        [report] = await bench.engine.wait_for(ReportStep)
+        assert (report.token, report.failure.type, report.crashed) == ("run/0:1/1", NOT_STARTED, False)
+        (tmp_path / "gate.go").touch()
+        assert await bench.end() == frozenset()
+
+    work(test, unsafe=unsafe, slots=1)
+
+
+def test_a_late_grant_of_a_step_with_a_heartbeat_is_renewed_within_it(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        away = bench.engine.decide = Away("run/0:1/1", 10**9)
+        bench.offer("echo", value="x", heartbeat_ms=150)
+        bench.offer("hold", file=str(tmp_path / "gate"))
+        await begun(tmp_path / "gate")
+        away.questions = 0
+        async with asyncio.timeout(LONG_S), bench.engine.changed:
+            await bench.engine.changed.wait_for(lambda: bench.engine.beats("run/0:1/1") >= 4)
+        (tmp_path / "gate.go").touch()
+        reports = await bench.engine.wait_for(ReportStep, 2)
+        assert {one.failure for one in reports} == {None}
+
+    work(test, slots=1, renew_s=3_600.0)
+
+
+def test_a_worker_that_ends_while_nobody_answers_asks_no_more(caplog: pytest.LogCaptureFixture) -> None:
     async def test(bench: Bench) -> None:
         bench.engine.decide = Away("run/0:1/1", 10**9)
         bench.offer("echo", value="x")
         await bench.engine.wait_for(StartStep, 2)
+        assert await bench.end() == frozenset()
+        assert "no grant for step 'echo' of workflow 'flow': nobody is there" in caplog.text
+
+    work(test)
+
+
+def test_a_worker_that_ends_before_it_is_answered_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        bench.engine.slow[StartStep] = asyncio.Event()
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(StartStep)
         assert await bench.end() == frozenset()
         assert "run/0:1/1 was asked for, and ends here unbegun" in caplog.text
 
