@@ -169,9 +169,11 @@ class KafkaOutgoing:
     def _try(self) -> None:
         """Send the first of those that are kept again; the others stay behind it."""
         with self._lock:
+            if self._tried is not None:
+                return
             if not self._kept:
                 self._missing = ""
-            elif self._tried is None and time.monotonic() >= self._try_at:
+            elif time.monotonic() >= self._try_at:
                 self._tried = first = min(self._kept)
                 self._kept.discard(first)
                 if not self._produce(first):
@@ -180,13 +182,15 @@ class KafkaOutgoing:
 
     def _let_go(self) -> None:
         """The right is back. What the producer has no room for is kept, and so is what comes behind it."""
+        missing, self._missing = self._missing, ""
         for number in sorted(self._kept):
             self._kept.discard(number)
             if not self._produce(number):
                 self._kept.add(number)
+                self._missing = missing
+            if self._missing:
                 return
         log.info("%s: it can be sent to again", self._keeps)
-        self._missing = ""
 
     def _finish(self, number: int, reason: str) -> None:
         self._unknown.pop(number, None)

@@ -60,11 +60,12 @@ class Places:
         return False
 
     def _take(self, offer: TaskOffer) -> bool:
-        if not self.slots.take_due(offer.token):
+        if not self.slots.take_due():
             return False
         if offer.on_crash == "retry" or self._executor().reserve(offer.token):
+            self.slots.assign(offer.token)
             return True
-        self.slots.release(offer.token)
+        self.slots.give_back()
         return False
 
     def release(self, token: str) -> None:
@@ -115,13 +116,13 @@ class Grants:
                 await self._asks.command(offer.workflow_id, body, request)
                 return in_time
             except UNANSWERED as error:
-                if self._places.draining():
-                    raise
                 if in_time:
                     log.warning("step %r of workflow %r is asked for again: %s", offer.name, offer.workflow_id, error)
                 in_time = False
                 self._places.waive(offer.token)
                 await asyncio.sleep(_AGAIN_S)
+                if self._places.draining():
+                    raise
 
     async def _renewed(self, offer: TaskOffer, lease_s: float) -> float:
         """Until when the lease holds once there is a place, or now. Raises CommandRejected: it has run out.
@@ -135,12 +136,12 @@ class Grants:
             renewed = time.monotonic()
             try:
                 await self._asks.command(offer.workflow_id, beat, Request(trace=offer.trace))
+                if await self._places.taken(offer, every_s):
+                    return renewed + lease_s
             except UNANSWERED:
-                if self._places.draining():
-                    raise
                 await asyncio.sleep(_AGAIN_S)
-                continue
-            if await self._places.taken(offer, every_s):
-                return renewed + lease_s
+            except asyncio.CancelledError:
+                # The end of the drain: what was granted is still given back.
+                return renewed
             if self._places.draining() or time.monotonic() > until:
                 return renewed

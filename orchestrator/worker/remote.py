@@ -223,7 +223,7 @@ class RemoteWorker:
 
     async def _begin(self, offer: TaskOffer, begin_before: float) -> None:
         call = call_of(offer, begin_before)
-        there = await self._fetched(call)
+        there = call if time.monotonic() >= begin_before else await self._fetched(call)
         # From here on nothing is waited for: an end that is asked for later finds the attempt.
         if self._asked[offer.token] is not None or time.monotonic() >= begin_before:
             self._end_unbegun(offer, call, None)

@@ -42,6 +42,7 @@ class Slots:
 
     def assign(self, token: str) -> None:
         """The one that was taken is this attempt's."""
+        self._waivers.discard(token)
         self._holders.add(token)
 
     def holds(self, token: str) -> bool:
@@ -75,15 +76,13 @@ class Slots:
                 self._due -= 1
                 self._changed.notify_all()
 
-    def take_due(self, token: str) -> bool:
+    def take_due(self) -> bool:
         """For an attempt that was granted: whether it has one now."""
         with self._changed:
             if self._free <= 0:
                 return False
             self._free -= 1
-        self._waivers.discard(token)
-        self.assign(token)
-        return True
+            return True
 
     def wait(self, timeout_s: float) -> None:
         """Until `take` may have one, or somebody wakes us."""

@@ -100,6 +100,7 @@ class GuardingProducer(ScriptedProducer):
 
     may_write = False
     room = 10**9
+    refuses_at_once: set[bytes] = set()  # noqa: RUF012
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
@@ -108,6 +109,9 @@ class GuardingProducer(ScriptedProducer):
     def produce(self, topic: str, value: bytes, key: bytes, partition: int, **options: Any) -> None:
         if len(self.sent) >= self.room:
             raise BufferError
+        if value in self.refuses_at_once:
+            self.refuses_at_once.remove(value)
+            raise KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
         super().produce(topic, value, key, partition, **options)
 
     def poll(self, timeout_s: float) -> int:
@@ -174,6 +178,27 @@ def test_what_was_kept_and_finds_no_room_is_not_overtaken(monkeypatch: pytest.Mo
     assert number > 6
     assert GuardingProducer.made[0].taken == [str(one).encode() for one in range(1, number + 1)]
     assert [receipts.of(str(one)) for one in range(1, number + 1)] == [""] * number
+    outgoing.close()
+
+
+def test_what_is_refused_again_at_once_is_kept_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
+    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
+    monkeypatch.setattr(outbox, "TRY_S", 0.0)
+    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
+    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps="a.commands"), Receipts()
+    for value in (b"1", b"2", b"3"):
+        outgoing.send(Out("a.commands", 0, b"k", value), receipts.done(value.decode()))
+    outgoing.serve_once(0)
+    monkeypatch.setattr(GuardingProducer, "may_write", True)
+    monkeypatch.setattr(GuardingProducer, "refuses_at_once", {b"2"})
+    outgoing.serve_once(0)
+    assert outgoing.refused() != ""
+    outgoing.send(Out("a.commands", 0, b"k", b"4"), receipts.done("4"))
+    while outgoing.refused():
+        outgoing.serve_once(0)
+    outgoing.serve_once(0)
+    assert GuardingProducer.made[0].taken == [b"1", b"2", b"3", b"4"]
     outgoing.close()
 
 

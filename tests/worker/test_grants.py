@@ -157,6 +157,28 @@ def test_a_drain_gives_a_late_grant_back_at_once(tmp_path: Path, unsafe: bool) -
     work(test, unsafe=unsafe, slots=1)
 
 
+@pytest.mark.parametrize("kind", ["unanswered", "cut"])
+def test_a_drain_gives_back_what_was_granted_late_and_could_not_be_renewed(kind: str) -> None:
+    async def test(bench: Bench) -> None:
+        away = Away("run/0:1/1", 1)
+
+        def decide(body: TopicCommand, request: Request) -> None:
+            away(body, request)
+            if isinstance(body, HeartbeatStep) and kind == "unanswered":
+                raise ReplyTimeout("gone again")
+
+        bench.engine.decide = decide
+        if kind == "cut":
+            bench.engine.slow[HeartbeatStep] = asyncio.Event()
+        bench.offer("echo", value="x")
+        await bench.engine.wait_for(HeartbeatStep)
+        assert await bench.end() == frozenset()
+        [report] = bench.engine.of(ReportStep)
+        assert (report.token, report.failure.type) == ("run/0:1/1", NOT_STARTED)
+
+    work(test, grace_s=0.0)
+
+
 def test_a_late_grant_of_a_step_with_a_heartbeat_is_renewed_within_it(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
         away = bench.engine.decide = Away("run/0:1/1", 10**9)

@@ -15,7 +15,7 @@ from ..events import (
     StepParked,
     StepRetried,
 )
-from ..retry import next_delay_ms
+from ..retry import NOT_STARTED, next_delay_ms
 from ..rows import STEPS, StepRow, step_key
 from ..values import Cause, Failure
 from .decision import Context, Draft, View, caused, current_run, no_such_run, rejected
@@ -79,7 +79,7 @@ def report_step(view: View, command: Command, body: ReportStep, context: Context
     if body.failure is None:
         done = StepCompleted(body.step, body.attempt, body.result)
         return [Draft(command.workflow_id, body.run_id, done, cause)]
-    if row.cancelled and body.failure.type == "CancelledError":
+    if row.cancelled and body.failure.type in ("CancelledError", NOT_STARTED):
         return [Draft(command.workflow_id, body.run_id, StepCancelled(body.step, body.attempt), cause)]
     ended = Ended(command.workflow_id, body.run_id, body.step, row, cause)
     if body.crashed and row.options.on_crash != "retry":
