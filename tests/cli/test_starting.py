@@ -15,6 +15,8 @@ import pytest
 from orchestrator.cli import starting
 from tests.architecture.source import ROOT
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = {
     "-m": ["-m", "orchestrator.cli.main"],
     "the console script": ["-c", "import sys; from orchestrator.cli.main import main; sys.exit(main())"],
