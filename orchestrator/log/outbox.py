@@ -81,6 +81,9 @@ class KafkaOutgoing:
             partitioner="murmur2_random",
             linger_ms=0,
             message_timeout_ms=0,
+            # With more, a record whose request a leader that is just elected refuses may be told as written, and is not
+            # (docs/adr/0042): a broker takes any first sequence number, so the next request was in order.
+            max_in_flight=1,
             message_max_bytes=MAX_MESSAGE_BYTES,
             topic_metadata_propagation_max_ms=3_000,
             queue_buffering_max_messages=KEPT,

@@ -42,7 +42,7 @@ SOCKET_S = 3.0
 """The engine's patience with one request, so that a request that nobody answers ends within a cell."""
 FIRES_S = 60.0
 ENDS_S = 120.0
-FAULTS = tuple(action for action in ACTIONS if action != "hold")
+FAULTS = tuple(action for action in ACTIONS if action not in ("hold", "error_behind"))
 PIPELINED = {"Produce", "Fetch"}
 """Of the others no client has a second request under way on the same connection: what overtakes them there comes on
 another connection, which is `late`."""

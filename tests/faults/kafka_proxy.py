@@ -4,6 +4,7 @@ It stands in front of a broker listener whose advertised address is the proxy's 
 broker connection. What is passed on is passed on unchanged; only the action `error` makes bytes of its own.
 
   error         the proxy answers with an error code; the broker never sees the request
+  error_behind  as `error`, but once the next request of its connection was passed on, or after the delay
   drop          the request is lost, the connection stays: the client waits for its time-out
   drop_answer   the broker carries the request out, its answer is lost, the connection stays
   delay         the request, and all behind it on its connection, wait
@@ -57,8 +58,8 @@ APIS = {
 }  # fmt: skip
 NAMES = {number: name for name, number in APIS.items()}
 ACTIONS = (
-    "error", "drop", "drop_answer", "delay", "delay_answer", "disconnect", "cut_answer", "black_hole", "reorder",
-    "late", "hold",
+    "error", "error_behind", "drop", "drop_answer", "delay", "delay_answer", "disconnect", "cut_answer", "black_hole",
+    "reorder", "late", "hold",
 )  # fmt: skip
 NOT_COORDINATOR = 16
 WAIT_S = 30.0
@@ -120,9 +121,6 @@ class _Held:
     frame: bytes
     broker: asyncio.StreamWriter
     answered: threading.Event
-
-
-# -- error answers ---------------------------------------------------------------------------------------------------
 
 
 class _Reader:
@@ -305,9 +303,6 @@ _BODIES: dict[int, Callable[[_Reader, _Writer, int, int], object]] = {
 }
 
 
-# -- connections -----------------------------------------------------------------------------------------------------
-
-
 _NONE = Rule(-1, "")
 
 
@@ -332,10 +327,7 @@ class _Connection:
         while True:
             frame = await _frame(client_in, None if self._behind is None else self._behind[1].delay_s)
             if frame is None:
-                # Nothing came behind the one that was to be overtaken: it goes on, and the rule waits for another.
-                assert self._behind is not None
-                await self._pass(self._behind[0])
-                self._behind = None
+                await self._overtaken(alone=True)
                 continue
             api, _, correlation = struct.unpack_from(">hhi", frame, 4)
             rule = None if self._dark or self._behind is not None else self._proxy.rule_for(api)
@@ -346,23 +338,32 @@ class _Connection:
                 continue
             await self._pass(frame)
             if self._behind is not None:
-                (overtaken, rule), self._behind = self._behind, None
-                await self._pass(overtaken)
-                self._proxy.fired(rule)
+                await self._overtaken(alone=False)
 
     async def _pass(self, frame: bytes) -> None:
         self._broker.write(frame)
         await self._broker.drain()
 
-    async def _harm(self, frame: bytes, correlation: int, rule: Rule) -> None:
-        action = rule.action
-        if action == "reorder":
-            self._behind = frame, rule
-            return
-        if action == "error":
+    async def _overtaken(self, alone: bool) -> None:
+        """What waited for another request. If none came (`alone`), `reorder` has not fired, and waits on."""
+        assert self._behind is not None
+        (frame, rule), self._behind = self._behind, None
+        if rule.action == "reorder":
+            await self._pass(frame)
+        else:
             answer = error_answer(frame[4:], rule.code)
             self._client.write(struct.pack(">i", len(answer)) + answer)
-        elif action in ("drop_answer", "delay_answer", "cut_answer"):
+        if rule.action != "reorder" or not alone:
+            self._proxy.fired(rule)
+
+    async def _harm(self, frame: bytes, correlation: int, rule: Rule) -> None:
+        action = rule.action
+        if action in ("reorder", "error", "error_behind"):
+            self._behind = frame, rule
+            if action == "error":
+                await self._overtaken(alone=True)
+            return
+        if action in ("drop_answer", "delay_answer", "cut_answer"):
             self._fates[correlation] = rule
             await self._pass(frame)
         elif action == "delay":
@@ -542,9 +543,6 @@ class KafkaProxy:
             self._tasks.discard(task)
 
 
-# -- the command line ------------------------------------------------------------------------------------------------
-
-
 def parse_fault(text: str) -> Rule:
     """`API:ACTION[:name=value,...]`. Raises ValueError."""
     api, action, *more = text.split(":", 2)
@@ -568,8 +566,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", required=True, metavar="HOST:PORT", help="the listener that it stands before")
     parser.add_argument("--listen", type=int, required=True, metavar="PORT", help="where clients come, on 127.0.0.1")
-    fault = "API:ACTION[:nth=N,times=N,delay=S,code=N,until=API]"
-    parser.add_argument("--fault", action="append", default=[], metavar=fault)
+    parser.add_argument("--fault", action="append", default=[], metavar="API:ACTION[:nth=N,times=N,delay=S,...]")
     parser.add_argument("--chance", type=float, default=0.0, help="harm by chance: the probability for each request")
     parser.add_argument("--apis", default="EndTxn,AddPartitionsToTxn,Produce", help="whose requests, with --chance")
     parser.add_argument("--actions", default="late,delay,delay_answer", help="which actions, with --chance")
