@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,18 @@ TEMPORARY_GRACE_S = 1.0
 """The same for data that are removed at the end anyway: several nodes that stop at once wait for a quorum in vain."""
 GUARD_WAIT_S = 10.0
 """A guard ends its broker within the grace time and then itself; this is on top of that."""
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped, or it is gone."""
+    threads = Path(f"/proc/{pid}/task")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if threads.exists():
+            stats = [(thread / "stat").read_text() for thread in threads.iterdir()]
+            return all(stat.rpartition(")")[2].split()[0] in "TtZX" for stat in stats)
+        said = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return said.stdout.strip()[:1] in ("", "T", "Z")
+    return False
 
 
 class Ended(NamedTuple):
@@ -150,8 +163,13 @@ class Node:
         self._wait(timeout_s)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """SIGSTOP, and wait until no thread runs: connections stay open, nothing answers. Raises DevKafkaError."""
         self._order(b"P")
+        deadline = time.monotonic() + GUARD_WAIT_S
+        while not stands_still(self._pid):
+            if time.monotonic() > deadline:
+                raise DevKafkaError(f"node {self.node_id} (pid {self._pid}) did not stop within {GUARD_WAIT_S:g} s")
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """SIGCONT after `pause`."""

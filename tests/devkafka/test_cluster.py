@@ -19,6 +19,7 @@ import pytest
 
 from orchestrator.devkafka import DevKafka, DevKafkaError, cluster, ports, trainer
 from orchestrator.devkafka.cluster import Plan
+from orchestrator.devkafka.node import stands_still
 from orchestrator.devkafka.places import FileLock
 from orchestrator.devkafka.runtime import Runtime
 from orchestrator.log import probe
@@ -214,7 +215,9 @@ def test_a_node_can_be_killed_paused_and_restarted() -> None:
         kafka.wait_ready()
         assert node.pid != first
         assert kafka.bootstrap == f"127.0.0.1:{node.port}"
+        assert not stands_still(node.pid)
         node.pause()
+        assert stands_still(node.pid)
         assert node.ended() is None
         node.resume()
         node.terminate()
