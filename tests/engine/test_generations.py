@@ -32,8 +32,8 @@ def test_an_older_map_is_refused_whatever_state_its_engine_has(rig: Make, caplog
     for stores in (one.stores, empty):
         caplog.clear()
         older = one.engine(EngineOptions(generation=1), stores=stores)
-        # Each says so as often as it tries.
-        until(lambda: len({line.partition(":")[0] for line in caplog.messages if refused in line}) == one.site.partitions)
+        # Each partition says so as often as it tries.
+        until(lambda: len({said[:12] for said in caplog.messages if refused in said}) == one.site.partitions)
         older.stop(1.0)
     assert len(claimed(one)) == before
     # Without a map (0), as a repair has it, and by the same or a newer one it is claimed; a repair changes no map.

@@ -21,7 +21,10 @@ from orchestrator.worker.executor import Executor
 from tests.engine.rig import Rig, kill
 
 Make = Callable[[Orchestrator], Rig]
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 LARGE = 10_000_000
 app = Orchestrator("large-results")
 go = app.signal("go", int)

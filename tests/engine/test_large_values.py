@@ -17,7 +17,10 @@ from orchestrator.engine.options import EngineOptions
 from orchestrator.store.blobs import DirectoryBlobs
 from tests.engine.rig import Rig, kill, until
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 Make = Callable[[Orchestrator], Rig]
 MIDDLE, LARGE = 100_000, 1_200_000
 """Bytes that a record takes, and that none does."""

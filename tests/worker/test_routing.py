@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.worker.loading import load_app
 from orchestrator.worker.routing import RoutedExecutor
@@ -12,6 +14,8 @@ from orchestrator.worker.threads import ThreadExecutor
 
 from .conftest import MakeRig
 from .rig import APP, lines, until
+
+pytestmark = pytest.mark.slow
 
 
 def test_each_step_goes_where_it_asks(make_rig: MakeRig, tmp_path: Path) -> None:
