@@ -24,10 +24,8 @@ from orchestrator.engine.options import PAYLOAD_BYTES
 from orchestrator.errors import (
     BlobError,
     CommandRejected,
-    KafkaUnavailable,
     LimitExceeded,
     OrchestratorError,
-    ReplyTimeout,
     UndecodableRecord,
 )
 from orchestrator.failpoints import failpoint
@@ -42,7 +40,7 @@ from orchestrator.sdk.execution import (
 )
 from orchestrator.store.large import kept, light
 
-from .grants import Grants, Places
+from .grants import UNANSWERED, Grants, Places
 from .held import Held, call_of
 from .options import Asks, WorkerOptions
 from .slots import Slots
@@ -216,7 +214,7 @@ class RemoteWorker:
             if begin_before is None:
                 log.warning("%s was asked for, and ends here unbegun: once granted, its lease runs out", offer.token)
             else:
-                self._end_unbegun(offer, call_of(offer, begin_before), None)
+                self._end_unbegun(offer, call_of(offer, begin_before))
             raise
         finally:
             del self._asked[offer.token]
@@ -226,7 +224,7 @@ class RemoteWorker:
         there = call if time.monotonic() >= begin_before else await self._fetched(call)
         # From here on nothing is waited for: an end that is asked for later finds the attempt.
         if self._asked[offer.token] is not None or time.monotonic() >= begin_before:
-            self._end_unbegun(offer, call, None)
+            self._end_unbegun(offer, call)
         elif isinstance(there, Failure):
             self._end_unbegun(offer, call, there)
         else:
@@ -240,7 +238,7 @@ class RemoteWorker:
         over = stop is not None and stop.over
         self._held[offer.token] = Held(call, offer.details, offer.details, offer.details, over=over)
 
-    def _end_unbegun(self, offer: TaskOffer, call: StepCall, failure: Failure | None) -> None:
+    def _end_unbegun(self, offer: TaskOffer, call: StepCall, failure: Failure | None = None) -> None:
         """Report a granted attempt that does not begin here: it failed so, is not wanted, or has no place in time."""
         self._hold(offer, call)
         self._executor.unreserve(offer.token)
@@ -285,7 +283,7 @@ class RemoteWorker:
                 try:
                     await self._asks.command(held.call.workflow_id, body, request)
                     return
-                except (ReplyTimeout, KafkaUnavailable) as error:
+                except UNANSWERED as error:
                     log.warning("%s has an outcome that nobody takes yet: %s", held.call.where(), error)
                     await asyncio.sleep(_POLL_S)
                 except LimitExceeded as error:

@@ -124,12 +124,17 @@ class GuardingProducer(ScriptedProducer):
         return len(callbacks)
 
 
-def test_what_is_refused_is_kept_in_order_with_all_that_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def guarded(monkeypatch: pytest.MonkeyPatch, keeps: str = "") -> KafkaOutgoing:
+    """One that the test serves itself, behind which nobody may write commands yet."""
     monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
     monkeypatch.setattr(outbox, "Producer", GuardingProducer)
     monkeypatch.setattr(outbox, "TRY_S", 0.0)
     monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
-    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps="a.commands"), Receipts()
+    return KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps=keeps)
+
+
+def test_what_is_refused_is_kept_in_order_with_all_that_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    outgoing, receipts = guarded(monkeypatch, keeps="a.commands"), Receipts()
 
     def send(topic: str, value: str) -> None:
         outgoing.send(Out(f"a.{topic}", 0, b"k", value.encode()), receipts.done(value))
@@ -154,11 +159,7 @@ def test_what_is_refused_is_kept_in_order_with_all_that_comes_behind_it(monkeypa
 
 
 def test_what_was_kept_and_finds_no_room_is_not_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
-    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
-    monkeypatch.setattr(outbox, "TRY_S", 0.0)
-    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
-    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps="a.commands"), Receipts()
+    outgoing, receipts = guarded(monkeypatch, keeps="a.commands"), Receipts()
 
     def send(number: int) -> None:
         outgoing.send(Out("a.commands", 0, b"k", str(number).encode()), receipts.done(str(number)))
@@ -182,11 +183,7 @@ def test_what_was_kept_and_finds_no_room_is_not_overtaken(monkeypatch: pytest.Mo
 
 
 def test_what_is_refused_again_at_once_is_kept_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
-    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
-    monkeypatch.setattr(outbox, "TRY_S", 0.0)
-    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
-    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1"), keeps="a.commands"), Receipts()
+    outgoing, receipts = guarded(monkeypatch, keeps="a.commands"), Receipts()
     for value in (b"1", b"2", b"3"):
         outgoing.send(Out("a.commands", 0, b"k", value), receipts.done(value.decode()))
     outgoing.serve_once(0)
@@ -203,10 +200,7 @@ def test_what_is_refused_again_at_once_is_kept_again(monkeypatch: pytest.MonkeyP
 
 
 def test_a_caller_that_may_not_write_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GuardingProducer, "made", [], raising=False)
-    monkeypatch.setattr(outbox, "Producer", GuardingProducer)
-    monkeypatch.setattr(KafkaOutgoing, "_serve", lambda self: None)
-    outgoing, receipts = KafkaOutgoing(LogConfig("a", "nowhere:1")), Receipts()
+    outgoing, receipts = guarded(monkeypatch), Receipts()
     outgoing.send(Out("a.commands", 0, b"k", b"1"), receipts.done("1"))
     outgoing.serve_once(0)
     assert "lacks the right Write on topic a.commands" in receipts.of("1")

@@ -77,6 +77,10 @@ class Engine:
     def beats(self, token: str) -> int:
         return sum(beat.token == token for beat in self.of(HeartbeatStep))
 
+    async def wait_for_beats(self, token: str, count: int) -> None:
+        async with asyncio.timeout(LONG_S), self.changed:
+            await self.changed.wait_for(lambda: self.beats(token) >= count)
+
     async def wait_for(self, kind: type[Any], count: int = 1) -> list[Any]:
         async with asyncio.timeout(LONG_S), self.changed:
             await self.changed.wait_for(lambda: len(self.of(kind)) >= count)

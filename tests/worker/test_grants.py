@@ -38,6 +38,15 @@ class Away:
             raise CommandRejected("not yours any more", code="stale_attempt")
 
 
+async def asked_in_vain(bench: Bench, gate: Path, heartbeat_ms: int = 0) -> Away:
+    """Nobody answers for the first attempt; a second one has the only slot."""
+    away = bench.engine.decide = Away("run/0:1/1", 10**9)
+    bench.offer("echo", value="x", heartbeat_ms=heartbeat_ms)
+    bench.offer("hold", file=str(gate))
+    await begun(gate)
+    return away
+
+
 @pytest.mark.parametrize("unsafe", [False, True])
 def test_a_grant_that_comes_after_its_lease_is_renewed_before_anything_begins(unsafe: bool) -> None:
     async def test(bench: Bench) -> None:
@@ -84,14 +93,10 @@ def test_what_is_asked_for_in_vain_keeps_nobody_from_a_slot(unsafe: bool) -> Non
 @pytest.mark.parametrize("unsafe", [False, True])
 def test_a_late_grant_waits_for_a_slot_keeps_its_lease_and_goes_before_new_offers(tmp_path: Path, unsafe: bool) -> None:
     async def test(bench: Bench) -> None:
-        away = bench.engine.decide = Away("run/0:1/1", 10**9)
-        bench.offer("echo", value="x")
-        bench.offer("hold", file=str(tmp_path / "gate"))
-        await begun(tmp_path / "gate")
+        away = await asked_in_vain(bench, tmp_path / "gate")
         bench.offer("echo", value="z")
         away.questions = 0
-        async with asyncio.timeout(LONG_S), bench.engine.changed:
-            await bench.engine.changed.wait_for(lambda: bench.engine.beats("run/0:1/1") >= 3)
+        await bench.engine.wait_for_beats("run/0:1/1", 3)
         (tmp_path / "gate.go").touch()
         reports = await bench.engine.wait_for(ReportStep, 3)
         assert [one.token for one in reports] == ["run/0:2/1", "run/0:1/1", "run/0:3/1"]
@@ -122,10 +127,7 @@ def test_what_may_be_asked_for_in_vain_is_as_much_as_there_are_slots() -> None:
 
 def test_a_late_grant_without_a_place_is_given_back_unbegun(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        away = bench.engine.decide = Away("run/0:1/1", 10**9)
-        bench.offer("echo", value="x")
-        bench.offer("hold", file=str(tmp_path / "gate"))
-        await begun(tmp_path / "gate")
+        away = await asked_in_vain(bench, tmp_path / "gate")
         away.questions = 0
         [report] = await bench.engine.wait_for(ReportStep)
         assert report.token == "run/0:1/1"
@@ -141,13 +143,9 @@ def test_a_late_grant_without_a_place_is_given_back_unbegun(tmp_path: Path) -> N
 @pytest.mark.parametrize("unsafe", [False, True])
 def test_a_drain_gives_a_late_grant_back_at_once(tmp_path: Path, unsafe: bool) -> None:
     async def test(bench: Bench) -> None:
-        away = bench.engine.decide = Away("run/0:1/1", 10**9)
-        bench.offer("echo", value="x")
-        bench.offer("hold", file=str(tmp_path / "gate"))
-        await begun(tmp_path / "gate")
+        away = await asked_in_vain(bench, tmp_path / "gate")
         away.questions = 0
-        async with asyncio.timeout(LONG_S), bench.engine.changed:
-            await bench.engine.changed.wait_for(lambda: bench.engine.beats("run/0:1/1") >= 1)
+        await bench.engine.wait_for_beats("run/0:1/1", 1)
         bench.drain.set()
         [report] = await bench.engine.wait_for(ReportStep)
         assert (report.token, report.failure.type, report.crashed) == ("run/0:1/1", NOT_STARTED, False)
@@ -181,13 +179,9 @@ def test_a_drain_gives_back_what_was_granted_late_and_could_not_be_renewed(kind:
 
 def test_a_late_grant_of_a_step_with_a_heartbeat_is_renewed_within_it(tmp_path: Path) -> None:
     async def test(bench: Bench) -> None:
-        away = bench.engine.decide = Away("run/0:1/1", 10**9)
-        bench.offer("echo", value="x", heartbeat_ms=150)
-        bench.offer("hold", file=str(tmp_path / "gate"))
-        await begun(tmp_path / "gate")
+        away = await asked_in_vain(bench, tmp_path / "gate", heartbeat_ms=150)
         away.questions = 0
-        async with asyncio.timeout(LONG_S), bench.engine.changed:
-            await bench.engine.changed.wait_for(lambda: bench.engine.beats("run/0:1/1") >= 4)
+        await bench.engine.wait_for_beats("run/0:1/1", 4)
         (tmp_path / "gate.go").touch()
         reports = await bench.engine.wait_for(ReportStep, 2)
         assert {one.failure for one in reports} == {None}
