@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RETRY_S = 2.0
 TAKEN_S = 1.0
 """How long an owner that could not be released looks for who may have taken the partition."""
+FIRST_COMMAND_S = 1.0
+"""How long an owner that is to go at once waits for the commands that were there when it came."""
 SKEW_RETRY_S = 30.0
 """Clocks that are wrong are not set right within seconds, and each look at them is a claim and a release."""
 PASSING = (StoreError, HangingTransaction, ConfigurationError, KafkaUnavailable)
@@ -183,9 +185,7 @@ class Partition:
         """Claim and work until something ends it; whether to claim again."""
         try:
             self._claim(loop)
-            while not self.inbox.request.release:
-                loop.cycle()
-                self._shared.checkpoints.look(self.number)
+            self._work(loop)
             self._hand_over(loop)
             self._end(loop, State.STOPPED, "")
             log.info("partition %d: released", self.number)
@@ -228,6 +228,21 @@ class Partition:
             self._stand_still(str(error))
             self._end(loop, State.PARKED, str(error))
         return False
+
+    def _work(self, loop: PartitionLoop) -> None:
+        """Until the partition is to be released.
+
+        Whoever came takes a batch of what was there, however soon it has to go: otherwise a partition that changes
+        owners faster than commands are fetched would get nowhere.
+        """
+        came_at = loop.intake.next_offset
+        while not self.inbox.request.release:
+            loop.cycle()
+            self._shared.checkpoints.look(self.number)
+        if loop.intake.next_offset == came_at:
+            if self._shared.log.inputs().reached(self.number) < loop.came_to:
+                self.inbox.wait_commands(FIRST_COMMAND_S)
+            loop.cycle()
 
     def _let_go(self, loop: PartitionLoop) -> bool:
         """Release a partition that is not worked on, for one whose clock is right; claim it again after a while.
