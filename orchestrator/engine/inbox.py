@@ -130,10 +130,10 @@ class Inbox:
         with self.changed:
             self.changed.wait_for(lambda: self.request.release, seconds)
 
-    def wait_commands(self, timeout_s: float) -> bool:
+    def wait_commands(self, timeout_s: float) -> None:
         """Until a command is here, or the time is over, or nothing of the partition's can be taken."""
         with self.changed:
-            return self.changed.wait_for(lambda: bool(self.commands) or self.trouble, timeout_s)
+            self.changed.wait_for(lambda: bool(self.commands) or self.trouble, timeout_s)
 
     def wait_tail(self, timeout_s: float) -> bool:
         """Until a record was read back, or the time is over."""

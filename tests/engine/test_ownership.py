@@ -473,3 +473,17 @@ def test_an_outcome_that_was_sent_is_waited_for_by_the_engine_that_gets_its_part
     assert [one.result(name) for name in names] == [b'"%s"' % name.encode() for name in names]
     assert sorted(gate.began) == sorted(names)
     assert one.bodies(e.StepInterrupted) == []
+
+
+def test_an_owner_that_has_to_go_before_it_took_a_command_takes_those_that_were_there(rig: Make, gate: Gate) -> None:
+    one = rig(gate.app)
+    gate.open.set()
+    one.send("w", c.StartWorkflow("run-safe", gate.safe.code.signature.bind(("a",), {})))
+    with standing("K22", lambda thread: True) as claimed:
+        engine = one.engine()
+        assert claimed.wait(20)
+        leaving = threading.Thread(target=engine.stop, args=(20.0,))
+        leaving.start()
+        until(lambda: asked_to_leave(engine))
+    leaving.join()
+    assert [body.workflow_type for body in one.bodies(e.RunStarted)] == ["run-safe"]
