@@ -22,12 +22,31 @@ class Requests(NamedTuple):
     grace_ms: int = 0
 
 
-class Inbox:
-    """Bounded by its sources: the readers are paused above `high` and resumed below `low` waiting commands."""
+class Room(NamedTuple):
+    """Beyond how many waiting commands, or bytes of them, their reader is paused; it goes on below a quarter of both.
 
-    def __init__(
-        self, pause: Callable[[], None], resume: Callable[[], None], high: int = 2_000, low: int = 500
-    ) -> None:
+    One delivery more than that may come: a slice of what the reader has fetched.
+    """
+
+    commands: int = 2_000
+    bytes: int = 16 << 20
+
+    def exceeded(self, commands: int, bytes_: int) -> bool:
+        """Whether the reader has to wait."""
+        return commands > self.commands or bytes_ > self.bytes
+
+    def regained(self, commands: int, bytes_: int) -> bool:
+        """Whether it can go on."""
+        return commands < self.commands // 4 and bytes_ < self.bytes // 4
+
+
+ROOM = Room()
+
+
+class Inbox:
+    """Bounded by its sources: the reader of commands is paused and resumed."""
+
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None], room: Room = ROOM) -> None:
         self.changed = threading.Condition()
         self.commands: deque[Wire] = deque()
         self.reports: deque[StepReport] = deque()
@@ -38,14 +57,17 @@ class Inbox:
         self.down = ""
         self.request = Requests()
         self._handed_on = False
-        self._pause, self._resume, self._high, self._low = pause, resume, high, low
+        self._pause, self._resume, self._room = pause, resume, room
         self._paused = False
+        self._came = self._taken = 0
+        """Bytes of commands: counted by the reader's thread, and by the partition's."""
 
     def put_commands(self, records: Sequence[Wire]) -> None:
         """From the commands reader's thread."""
         with self.changed:
             self.commands.extend(records)
-            if len(self.commands) > self._high and not self._paused:
+            self._came += sum(len(record.value) for record in records)
+            if not self._paused and self._room.exceeded(len(self.commands), self._came - self._taken):
                 self._paused = True
                 self._pause()
             self.changed.notify()
@@ -157,16 +179,22 @@ class Inbox:
             or self.trouble
         )
 
-    def took_command(self) -> None:
+    def took_command(self, command: Wire) -> None:
         """The partition took a command off the queue: let the reader go on when there is room again."""
-        if self._paused and len(self.commands) < self._low:
-            self._paused = False
-            self._resume()
+        self._taken += len(command.value)
+        if self._paused and self._room.regained(len(self.commands), self._came - self._taken):
+            with self.changed:
+                self._go_on()
 
     def drop_commands(self) -> None:
         """They are read again from the last footer's input position."""
         with self.changed:
             self.commands.clear()
-            if self._paused:
-                self._paused = False
-                self._resume()
+            self._taken = self._came
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Under `changed`, as the pause is: a reader that is about to be paused is not resumed before."""
+        if self._paused:
+            self._paused = False
+            self._resume()

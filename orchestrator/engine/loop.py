@@ -230,7 +230,7 @@ class PartitionLoop:
         self.builder.wake_later(batch)
         for command in batch.some(self.inbox.commands):
             self.intake.command(batch, command)
-            self.inbox.took_command()
+            self.inbox.took_command(command)
 
     def _settle(self, batch: Batch) -> None:
         acks = []
