@@ -97,8 +97,11 @@ def of_kind(world: World, workflow_id: str, kind: type) -> list[tuple[BatchId, E
 
 @contextlib.contextmanager
 def holding() -> Iterator[None]:
-    """What `KeptBack` needs, from before the engines start: readers know from their claim on where commands go."""
-    put, drop = Inbox.put_commands, Inbox.drop_commands
+    """What `KeptBack` needs, from before the engines start: readers know from their claim on where commands go.
+
+    A batch takes its time: what is let go at once is decided in one, however slow the machine is.
+    """
+    put, drop, bound = Inbox.put_commands, Inbox.drop_commands, Batch.bound
     passed: set[str] = set()
 
     def put_commands(inbox: Inbox, records: Sequence[Wire]) -> None:
@@ -114,6 +117,7 @@ def holding() -> Iterator[None]:
     with (
         mock.patch.object(Inbox, "put_commands", put_commands),
         mock.patch.object(Inbox, "drop_commands", drop_commands),
+        mock.patch.object(Batch, "bound", lambda batch, _, most_bytes: bound(batch, PATIENCE_S * 1_000, most_bytes)),
         mock.patch.object(KeptBack, "passed", passed),
     ):
         yield
