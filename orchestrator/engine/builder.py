@@ -149,8 +149,10 @@ class Builder:
         """What an applied event of a run asks for: a turn, effects. A copied one asks for no effect."""
         body = event.body
         key = (event.workflow_id, event.run_id)
-        if isinstance(body, RunStarted) and batch.next_offset <= self.careful.barrier:
-            self.careful.suspect(key)
+        if isinstance(body, RunStarted):
+            self._turns.forget(key)
+            if batch.next_offset <= self.careful.barrier:
+                self.careful.suspect(key)
         if isinstance(body, DELIVERABLE):
             self._turns.notice(event)
             batch.woken.append(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from .. import ids
 from ..commands import Command, StartWorkflow
 from ..events import SUGGEST_AT, Body, CommandAccepted, CommandRejected
 from ..invariants import CLOSED as CLOSED
@@ -84,6 +85,18 @@ def accepted(command: Command, context: Context, code: str, message: str, run_id
     """The record of a command that was fulfilled without an event of a run."""
     body = CommandAccepted(type(command.body).__name__, code, message)
     return [Draft(command.workflow_id, run_id, body, caused(command, context))]
+
+
+def begun_before(view: View, command: Command, context: Context) -> tuple[str, list[Draft]]:
+    """(id of the run that the command begins, []), or with the answer if it has begun that run already.
+
+    A command's answer is forgotten before a run that it began is purged: to begin it again would reopen a history.
+    """
+    run_id = ids.run_id(context.app, command.workflow_id, command.id)
+    if view.get(RUNS, run_key(command.workflow_id, run_id)) is None:
+        return run_id, []
+    message = f"{command.workflow_id}: run {run_id} was begun by this command before"
+    return run_id, accepted(command, context, "already_started", message, run_id)
 
 
 def no_such_run(workflow_id: str, run_id: str) -> str:

@@ -14,7 +14,7 @@ from .. import events as e, ids
 from ..commands import Command, ForkWorkflow
 from ..rows import HISTORY
 from ..values import NO_CAUSE, NOTHING, Cause, Payload
-from .decision import CLOSED, Context, Draft, View, caused, current_run, no_such_run, rejected
+from .decision import CLOSED, Context, Draft, View, begun_before, caused, current_run, no_such_run, rejected
 
 MOST_EVENTS = 20_000
 """A copy is one batch: a longer one would hold its partition up."""
@@ -27,6 +27,9 @@ class NoSuchPoint(Exception):
 
 def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Context) -> list[Draft]:
     """Go on from a step, an event, or from where a run failed. An open run ends: its handles follow the new one."""
+    new_run_id, again = begun_before(view, command, context)
+    if again:
+        return again
     run_id, run = current_run(view, command.workflow_id, body.run_id)
     if run is None:
         message = no_such_run(command.workflow_id, body.run_id)
@@ -45,7 +48,6 @@ def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Con
     if upto > MOST_EVENTS:
         what = f"{upto} events would be copied, at most {MOST_EVENTS} can be"
         return rejected(command, context, "limit", f"{command.workflow_id}/{run_id}: {what}", run_id)
-    new_run_id = ids.run_id(context.app, command.workflow_id, command.id)
     started = _started(history[:upto], body.arguments)._replace(actor=command.actor, reason=command.reason)
     drafts: list[Draft] = []
     if run.status not in CLOSED:

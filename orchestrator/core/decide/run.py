@@ -27,8 +27,20 @@ from ..events import (
 from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
-from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, no_such_run, rejected
+from .decision import (
+    CLOSED,
+    Context,
+    Draft,
+    View,
+    accepted,
+    begun_before,
+    caused,
+    current_run,
+    no_such_run,
+    rejected,
+)
 from .fields import bad_start
+from .schedule import started_before
 
 MOST_LETTERS = 100
 """Of a name in the message of a refusal."""
@@ -39,10 +51,13 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
     problem = _bad_id(command.workflow_id) or bad_start(body)
     if problem:
         return rejected(command, context, "bad_request", problem)
+    if body.conflict == "queue" and body.start_delay_ms:
+        return rejected(command, context, "bad_request", "a call of an entity cannot be delayed")
+    run_id, again = begun_before(view, command, context)
+    if again:
+        return again + started_before(view, command, context)
     if body.conflict == "queue":
-        if body.start_delay_ms:
-            return rejected(command, context, "bad_request", "a call of an entity cannot be delayed")
-        return entity.call(view, _started(command, body, context))
+        return entity.call(view, _started(run_id, command, body, context))
     drafts: list[Draft] = []
     existing_id, existing = current_run(view, command.workflow_id)
     if existing is not None and existing.status not in CLOSED:
@@ -63,7 +78,7 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
             message = f"{command.workflow_id} was used by run {existing_id} ({existing.status}); {refusal}"
             return rejected(command, context, "already_closed", message, existing_id)
     try:
-        started = _started(command, body, context)
+        started = _started(run_id, command, body, context)
     except Exception as error:
         # A limit's key is a function of the user's code.
         message = f"{body.workflow_type}: what it needs of its limits: {type(error).__name__}: {error}"
@@ -79,8 +94,7 @@ def _signalled(command: Command, body: StartWorkflow, run_id: str, cause: Cause)
     return Draft(command.workflow_id, run_id, received, cause)
 
 
-def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
-    run_id = ids.run_id(context.app, command.workflow_id, command.id)
+def _started(run_id: str, command: Command, body: StartWorkflow, context: Context) -> Draft:
     known = context.code_of(body.workflow_type, body.version)
     started = RunStarted(
         workflow_type=body.workflow_type,
