@@ -75,6 +75,7 @@ class Ground(Restored):
                 if problem:
                     raise LogReplaced(f"{problem} See `orchestrator partition repair {self.number}`.")
                 self.unclean = unclean
+                self._hear_all()
                 return
             log.info("%s: another claim came first, claiming again", self.where)
 
