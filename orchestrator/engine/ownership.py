@@ -66,7 +66,7 @@ class Ground(Restored):
                 unclean = unclean or (self.unclean if own else not before.released)
             failpoint("K0")
             if sabotaged("one_lane_reinitialised") and self.claim_no:
-                self.lanes.init_last()  # type: ignore[attr-defined]
+                self.lanes.init_last()
                 return
             self.lanes.init([name for name in (before.lanes if before else ()) if name not in self.lanes.names])
             claim = self._claim(ids, before, claimed_for)
