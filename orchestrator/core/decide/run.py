@@ -27,7 +27,7 @@ from ..events import (
 from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
-from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, no_such_run, rejected
+from .decision import CLOSED, Context, Draft, View, accepted, asked_by, caused, current_run, no_such_run, rejected
 from .fields import bad_start
 
 MOST_LETTERS = 100
@@ -88,7 +88,7 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         arguments=body.arguments,
         seed=ids.seed(run_id),
         code=known.identity if known else CodeIdentity(),
-        actor=command.actor,
+        actor=asked_by(command),
         reason=command.reason,
         parent=body.parent,
         memo=body.memo,
@@ -164,7 +164,7 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
     assert run is not None
     if run.cancel_requested:
         return accepted(command, context, "already_requested", "cancellation was requested before", run_id)
-    requested = CancelRequested(command.actor, command.reason)
+    requested = CancelRequested(asked_by(command), command.reason)
     drafts = [Draft(command.workflow_id, run_id, requested, caused(command, context))]
     if run.status in ("limited", "delayed"):
         # Its code has not begun, and need not begin in order to end.
@@ -175,7 +175,7 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
 def terminate_workflow(view: View, command: Command, body: TerminateWorkflow, context: Context) -> list[Draft]:
     """End a run at once."""
     run_id, refusal = open_run(view, command, body.run_id, context)
-    terminated = RunTerminated(command.actor, command.reason)
+    terminated = RunTerminated(asked_by(command), command.reason)
     return refusal or [Draft(command.workflow_id, run_id, terminated, caused(command, context))]
 
 
