@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
@@ -65,6 +66,9 @@ def print_description(run: RunDescription) -> None:
         "code": code_text(run.raw.get("code") or {}),
         "started_at_ms": run.started_at_ms,
         "closed_at_ms": run.closed_at_ms,
+        "run time-out": str(timedelta(milliseconds=run.run_timeout_ms)) if run.run_timeout_ms else "",
+        "run_ends_at_ms": run.run_ends_at_ms,
+        "execution_ends_at_ms": run.execution_ends_at_ms if run.is_open else 0,
         "steps done": run.steps_done,
         "events": run.seq,
         "maps": progress_of(run),

@@ -83,6 +83,8 @@ class RunDescription(NamedTuple):
     `children` are at most the 100 newest, of a history of more than 2,000 events those that are open.
     `rejections` are the newest refused commands, None where the id had more than 2,000 commands lately.
     `untaken_signals` is None where finding out takes a replay of such a history, or code that is not there.
+    `run_timeout_ms` is as it was started; `run_ends_at_ms` (of an open run) and `execution_ends_at_ms` are the moments
+    when the time-outs are over. 0: there is none.
     """
 
     workflow_id: str
@@ -110,6 +112,9 @@ class RunDescription(NamedTuple):
     children: tuple[Child, ...] = ()
     untaken_signals: tuple[UntakenSignal, ...] | None = None
     rejections: tuple[Rejection, ...] | None = ()
+    run_timeout_ms: int = 0
+    run_ends_at_ms: int = 0
+    execution_ends_at_ms: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -201,6 +206,9 @@ def description(raw: JsonObject) -> RunDescription:
         summary=str(raw.get("summary") or ""),
         current_summary=str(raw.get("current_summary") or ""),
         maps=tuple(_map_progress(one) for one in raw.get("maps") or ()),
+        run_timeout_ms=int(raw.get("run_timeout_ms") or 0),
+        run_ends_at_ms=int(raw.get("run_ends_at_ms") or 0),
+        execution_ends_at_ms=int(raw.get("execution_ends_at_ms") or 0),
         **_relatives(raw),
     )
 

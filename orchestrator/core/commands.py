@@ -272,6 +272,7 @@ class StartChild(NamedTuple):
     memo: Payload = NOTHING
     attributes: tuple[AttributeValue, ...] = ()
     summary: str = ""
+    priority: int = 0
 
 
 class CancelChild(NamedTuple):

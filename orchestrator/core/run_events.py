@@ -247,6 +247,7 @@ class ChildScheduled(NamedTuple):
     memo: Payload = NOTHING
     attributes: tuple[AttributeValue, ...] = ()
     summary: str = ""
+    priority: int = 0
 
 
 class ChildStarted(NamedTuple):

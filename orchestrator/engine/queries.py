@@ -24,6 +24,7 @@ from ..core.rows import (
     RUNS,
     SCHEDULES,
     STEPS,
+    TIMERS,
     UPDATES,
     ChildRow,
     Key,
@@ -34,6 +35,7 @@ from ..core.rows import (
     run_key,
     schedule_key,
     step_key,
+    timer_due_key,
     update_key,
 )
 from ..core.tasks import Reply
@@ -256,12 +258,14 @@ class Queries:
                 steps.append(views.step_view(str(at[2]), row))
             elif isinstance(row, ChildRow):
                 children.append({"step": str(at[2]), "workflow_id": row.child_workflow_id, "run_id": row.child_run_id})
+        ends = self._view.get(TIMERS, timer_due_key(*key, "run|"))
         told = {} if brief else relatives.told(self._view, self._turns, key, run)
         if not brief:
             told["rejections"] = rejections.newest(self._view, key, self._horizon_ms)
             told["started_by"] = views.starter_view(self._view.get(HISTORY, history_key(*key, 1)))
         return {
             **views.run_view(*key, run),
+            "run_ends_at_ms": ends.due_at_ms if ends is not None else None,
             **told,
             "pending_steps": steps[:100],
             "pending_children": children[:100],

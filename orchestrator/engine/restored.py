@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 
 RESTORE_SLICE = 4_000
 NEAR = 1_000
-TAIL_HIGH, TAIL_LOW = 50_000, 5_000
 NEAR_WAIT_S = 1.0
 FOOTER_S = 1.0
 """How long the state's last footer is waited for before another reader is asked whether it is there."""
@@ -53,6 +52,9 @@ FOOTER_S = 1.0
 
 class Restored:
     """The partition's number, its log, store and overlay, and where the log was read to."""
+
+    tail_room = (50_000, 5_000)
+    """Beyond how many records that wait to be folded their reader is paused, and below how many it goes on."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Restored:
         self.unclean = False
         self.skew = Skew(clock, options.skew_ms)
         self._tail_paused = False
+        self._folds = True
         self.restored_events = 0
         self.restored_s = 0.0
         """Seconds spent folding and writing, without waiting for the broker."""
@@ -200,7 +203,7 @@ class Restored:
         self.tail().unfollow(self.number)
         with self.inbox.changed:
             self.inbox.tail.clear()
-        self._tail_paused = False
+        self._tail_paused, self._folds = False, True
         self.tail().follow(self.number, at, self._hear)
         if position is not None and not sabotaged("store_trusted"):
             first = self._footer_at(at)
@@ -249,9 +252,26 @@ class Restored:
     def _hear(self, wires: Sequence[Wire]) -> None:
         """From the tail's thread: a restore folds slower than the broker sends, and the queue is bounded."""
         self.inbox.put_tail(wires)
-        if len(self.inbox.tail) > TAIL_HIGH and not self._tail_paused:
-            self._tail_paused = True
-            self.tail().pause(self.number)
+        with self.inbox.changed:  # A reader that is about to be paused is not resumed before.
+            if len(self.inbox.tail) > self.tail_room[0] and self._folds and not self._tail_paused:
+                self._tail_paused = True
+                self.tail().pause(self.number)
+
+    def _let_in(self) -> None:
+        if self._tail_paused and len(self.inbox.tail) < self.tail_room[1]:
+            self._resume_tail()
+
+    def _hear_all(self) -> None:
+        """From now on its owner's own batches come back, each as a whole: nobody would resume their reader."""
+        with self.inbox.changed:
+            self._folds = False
+        self._resume_tail()
+
+    def _resume_tail(self) -> None:
+        with self.inbox.changed:
+            if self._tail_paused:
+                self._tail_paused = False
+                self.tail().resume(self.number)
 
     def _fold_slice(self, most: int = 0) -> Wire:
         """Fold up to a slice of records (or `most`), one write batch; returns the last record read."""
@@ -304,9 +324,7 @@ class Restored:
 
     def _next(self) -> Wire:
         """The next record read back. Raises HangingTransaction, KafkaUnavailable when none comes for `hang_s`."""
-        if self._tail_paused and len(self.inbox.tail) < TAIL_LOW:
-            self._tail_paused = False
-            self.tail().resume(self.number)
+        self._let_in()
         if not self.inbox.wait_tail(self.options.hang_s):
             if refused := self.tail().refused():
                 raise KafkaUnavailable(f"{self.where}: {refused}")

@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 SLICE = 500
 """Records folded at a time: so long a take-over may have to wait."""
-HIGH, LOW = 4_000, 1_000
-"""Records of one partition that wait to be folded: its reader is paused above, and resumed below."""
 ROWS = 1_000
 """Decoded rows of one partition in memory; an owner keeps more."""
 PACE_S = 0.1
@@ -107,6 +105,8 @@ class NoStandby:
 class Follower(Restored):
     """One partition that somebody else owns, from its opened directory on."""
 
+    tail_room = (4_000, 1_000)
+
     def tail(self) -> Tail:
         return self.log.standby()
 
@@ -138,17 +138,6 @@ class Follower(Restored):
             return 0
         position = self.position()
         return max(1, end - max(self.at, start, position.next_offset if position else 0))
-
-    def _hear(self, wires: Sequence[Wire]) -> None:
-        self.inbox.put_tail(wires)
-        if len(self.inbox.tail) > HIGH and not self._tail_paused:
-            self._tail_paused = True
-            self.tail().pause(self.number)
-
-    def _let_in(self) -> None:
-        if self._tail_paused and len(self.inbox.tail) < LOW:
-            self._tail_paused = False
-            self.tail().resume(self.number)
 
     def _ends_before(self, at: int) -> bool:
         return self.tail().reached(self.number) > at and not self.inbox.tail

@@ -154,6 +154,8 @@ def run_view(workflow_id: str, run_id: str, run: RunRow) -> Json:
         "status": run.status,
         "started_at_ms": run.started_at_ms,
         "closed_at_ms": run.closed_at_ms or None,
+        "run_timeout_ms": run.run_timeout_ms or None,
+        "execution_ends_at_ms": run.execution_ends_ms or None,
         "seq": run.seq,
         "steps_done": run.steps_done,
         "cancel_requested": run.cancel_requested,

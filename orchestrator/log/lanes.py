@@ -48,6 +48,9 @@ class KafkaLanes:
         for name in extra:
             self._producers.pop(name, None)
 
+    def init_last(self) -> None:
+        self._producers[self._name()] = self._initialised(self._name())
+
     def _options(self, name: str) -> dict[str, object]:
         return self._config.client(
             transactional_id=name,

@@ -51,6 +51,9 @@ class Lanes(Protocol):
         Retried inside.
         """
 
+    def init_last(self) -> None:
+        """Sabotage only (`one_lane_reinitialised`): `init_transactions` on the lane that failed, and on no other."""
+
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:
         """Begin a transaction on the next lane, produce (key, value) records to events[p] and flush.
 

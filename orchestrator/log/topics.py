@@ -27,6 +27,8 @@ ASK_S = 15.0
 ATTEMPTS_S = (0.7, 1.8, 2.5)
 """How long a broker is asked for a first answer, and how often: one that does not let us in says so at once."""
 
+COUNTS_TWICE = ": a command that is read again when its id is forgotten, after 14 days, would count twice"
+
 
 class TopicPlan(NamedTuple):
     """How a topic of the application must be. `partitions` 0: as many as commands has."""
@@ -265,14 +267,16 @@ def _check_topic(full: str, count: int, wanted: TopicPlan, name: str, settings: 
         must["message.timestamp.type"] = "LogAppendTime"
     verdicts = [(option, value, settings.get(option) == value) for option, value in must.items()]
     kept = _number(settings.get("retention.ms"))
-    # The dedup horizon is the commands' retention: to keep longer is safe, to keep shorter is not.
     long_enough = kept == -1 or (wanted.retention_ms != -1 and kept >= wanted.retention_ms)
-    verdicts.append(("retention.ms", str(wanted.retention_ms), long_enough))
+    # Of commands the ids are remembered for as long as this, and no longer.
+    too_long = name == "commands" and long_enough and kept != wanted.retention_ms
+    verdicts.append(("retention.ms", str(wanted.retention_ms), long_enough and not too_long))
     large_enough = _number(settings.get("max.message.bytes")) >= MAX_MESSAGE_BYTES
     verdicts.append(("max.message.bytes", str(MAX_MESSAGE_BYTES), large_enough))
     for option, value, ok in verdicts:
         remedy = "" if ok else f"kafka-configs --alter --topic {full} --add-config {option}={value}"
-        findings.append(Finding(ok, f"{full}: {option} is {settings.get(option, '?')}", remedy))
+        why = COUNTS_TWICE if option == "retention.ms" and too_long else ""
+        findings.append(Finding(ok, f"{full}: {option} is {settings.get(option, '?')}{why}", remedy))
     return findings
 
 

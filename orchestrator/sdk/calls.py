@@ -201,6 +201,7 @@ class ChildCalled(Called):
                 memo_of(self.options.memo),
                 tuple(self.options.attributes),
                 self.options.summary,
+                self.options.priority,
             )
         )
 

@@ -33,7 +33,6 @@ class MemoryLanes:
         self._next = itertools.cycle(self.names)
 
     def init_last(self) -> None:
-        """Sabotage only (`one_lane_reinitialised`): a new epoch for the lane used last alone."""
         self._epochs[self._lane] = self._cluster.init(self._lane)
 
     def begin(self, records: Sequence[tuple[bytes, bytes]]) -> None:

@@ -73,7 +73,7 @@ async def serve(settings: Settings, app: Any, transport: Transport, source: Task
     caller = Caller(
         app.name,
         transport,
-        ClientOptions(actor=Actor(kind="worker", id=name, via="worker"), timeout_s=settings.reply_timeout_s),
+        ClientOptions(actor=Actor(kind="service", id=name, via="worker"), timeout_s=settings.reply_timeout_s),
         codec,
         CommandSigner.of(settings, app.name),
     )

@@ -33,7 +33,7 @@ WITNESSES = {
 }
 """Who meets the log that lost its end, and the successor's state directory."""
 NOTICED_WITHIN_S = 90.0
-HIDDEN = ("nothing could be read for", "did not come back")
+HIDDEN = "nothing could be read for"
 
 
 class Lossy(Mixed):
@@ -143,7 +143,7 @@ def _parked(campaign: Mixed) -> dict[int, str]:
     """Partitions that stand still by their log, and why."""
     said = "\n".join(campaign.told().values())
     found = re.findall(r"ERROR orchestrator\.engine\.partition: partition (\d+): (.*)", said)
-    words = ("partition repair", "did not write", *HIDDEN)
+    words = ("partition repair", "did not write", HIDDEN)
     return {int(number): why for number, why in found if any(word in why for word in words)}
 
 

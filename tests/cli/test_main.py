@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,6 +122,9 @@ def test_completion_completes(tmp_path: Path) -> None:
 
 def test_every_command_of_a_program_prints_three_ways() -> None:
     quiet = {"run", "completion", "dev", "debug"}
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"have no `-o`.*?\n(?=`workflow history)", page, re.DOTALL)
+    assert set(re.findall(r"`(?:workflow )?(run|completion|dev|debug)`", said)) == quiet
     missing = []
     for name, later in Root.later.items():
         if not later.is_there() or name == "kafka":

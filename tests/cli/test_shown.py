@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from orchestrator import Client, Orchestrator, approval, patched, set_summary, update
+from orchestrator.cli.output import time_text
 from tests.cli.conftest import Ran, served
 
 Run = Callable[..., Ran]
@@ -56,7 +58,13 @@ class Order:
 
 async def prepare(client: Client) -> None:
     released.clear()
-    options = {"memo": {"by": "eva"}, "attributes": [cents.of(900), region.of("south")], "summary": "order of eva"}
+    options: dict[str, Any] = {
+        "memo": {"by": "eva"},
+        "attributes": [cents.of(900), region.of("south")],
+        "summary": "order of eva",
+        "run_timeout": timedelta(hours=1),
+        "execution_timeout": timedelta(days=2),
+    }
     run = await client.start(Order.order.options(id="o-7", **options), 4)
     while not (waiting := [one async for one in client.approvals.list()]):
         await asyncio.sleep(0.01)
@@ -112,6 +120,23 @@ def test_what_a_run_says_of_itself_is_shown(run: Run) -> None:
     assert [body["attributes"][0]["name"] for body in bodies["RunAnnotated"] if body["attributes"]] == ["region"]
     assert len(lines["StepScheduled"]) == 4
     assert "ValueError: broken" in lines["StepFailed"][0]
+
+
+@pytest.mark.contract("start-timeouts")
+@pytest.mark.usefixtures("live")
+def test_how_long_a_run_may_take_is_shown(run: Run) -> None:
+    told = run(*NAME, "workflow", "show", "o-7", "-o", "json").json
+    began = told["started_at_ms"]
+    assert (told["run_timeout_ms"], told["run_ends_at_ms"]) == (3_600_000, began + 3_600_000)
+    assert told["execution_ends_at_ms"] == began + 2 * 86_400_000
+    shown = [" ".join(line.split()) for line in run(*NAME, "workflow", "show", "o-7").out.splitlines()]
+    assert "run time-out 1:00:00" in shown
+    assert f"run ends at {time_text(began + 3_600_000)}" in shown
+    assert f"execution ends at {time_text(began + 2 * 86_400_000)}" in shown
+    assert run(*NAME, "workflow", "terminate", "o-7").code == 0
+    told = run(*NAME, "workflow", "show", "o-7", "-o", "json").json
+    assert (told["run_timeout_ms"], told["run_ends_at_ms"]) == (3_600_000, None)
+    assert "ends at" not in run(*NAME, "workflow", "show", "o-7").out
 
 
 @pytest.mark.contract("update", "approval-history", "pause")

@@ -129,6 +129,38 @@ def test_of_runs_that_wait_a_higher_priority_comes_first(world: World) -> None:
     world.run(app, scenario)
 
 
+@app.workflow
+async def ranking() -> list[int]:
+    """Children that ask while another run holds the only slot."""
+    urgency = (-3, 0, 7)
+    children = [ranked.options(id=f"child-{one}", priority=one)(number) for number, one in enumerate(urgency, 1)]
+    return await asyncio.gather(*children)
+
+
+@pytest.mark.contract("flow-priority")
+def test_of_children_that_wait_a_higher_priority_comes_first(world: World) -> None:
+    async def scenario(client: Client) -> None:
+        first = await client.start(ranked, 0)
+        await running(first)
+        parent = await client.start(ranking)
+        while (await client.limits.describe("ranks")).waiting < 3:
+            await asyncio.sleep(0.01)
+        low, usual, high = [client.handle(ranked, f"child-{one}") for one in (-3, 0, 7)]
+        queue = (await client.limits.describe("ranks")).raw["queue"]
+        assert [(one["workflow_id"], one["priority"]) for one in queue] == [
+            ("child-7", 7),
+            ("child-0", 0),
+            ("child--3", -3),
+        ]
+        for handle in (first, low, usual, high):
+            await handle.signal(go, 0)
+        assert await parent.result() == [1, 2, 3]
+        granted = [task.workflow_id for _, task in await world.granted("ranks")]
+        assert granted == [first.workflow_id, "child-7", "child-0", "child--3"]
+
+    world.run(app, scenario)
+
+
 ENDLESS = app.limit("endless", debounce=(timedelta(hours=1), timedelta(seconds=0.5)))
 
 

@@ -32,6 +32,8 @@ from tests.contract.world import World
 
 app = Orchestrator("contract-schedules")
 go = app.signal("go", int)
+ASKED = ("RunStarted", "CancelRequested", "RunTerminated")
+"""What a schedule does to runs."""
 
 
 @app.workflow
@@ -81,7 +83,7 @@ def test_an_interval_fires_and_each_firing_has_its_own_run(world: World) -> None
         run = client.handle(quick, first["workflow_id"])
         assert await run.result() == f"hello {first['workflow_id']}"
         started = await anext(run.history())
-        assert started.body["actor"]["id"] == "schedule/beat"
+        assert (started.body["actor"]["kind"], started.body["actor"]["id"]) == ("schedule", "schedule/beat")
         await handle.delete()
         with pytest.raises(CommandRejected, match="no such schedule"):
             await handle.describe()
@@ -137,6 +139,8 @@ def test_the_other_overlap_policies(world: World, overlap: str) -> None:
             found = await until(handle, started=2)
             ended = await client.handle(waits, first).describe()
             assert ended.status == ("cancelled" if overlap == "cancel_other" else "terminated")
+            asked = [event async for event in client.handle(waits, first).history() if event.type in ASKED]
+            assert [event.body["actor"]["kind"] for event in asked] == ["schedule"] * 2
             return
         found = await handle.describe()
         assert found.skipped == (1 if overlap == "buffer_one" else 0)

@@ -320,7 +320,7 @@ class World:
             return
         assert self.ground is not None
         drain = asyncio.Event()
-        caller = Caller(app.name, self.ground.transport(), ClientOptions(actor=Actor(kind="worker", id="worker")))
+        caller = Caller(app.name, self.ground.transport(), ClientOptions(actor=Actor(id="worker", via="worker")))
         worker = RemoteWorker(
             WorkerOptions("worker", lease_s=5.0, renew_s=1.0, grace_s=1.0, blobs=self._theirs),
             caller,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from orchestrator.engine.soundness import ClaimLost, HangingTransaction
 from orchestrator.engine.standby import Follower
 from orchestrator.engine.visiting import ground_of, visit
 from orchestrator.errors import ConfigurationError, LogReplaced, StoreDamaged, StoreError
+from orchestrator.log.ports import Wire
 from orchestrator.store.memory_store import MemoryStore
 from orchestrator.store.partition_store import PartitionStore
 from orchestrator.testing.memory_cluster import ABORTED, COMMITTED, MemoryCluster
@@ -72,6 +75,27 @@ def test_an_open_transaction_hides_the_log(owners: Owners) -> None:
     owners.cluster.produce("somebody-else", epoch, "shop.events", 0, [(b"k", b"v")])
     with pytest.raises(HangingTransaction, match="open transaction hides them"):
         owner.take_over()
+
+
+def test_records_that_keep_coming_hide_no_claim(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes until the own claim is read: only a tail that stands still is an open transaction."""
+    for _ in range(4):
+        owners.one().take_over()
+    owner, now, came, take = owners.one(), [0.0], deque[Wire](), Ground._next
+
+    def slowly() -> Wire:
+        """One at a time, and for each most of the time within which one must come."""
+        if not came:
+            came.append(take(owner))
+            came.extend(owner.inbox.tail)
+            owner.inbox.tail.clear()
+        now[0] += 0.8 * owner.options.hang_s
+        return came.popleft()
+
+    monkeypatch.setattr(owner, "_next", slowly)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    owner.take_over()
+    assert (owner.claim_no, len(came)) == (5, 0)
 
 
 def test_a_footer_that_was_aborted_behind_the_state(owners: Owners, monkeypatch: pytest.MonkeyPatch) -> None:

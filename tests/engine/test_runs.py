@@ -22,6 +22,7 @@ Make = Callable[[Orchestrator], Rig]
 app = Orchestrator("runs")
 go = app.signal("go", int)
 total = app.query("total", int)
+COLOUR = app.attribute("colour", str)
 attempts: dict[str, int] = {}
 QUICK = RetryPolicy(initial_interval=timedelta(milliseconds=5))
 
@@ -352,6 +353,45 @@ def test_a_child_completes(rig: Make) -> None:
     one.start("w", parent, 5)
     assert one.result("w") == b"26"
     assert one.kinds("w") == ["RunStarted", "ChildScheduled", "ChildStarted", "ChildCompleted", "RunCompleted"]
+
+
+@app.workflow(limits=[app.limit("ranks", concurrency=1)])
+async def described() -> None:
+    """Ends at once."""
+
+
+@app.workflow
+async def particular() -> None:
+    """Starts a child with every option that a child may have."""
+    minutes = [timedelta(minutes=n) for n in range(3)]
+    await described.options(
+        id="the-described",
+        conflict="terminate_existing",
+        reuse="allow_if_failed",
+        start_delay=timedelta(milliseconds=1),
+        execution_timeout=minutes[2],
+        run_timeout=minutes[1],
+        close_policy="abandon",
+        priority=5,
+        memo={"for": "whom"},
+        attributes=[COLOUR.of("red")],
+        summary="in words",
+    )()
+
+
+def test_a_child_has_every_option_of_its_start(rig: Make) -> None:
+    one = rig(app)
+    one.engine()
+    one.start("w", particular)
+    one.result("w")
+    (scheduled,), (started,) = one.bodies(e.ChildScheduled, "w"), one.bodies(e.RunStarted, "the-described")
+    assert (scheduled.conflict, scheduled.reuse) == ("terminate_existing", "allow_if_failed")
+    assert (scheduled.close_policy, scheduled.priority) == ("abandon", 5)
+    times = (started.start_delay_ms, started.execution_timeout_ms, started.run_timeout_ms)
+    assert times == (1, 120_000, 60_000)
+    assert (started.memo.data, started.summary) == (b'{"for":"whom"}', "in words")
+    assert started.attributes == (COLOUR.of("red"),)
+    assert [need.priority for need in started.limits] == [5]
 
 
 def test_a_child_s_failure_is_the_parent_s_to_handle(rig: Make) -> None:

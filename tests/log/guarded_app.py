@@ -115,7 +115,7 @@ def worker(guarded: Guarded, name: str) -> Iterator[None]:
     ready, drain, loops = threading.Event(), asyncio.Event(), list[asyncio.AbstractEventLoop]()
 
     async def serve() -> None:
-        caller = Caller(name, KafkaTransport(name, given), ClientOptions(actor=Actor(kind="worker", id="worker")))
+        caller = Caller(name, KafkaTransport(name, given), ClientOptions(actor=Actor(id="worker", via="worker")))
         working = RemoteWorker(
             WorkerOptions("worker", lease_s=5.0, renew_s=1.0, grace_s=1.0),
             caller,

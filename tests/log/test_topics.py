@@ -12,6 +12,7 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 
 from orchestrator.devkafka import DevKafka
+from orchestrator.engine.options import EngineOptions
 from orchestrator.errors import ConfigurationError, KafkaUnavailable
 from orchestrator.log import topics
 from orchestrator.log.config import LogConfig
@@ -107,8 +108,21 @@ def test_a_setting_that_differs_is_found(kafka_world: KafkaWorld, name: str, opt
     assert f"--topic {kafka_world.app}.{name} --add-config {option}=" in found.remedy
 
 
-def test_keeping_commands_for_longer_is_right(kafka_world: KafkaWorld) -> None:
-    change(kafka_world, ResourceType.TOPIC, f"{kafka_world.app}.commands", "retention.ms", "-1")
+@pytest.mark.parametrize("kept", ["-1", str(15 * 86_400_000)])
+def test_commands_are_kept_no_longer_than_their_ids_are_remembered(kafka_world: KafkaWorld, kept: str) -> None:
+    assert topics.plan(1)["commands"].retention_ms == EngineOptions().dedup_horizon_ms
+    name = f"{kafka_world.app}.commands"
+    change(kafka_world, ResourceType.TOPIC, name, "retention.ms", kept)
+    (found,) = wrong(kafka_world)
+    assert found.what == (
+        f"{name}: retention.ms is {kept}: a command that is read again when its id is forgotten, after 14 days, would"
+        " count twice"
+    )
+    assert found.remedy == f"kafka-configs --alter --topic {name} --add-config retention.ms=1209600000"
+
+
+def test_keeping_answers_for_longer_is_right(kafka_world: KafkaWorld) -> None:
+    change(kafka_world, ResourceType.TOPIC, f"{kafka_world.app}.replies", "retention.ms", "-1")
     assert wrong(kafka_world) == []
 
 

@@ -34,19 +34,6 @@ class KafkaStage(Stage):
         staging.received.clear()
         self.rig = Rig(staging.app, KafkaSite(app, bootstrap, 1))
 
-    def engine(
-        self, own_store: bool = False, before_init: Callable[[], None] | None = None, claims_back: bool = False
-    ) -> Engine:
-        engine = super().engine(own_store, before_init, claims_back)
-        lanes = self._lanes(engine)
-
-        def init_last() -> None:
-            """What the switch breaks: a new epoch for the lane that failed, and for no other."""
-            lanes._producers[lanes._name()] = lanes._initialised(lanes._name())
-
-        lanes.init_last = init_last  # type: ignore[attr-defined]
-        return engine
-
     def at_next_commit(self, act: Callable[[], str]) -> threading.Event:
         engine = self.rig.engines[-1]
         loop, lanes = self.partition(engine)._loop, self._lanes(engine)

@@ -99,7 +99,7 @@ def test_a_signal_drains_the_worker(tmp_path: Path, isolation: str, number: int)
     assert isinstance(report, ReportStep)
     inside = json.loads(report.result.data) == os.getpid()
     assert inside is (isolation == "thread")
-    assert {command.actor.kind for command in log.commands} == {"worker"}
+    assert {(command.actor.kind, command.actor.via) for command in log.commands} == {("service", "worker")}
 
 
 def test_the_probes_of_a_worker(tmp_path: Path, free_port: int) -> None:

@@ -52,6 +52,7 @@ def _start(fold: Fold, row: ChildRow, body: ChildScheduled) -> ChildRow:
         body.run_timeout_ms,
         parent=ParentRef(event.workflow_id, event.run_id, step),
         memo=body.memo,
+        priority=body.priority,
         attributes=body.attributes,
         summary=body.summary,
     )

@@ -10,7 +10,8 @@ from ..commands import Command, StartWorkflow
 from ..events import SUGGEST_AT, Body, CommandAccepted, CommandRejected
 from ..invariants import CLOSED as CLOSED
 from ..rows import RUNS, Key, RunRow, current_key, run_key
-from ..values import NO_CAUSE, Cause, CodeIdentity, LimitNeed, Payload
+from ..schedules import PREFIX
+from ..values import NO_CAUSE, Actor, Cause, CodeIdentity, LimitNeed, Payload
 
 
 class View(Protocol):
@@ -72,6 +73,17 @@ def caused(command: Command, context: Context, answers: bool = True) -> Cause:
         return NO_CAUSE
     topic, partition, offset = context.input
     return Cause(command.id, topic, partition, offset, answers, command.reply_to if answers else None)
+
+
+def asked_by(command: Command) -> Actor:
+    """Whom a run's history names.
+
+    A schedule's command says `engine`, under the schedule's key: what is queued follows from firings that are recorded
+    already, and has to be the same at every restore.
+    """
+    actor = command.actor
+    is_schedule = actor.kind == "engine" and actor.id.startswith(PREFIX)
+    return actor._replace(kind="schedule") if is_schedule else actor
 
 
 def rejected(command: Command, context: Context, code: str, message: str, run_id: str = "") -> list[Draft]:

@@ -33,6 +33,7 @@ from .decision import (
     Draft,
     View,
     accepted,
+    asked_by,
     begun_before,
     caused,
     current_run,
@@ -102,7 +103,7 @@ def _started(run_id: str, command: Command, body: StartWorkflow, context: Contex
         arguments=body.arguments,
         seed=ids.seed(run_id),
         code=known.identity if known else CodeIdentity(),
-        actor=command.actor,
+        actor=asked_by(command),
         reason=command.reason,
         parent=body.parent,
         memo=body.memo,
@@ -178,7 +179,7 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
     assert run is not None
     if run.cancel_requested:
         return accepted(command, context, "already_requested", "cancellation was requested before", run_id)
-    requested = CancelRequested(command.actor, command.reason)
+    requested = CancelRequested(asked_by(command), command.reason)
     drafts = [Draft(command.workflow_id, run_id, requested, caused(command, context))]
     if run.status in ("limited", "delayed"):
         # Its code has not begun, and need not begin in order to end.
@@ -189,7 +190,7 @@ def cancel_workflow(view: View, command: Command, body: CancelWorkflow, context:
 def terminate_workflow(view: View, command: Command, body: TerminateWorkflow, context: Context) -> list[Draft]:
     """End a run at once."""
     run_id, refusal = open_run(view, command, body.run_id, context)
-    terminated = RunTerminated(command.actor, command.reason)
+    terminated = RunTerminated(asked_by(command), command.reason)
     return refusal or [Draft(command.workflow_id, run_id, terminated, caused(command, context))]
 
 

@@ -82,6 +82,7 @@ def _start_child(view: View, place: TurnPlace, command: c.StartChild) -> list[e.
             command.memo,
             command.attributes,
             command.summary,
+            command.priority,
         )
     ]
 
