@@ -9,10 +9,10 @@ from typing import Any
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.commands import TurnCommand
+from ..core.commands import ParkRun, TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, Known
 from ..core.decide.fields import unwritable
-from ..core.decide.fork import after_divergence
+from ..core.decide.fork import Unforkable, after_divergence
 from ..core.decide.turn import TurnPlace, decide_turn, in_order
 from ..core.events import (
     DELIVERABLE,
@@ -43,7 +43,7 @@ from .large import NAMED_LETTERS, brief, keeper, size_of, with_brief_errors
 from .options import EngineOptions
 from .overlay import Overlay
 from .steps import Begin, LocalSteps, StopAll
-from .turns import RunKey, Turns
+from .turns import RunKey, Taken, Turns
 
 NO_HASH = b"\x00" * 32
 
@@ -203,16 +203,8 @@ class Builder:
                     self._turns.drop(key)
                 return
             if taken.turn.verdict is not None:
-                verdict = taken.turn.verdict
                 self._turns.drop(key)
-                if verdict.kind == LACKS_CODE:
-                    self._turns.lacking[key] = verdict.message
-                    return
-                if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
-                    for draft in after_divergence(self.overlay, *key, taken.seq):
-                        self._record(batch, draft)
-                    return
-                self._record(batch, Draft(*key, RunParked(verdict.kind, brief(verdict.message), verdict.call_site)))
+                self._stop(batch, key, taken, taken.turn.verdict)
                 return
             came_with, batch.trace = batch.trace, taken.trace
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
@@ -221,6 +213,23 @@ class Builder:
             if time.perf_counter() > batch.no_turn_after:
                 self.later[key] = None
                 return
+
+    def _stop(self, batch: Batch, key: RunKey, taken: Taken, verdict: ParkRun) -> None:
+        """The run's code came to no end of its turn: it waits, parks or, at the desk, forks."""
+        if verdict.kind == LACKS_CODE:
+            self._turns.lacking[key] = verdict.message
+            return
+        message = verdict.message
+        if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
+            try:
+                drafts = after_divergence(self.overlay, *key, taken.seq)
+            except Unforkable as error:
+                message += f"\nIt does not go on from there by itself: {error}"
+            else:
+                for draft in drafts:
+                    self._record(batch, draft)
+                return
+        self._record(batch, Draft(*key, RunParked(verdict.kind, brief(message), verdict.call_site)))
 
     def _note_silence(self, batch: Batch, key: RunKey, seq: int) -> None:
         """Remember a turn that left nothing on the log, if its run may wait for long.
