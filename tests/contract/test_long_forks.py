@@ -134,6 +134,31 @@ def test_a_run_that_failed_too_far_along_is_refused_with_its_length(world: World
     world.run(app, scenario)
 
 
+@pytest.mark.contract("resume-failed", "limits")
+def test_the_most_that_a_failed_run_goes_on_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event more is refused; the failed run stays as it is, and goes on from an earlier step all the same."""
+    app, flow, _, declined = long_runs()
+
+    async def scenario(client: Client) -> None:
+        handle = await client.start(flow.options(id="fails"), 14, 0)
+        with pytest.raises(declined):
+            await handle.result()
+        recorded = await story(handle)
+        copied = len(recorded) - 2
+        monkeypatch.setattr(fork, "MOST_EVENTS", copied - 1)
+        error = await refused(handle)
+        assert error.code == "limit"
+        assert f"{copied} events would be copied, at most {copied - 1} can be" in str(error)
+        assert (await story(handle), (await handle.describe()).run_id) == (recorded, handle.run_id)
+        with pytest.raises(declined):
+            await (await handle.fork("0:1")).result()
+        monkeypatch.setattr(fork, "MOST_EVENTS", copied)
+        with pytest.raises(declined):
+            await (await handle.reset()).result()
+
+    world.run(app, scenario)
+
+
 @pytest.mark.contract("fork", "limits")
 def test_at_the_desk_a_run_that_diverged_too_far_along_parks_and_says_why(world: World) -> None:
     names = ("one", "two", "three") * 4
