@@ -10,10 +10,10 @@ from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
 from ..core.commands import ParkRun, TurnCommand
-from ..core.decide.decision import CLOSED, Context, Draft, Known
+from ..core.decide.decision import CLOSED, Context, Draft, KeyFailed, Known, needs_of
 from ..core.decide.fields import unwritable
 from ..core.decide.fork import Unforkable, after_divergence
-from ..core.decide.turn import TurnPlace, decide_turn, in_order
+from ..core.decide.turn import TurnPlace, decide_turn, in_order, needs_of_next
 from ..core.events import (
     DELIVERABLE,
     TERMINAL,
@@ -222,7 +222,7 @@ class Builder:
         message = verdict.message
         if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
             try:
-                drafts = after_divergence(self.overlay, *key, taken.seq)
+                drafts = after_divergence(self.overlay, *key, taken.seq, self.context(batch))
             except Unforkable as error:
                 message += f"\nIt does not go on from there by itself: {error}"
             else:
@@ -289,19 +289,19 @@ class Builder:
     def _pin(self, batch: Batch, key: RunKey, known: Known) -> None:
         started = self.overlay.get(HISTORY, history_key(*key, 1)).event.body
         try:
-            limits = known.limits(started.arguments, 0)
-        except Exception as error:
-            # A limit's key is a function of the user's code.
-            message = f"what it needs of its limits: {type(error).__name__}: {error}"
-            self._record(batch, Draft(*key, RunParked("bug", brief(message), "")))
+            limits = needs_of(known, started.arguments, 0)
+        except KeyFailed as error:
+            self._record(batch, Draft(*key, RunParked("bug", brief(str(error)), "")))
             return
         self._record(batch, Draft(*key, RunPinned(known.version, known.identity, limits)))
 
     def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
+        context = self.context(batch)
         try:
+            place.next_needs = needs_of_next(place.run, commands, context)
             commands = [self._kept(with_brief_errors(command, self._options.payload_bytes)) for command in commands]
-        except BlobError as error:
-            self._park(batch, place, "blob", str(error))
+        except (BlobError, KeyFailed) as error:
+            self._park(batch, place, "bug" if isinstance(error, KeyFailed) else "blob", str(error))
             return
         if problem := unwritable(tuple(commands)):
             self._park(batch, place, "bug", problem)
@@ -310,7 +310,6 @@ class Builder:
         if too_large:
             self._park(batch, place, "limit", too_large)
             return
-        context = self.context(batch)
         for command in in_order(commands):
             for draft in decide_turn(self.overlay, place, command, context):
                 self._record(batch, draft)

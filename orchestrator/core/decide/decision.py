@@ -34,6 +34,23 @@ class Known(NamedTuple):
     limits: Callable[[Payload, int], tuple[LimitNeed, ...]] = _no_limits
 
 
+class KeyFailed(Exception):
+    """What a run needs of its limits cannot be told: a limit's key is a function of the user's code, and raised."""
+
+
+def needs_of(known: Known, arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
+    """What a run needs before its code begins. Raises KeyFailed."""
+    try:
+        return known.limits(arguments, priority)
+    except Exception as error:
+        raise KeyFailed(f"what it needs of its limits: {type(error).__name__}: {error}") from error
+
+
+def priority_of(limits: tuple[LimitNeed, ...]) -> int:
+    """The one that whoever has these needs was started with."""
+    return limits[0].priority if limits else 0
+
+
 class Context(NamedTuple):
     """Everything a decision needs beside state: time, names, and which code this owner has.
 

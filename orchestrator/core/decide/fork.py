@@ -13,8 +13,20 @@ from typing import Any, NamedTuple
 from .. import events as e, ids
 from ..commands import Command, ForkWorkflow
 from ..rows import HISTORY, history_key
-from ..values import NO_CAUSE, NOTHING, Cause, Payload
-from .decision import CLOSED, Context, Draft, View, caused, current_run, no_such_run, rejected
+from ..values import NO_CAUSE, NOTHING, Cause, LimitNeed, Payload
+from .decision import (
+    CLOSED,
+    Context,
+    Draft,
+    KeyFailed,
+    View,
+    caused,
+    current_run,
+    needs_of,
+    no_such_run,
+    priority_of,
+    rejected,
+)
 
 MOST_EVENTS = 20_000
 """A copy is one batch: a longer one would hold its partition up."""
@@ -50,6 +62,12 @@ class Unforkable(Exception):
     code = "no_such_point"
 
 
+class NoNeeds(Unforkable):
+    """What it needs of its limits cannot be told."""
+
+    code = "bad_request"
+
+
 class TooLong(Unforkable):
     """The copy would not be one batch."""
 
@@ -73,9 +91,9 @@ def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Con
     try:
         kept = _kept(history, _upto(history, body))
         later = _later_signals(history, len(kept), new_run_id) if body.signals else []
+        started = _started(kept, body.arguments, context)._replace(actor=command.actor, reason=command.reason)
     except Unforkable as error:
         return rejected(command, context, error.code, f"{command.workflow_id}/{run_id}: {error}", run_id)
-    started = _started(kept, body.arguments)._replace(actor=command.actor, reason=command.reason)
     drafts: list[Draft] = []
     if run.status not in CLOSED:
         moved = e.RunContinuedAsNew(0, started.arguments, new_run_id)
@@ -83,16 +101,15 @@ def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Con
     return [*drafts, *_copied(kept, started, new_run_id, caused(command, context)), *later]
 
 
-def after_divergence(view: View, workflow_id: str, run_id: str, turn: int) -> list[Draft]:
-    """The desk's remedy: the run goes on from its last turn that the code as it is now agrees with. Raises Unforkable
-    when that is too far along."""
+def after_divergence(view: View, workflow_id: str, run_id: str, turn: int, context: Context) -> list[Draft]:
+    """The desk's remedy: the run goes on from its last turn that the code as it is now has too. Raises Unforkable."""
     _, run = current_run(view, workflow_id, run_id)
     assert run is not None
     history = History(view, workflow_id, run_id, run.seq)
     new_run_id = ids.next_run_id(run_id, turn)
     kept = _kept(history, _before_turn(history, turn))
     later = _later_signals(history, len(kept), new_run_id)
-    started = _started(kept, NOTHING)._replace(reason="its code diverged")
+    started = _started(kept, NOTHING, context)._replace(reason="its code diverged")
     moved = Draft(workflow_id, run_id, e.RunContinuedAsNew(0, started.arguments, new_run_id))
     return [moved, *_copied(kept, started, new_run_id, NO_CAUSE), *later]
 
@@ -180,17 +197,37 @@ def _before_failure(history: History) -> int:
 # -- what -------------------------------------------------------------------------------------------------------------
 
 
-def _started(history: Sequence[e.Event], arguments: Payload) -> e.RunStarted:
-    """The new run's first event. `arguments` NOTHING: as they were."""
+def _started(history: Sequence[e.Event], arguments: Payload, context: Context) -> e.RunStarted:
+    """The new run's first event. `arguments` NOTHING: as they were. Raises NoNeeds."""
     first = history[0].body
     assert isinstance(first, e.RunStarted)
+    if arguments != NOTHING:
+        first = first._replace(arguments=arguments)
     return first._replace(
-        arguments=first.arguments if arguments == NOTHING else arguments,
+        limits=_needs(history, first, edited=arguments != NOTHING, context=context),
         previous_run_id=history[0].run_id,
         start_delay_ms=0,
         execution_ends_ms=0,
         forked_upto=len(history),
     )
+
+
+def _needs(
+    history: Sequence[e.Event], started: e.RunStarted, *, edited: bool, context: Context
+) -> tuple[LimitNeed, ...]:
+    """What the new run asks for, as a start of it would. One that nobody had code for yet asks when it is pinned."""
+    pins = (event.body for event in history if isinstance(event.body, e.RunPinned))
+    pinned: e.RunStarted | e.RunPinned = next(pins, started)
+    known = context.code_of(started.workflow_type, pinned.version) if pinned.version else None
+    if known is None:
+        if edited and pinned.limits:
+            code = f"version {pinned.version} of {started.workflow_type}"
+            raise NoNeeds(f"what it needs of its limits with other arguments only {code} can tell, which is not here")
+        return pinned.limits
+    try:
+        return needs_of(known, started.arguments, priority_of(pinned.limits))
+    except KeyFailed as error:
+        raise NoNeeds(str(error)) from error
 
 
 def _copied(history: Sequence[e.Event], started: e.RunStarted, new_run_id: str, cause: Cause) -> list[Draft]:
@@ -213,6 +250,9 @@ def _copied(history: Sequence[e.Event], started: e.RunStarted, new_run_id: str, 
 def _own(event: e.Event, pending: dict[str, bool], new_run_id: str) -> Any:
     """A copied body; a child that begins anew has an id of the new run's, unless its caller chose one."""
     body = event.body
+    if isinstance(body, e.RunPinned):
+        # A copy asks nobody: the new run's first event has asked.
+        return body._replace(limits=())
     if isinstance(body, e.ChildScheduled):
         step = ids.step_id(body.path, body.n)
         derived = ids.child_workflow_id(event.workflow_id, event.run_id, step)

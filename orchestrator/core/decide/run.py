@@ -27,7 +27,19 @@ from ..events import (
 from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
-from .decision import CLOSED, Context, Draft, View, accepted, caused, current_run, no_such_run, rejected
+from .decision import (
+    CLOSED,
+    Context,
+    Draft,
+    KeyFailed,
+    View,
+    accepted,
+    caused,
+    current_run,
+    needs_of,
+    no_such_run,
+    rejected,
+)
 from .fields import bad_start
 
 MOST_LETTERS = 100
@@ -64,10 +76,8 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
             return rejected(command, context, "already_closed", message, existing_id)
     try:
         started = _started(command, body, context)
-    except Exception as error:
-        # A limit's key is a function of the user's code.
-        message = f"{body.workflow_type}: what it needs of its limits: {type(error).__name__}: {error}"
-        return rejected(command, context, "bad_request", message)
+    except KeyFailed as error:
+        return rejected(command, context, "bad_request", f"{body.workflow_type}: {error}")
     drafts.append(started)
     if body.signal:
         drafts.append(_signalled(command, body, started.run_id, caused(command, context, answers=False)))
@@ -98,7 +108,7 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
         suggest_at=context.suggest_at,
-        limits=known.limits(body.arguments, body.priority) if known and body.conflict != "queue" else (),
+        limits=needs_of(known, body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
 
