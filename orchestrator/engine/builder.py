@@ -31,14 +31,15 @@ from ..core.events import (
 )
 from ..core.replay import root_of
 from ..core.rows import HISTORY, RUNS, RunRow, history_key, run_key
-from ..core.values import BatchId, InputPosition, LimitNeed, Payload
+from ..core.values import BatchId, InputPosition
 from ..errors import BlobError, LimitExceeded
 from ..sdk.compare import DIVERGED, LACKS_CODE
 from ..sdk.registry import Registry
-from ..store.large import bytes_of, light
+from ..store.large import light
 from .admission import Load
 from .batch import Batch
 from .careful import Careful
+from .known import KnownCode
 from .large import NAMED_LETTERS, brief, keeper, size_of, with_brief_errors
 from .options import EngineOptions
 from .overlay import Overlay
@@ -68,31 +69,18 @@ class Builder:
         self.level = 1
         """The feature level in force, as of the last record."""
         self._codec = codec
-        self._registry = registry
+        self._known = KnownCode(registry, options.blobs)
         self._settings = settings
         self._options = options
         self._keep = keeper(options)
         self._steps = steps
         self._turns = turns
 
-    def code_of(self, workflow_type: str, version: int) -> Known | None:
-        """Which version a new run would be pinned to here."""
-        code = self._registry.workflow(workflow_type, version)
-        if code is None:
-            return None
-
-        def limits(arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
-            return code.needs(self._read(arguments, workflow_type) if code.limits else arguments, priority)
-
-        return Known(code.version, code.identity, limits)
-
-    def _read(self, arguments: Payload, workflow_type: str) -> Payload:
-        return bytes_of(arguments, self._options.blobs, f"the arguments of {workflow_type}")
-
     def context(self, batch: Batch, **more: Any) -> Context:
         """What decisions of this batch may know beside state; `more`: other fields of it."""
         app, suggest_at = self._settings.app, self._options.suggest_at
-        return Context(app, batch.now_ms, self.code_of, level=batch.level, suggest_at=suggest_at, **more)
+        code_of, limit_of = self._known.code_of, self._known.limit_of
+        return Context(app, batch.now_ms, code_of, level=batch.level, suggest_at=suggest_at, limit_of=limit_of, **more)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -279,7 +267,7 @@ class Builder:
 
     def _has_code(self, batch: Batch, key: RunKey, run: RunRow) -> bool:
         if run.version == 0:
-            known = self.code_of(run.workflow_type, 0)
+            known = self._known.code_of(run.workflow_type, 0)
             if known is None:
                 return False
             self._pin(batch, key, known)

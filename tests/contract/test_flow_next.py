@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator import Client, CommandRejected, Handle, Orchestrator, RunParked, continue_as_new
-from orchestrator.core.events import RunStarted
+from orchestrator.core.apply.lane import ASK_AT_ONCE
+from orchestrator.core.events import RunStarted, SlotsAwaited
 from orchestrator.core.values import LimitNeed
 from tests.contract.world import World
 
@@ -173,3 +174,47 @@ def test_without_its_code_a_fork_keeps_its_key_or_is_refused(world: World) -> No
         assert [need.key for (need,) in await needs(world, "one")] == ["a", "a"]
 
     world.run(app, scenario)
+
+
+def many_steps(at_once: int) -> Any:
+    """A release whose steps and runs share a limit of so many."""
+    app = Orchestrator("contract-flow-numbers")
+    go = app.signal("go", str)
+    limit = app.limit("shared", concurrency=at_once)
+
+    @app.step(limits=[limit])
+    async def limited(number: int) -> int:
+        return number
+
+    @app.workflow(name="many")
+    async def many(count: int) -> int:
+        return sum(await asyncio.gather(*(limited(number) for number in range(count))))
+
+    @app.workflow(name="holds", limits=[limit])
+    async def holds() -> str:
+        return await go.wait()
+
+    return app, many, holds, go
+
+
+@pytest.mark.contract("flow-concurrency")
+def test_what_was_called_before_a_deploy_and_asks_after_it_counts_by_the_new_numbers(world: World) -> None:
+    old, many, holds, go = many_steps(2)
+    new, _, _, _ = many_steps(1)
+    count = ASK_AT_ONCE + 4
+
+    async def scenario(client: Client) -> None:
+        holders = [await client.start(holds) for _ in range(2)]
+        for holder in holders:
+            await until(holder, "running")
+        run = await client.start(many, count)
+        while [one.waiting async for one in client.limits.list()] != [ASK_AT_ONCE]:
+            await asyncio.sleep(0.01)
+        await world.deploy(new)
+        for holder in holders:
+            await holder.signal(go, "")
+        assert await run.result() == sum(range(count))
+        said = [body for _, body in await world.asked("shared") if isinstance(body, SlotsAwaited) and body.task.step]
+        assert [body.needs[0].concurrency for body in said] == [2] * ASK_AT_ONCE + [1] * 4
+
+    world.run(old, scenario)

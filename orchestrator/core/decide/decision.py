@@ -26,6 +26,10 @@ def _no_limits(arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
     return ()
 
 
+def _no_limit(name: str) -> LimitNeed | None:
+    return None
+
+
 class Known(NamedTuple):
     """Code that this owner has: the version a new run is pinned to, its identity, and the limits of a start."""
 
@@ -58,7 +62,7 @@ class Context(NamedTuple):
     `input` is where the command was read: (topic, partition, offset). `is_local`: an outcome of a step of this process.
     `any_attempt` is a sabotage switch of the tests: stale results are taken. `partitions`: how many the topics have
     now, known only to a change of routing. `level`: the feature level that these events may be written at.
-    `suggest_at` goes into the start of a run.
+    `suggest_at` goes into the start of a run. `limit_of(name)`: a limit as the owner's code declares it, if it does.
     """
 
     app: str
@@ -70,6 +74,7 @@ class Context(NamedTuple):
     partitions: int = 0
     level: int = 1
     suggest_at: int = SUGGEST_AT
+    limit_of: Callable[[str], LimitNeed | None] = _no_limit
 
 
 class Draft(NamedTuple):
