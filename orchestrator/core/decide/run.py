@@ -31,12 +31,14 @@ from .decision import (
     CLOSED,
     Context,
     Draft,
+    KeyFailed,
     View,
     accepted,
     asked_by,
     begun_before,
     caused,
     current_run,
+    needs_of,
     no_such_run,
     rejected,
 )
@@ -80,10 +82,8 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
             return rejected(command, context, "already_closed", message, existing_id)
     try:
         started = _started(run_id, command, body, context)
-    except Exception as error:
-        # A limit's key is a function of the user's code.
-        message = f"{body.workflow_type}: what it needs of its limits: {type(error).__name__}: {error}"
-        return rejected(command, context, "bad_request", message)
+    except KeyFailed as error:
+        return rejected(command, context, "bad_request", f"{body.workflow_type}: {error}")
     drafts.append(started)
     if body.signal:
         drafts.append(_signalled(command, body, started.run_id, caused(command, context, answers=False)))
@@ -113,7 +113,7 @@ def _started(run_id: str, command: Command, body: StartWorkflow, context: Contex
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
         suggest_at=context.suggest_at,
-        limits=known.limits(body.arguments, body.priority) if known and body.conflict != "queue" else (),
+        limits=needs_of(known, body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
 
