@@ -23,7 +23,7 @@ IN_A_MODE = {"world", "memory"}
 
 
 class Proof(NamedTuple):
-    """A test that names a line. `logs`: memory, broker or both; `modes`: "modes" if it runs in them, else empty."""
+    """A test that names a line. `logs`: memory, broker or both; `modes`: in which modes it runs, empty if in none."""
 
     line: str
     path: str
@@ -124,7 +124,10 @@ def _logs(used: set[str], known: dict[str, Fixture], broker: bool) -> str:
 
 
 def _modes(used: set[str]) -> str:
-    return "modes" if used & IN_A_MODE else ""
+    if not used & IN_A_MODE:
+        return ""
+    without = [mode for mode in MODES if any(skip.mode == mode and skip.of in used for skip in SKIPS)]
+    return f"modes but {', '.join(without)}" if without else "modes"
 
 
 def _marks_in(node: ast.expr) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -148,7 +151,7 @@ def page() -> str:
         "What you may rely on, clause by clause in the contract's own words (ours are in italics), with the tests",
         "that prove it. Generated from the tests by `python -m tests.contract.table --write`; a test compares.",
         "*both*: on the log in memory and on a real broker. A clause that is proved on one of them alone says why.",
-        "Tests of `tests/contract` also run in every engine mode (`make modes`):",
+        "Tests of `tests/contract` also run in every engine mode (`make modes`), but in those that stand beside them:",
         "",
         *(f"- `{name}`: {mode.what}{' (in CI)' if mode.in_ci else ''}" for name, mode in MODES.items()),
         "",
