@@ -126,8 +126,13 @@ def command_forwarded(fold: Fold, body: CommandForwarded) -> None:
         return
     event = fold.event
     key = asked_key(event.workflow_id)
+    expires = event.recorded_at_ms + fold.settings.dedup_horizon_ms
     before: AskedRow | None = fold.state.get(DEDUP, key)
-    expires = before.expires_at_ms if before else event.recorded_at_ms + fold.settings.dedup_horizon_ms
+    if before is not None and before.expires_at_ms > event.recorded_at_ms:
+        expires = before.expires_at_ms
+    elif before is not None:
+        # The footer before this event takes it away: a restore has done that by now, an owner does it after this.
+        fold.state.put(DEDUP, expiry_key(before.expires_at_ms, event.workflow_id, ""), None)
     fold.state.put(DEDUP, key, AskedRow(body.asked, expires))
     fold.state.put(DEDUP, expiry_key(expires, event.workflow_id, ""), ExpiryRow(""))
 
