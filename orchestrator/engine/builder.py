@@ -280,7 +280,7 @@ class Builder:
     def _pin(self, batch: Batch, key: RunKey, known: Known) -> None:
         started = self.overlay.get(HISTORY, history_key(*key, 1)).event.body
         try:
-            limits = known.limits(started.arguments, 0)
+            limits = known.limits(started.arguments, started.priority)
         except Exception as error:
             # A limit's key is a function of the user's code.
             message = f"what it needs of its limits: {type(error).__name__}: {error}"

@@ -221,6 +221,24 @@ def test_an_unknown_workflow_waits_for_code(rig: Make) -> None:
     assert one.kinds("w") == ["RunStarted", "RunPinned", "RunCompleted"]
 
 
+@pytest.mark.contract("waits-for-code", "flow-priority")
+def test_a_run_that_waits_for_code_keeps_its_priority(rig: Make) -> None:
+    one = rig(app)
+    engine = one.engine()
+    late = Orchestrator("bad-input")
+
+    @late.workflow(name="unheard", limits=[late.limit("ranks", concurrency=1)])
+    async def unheard(x: int) -> int:
+        return x + 1
+
+    one.start("w", unheard, 1, priority=5)
+    engine.stop(1.0)
+    one.engine(app=late)
+    assert one.result("w") == b"2"
+    (pinned,) = one.bodies(e.RunPinned, "w")
+    assert [need.priority for need in pinned.limits] == [5]
+
+
 @pytest.mark.contract("forwarded")
 def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(rig: Make) -> None:
     one = rig(app)

@@ -98,6 +98,7 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
         suggest_at=context.suggest_at,
+        priority=body.priority,
         limits=known.limits(body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
