@@ -239,6 +239,19 @@ def test_a_run_that_waits_for_code_keeps_its_priority(rig: Make) -> None:
     assert [need.priority for need in pinned.limits] == [5]
 
 
+@pytest.mark.contract("bad-input")
+def test_a_start_of_an_impossible_priority_is_refused(rig: Make) -> None:
+    """The home of its limits would refuse to queue it, and its run wait for ever."""
+    one = rig(app)
+    one.engine()
+    arguments = doubled.code.signature.bind((4,), {})
+    for priority in (1_000_001, -1_000_001):
+        reply = one.ask("w", c.StartWorkflow("doubled", arguments, priority=priority))
+        assert (reply.outcome, reply.code) == ("rejected", "bad_request")
+        assert reply.message == f"priority is {priority}: -1000000 to 1000000"
+    assert not one.bodies(e.RunStarted)
+
+
 @pytest.mark.contract("forwarded")
 def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(rig: Make) -> None:
     one = rig(app)
