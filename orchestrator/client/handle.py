@@ -111,7 +111,7 @@ class Handle(Updates, Generic[R_co]):
 
         What was recorded before it is reused, with other `arguments` of the workflow too if they are given; signals
         that came later are not kept. An open run ends, and handles of it follow the new one. Raises CommandRejected
-        (`no_such_point`, `already_running`, `limit`), WorkflowNotFound, ReplyTimeout.
+        (`no_such_point`, `already_running`, `limit`, `bad_request`), WorkflowNotFound, ReplyTimeout.
         """
         payload = NOTHING if arguments is None else self._code.bind(arguments)
         return await self._forked(ForkWorkflow(self.run_id, step=step, arguments=payload))

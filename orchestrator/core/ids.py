@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -10,6 +11,7 @@ MAX_WORKFLOW_ID = 1_024
 """Bytes of a workflow id in UTF-8."""
 MAX_COMMAND_ID = 1_024
 """Characters of a command's id."""
+_SENT = re.compile(r"(?:schedule|event|limits)/.+|.+/\d+/\d+|[0-9a-f]{64}", re.DOTALL)
 
 
 def _digest(*parts: str) -> str:
@@ -66,6 +68,11 @@ def sent_command_id(workflow_id: str, run: str, seq: int, n: int) -> str:
 def within_bounds(command_id: str) -> str:
     """The id of a command that the engine sends: what is named after a long workflow id is its digest."""
     return command_id if len(command_id) <= MAX_COMMAND_ID else _digest("sent", command_id)
+
+
+def looks_sent(command_id: str) -> bool:
+    """Whether an id has a form that engines give to the commands that they send. A caller's may have it, too."""
+    return _SENT.fullmatch(command_id) is not None
 
 
 def child_workflow_id(workflow_id: str, run: str, step: str) -> str:

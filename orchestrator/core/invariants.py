@@ -21,5 +21,13 @@ def check_follows(event: Event, run: RunRow | None) -> None:
         raise _gap(event, f"it follows the terminal event of a run that is {run.status}")
 
 
+def check_begins(event: Event, run: RunRow | None) -> None:
+    """`event` begins a run that is not in the state. Raises LogGap naming the run and what there is of it."""
+    if run is not None:
+        raise _gap(event, f"the run has begun before and is {run.status}; one run begins once")
+    if event.seq != 1:
+        raise _gap(event, "a run begins with seq 1")
+
+
 def _gap(event: Event, what: str) -> LogGap:
     return LogGap(f"{event.workflow_id}/{event.run_id} seq {event.seq} ({type(event.body).__name__}): {what}")

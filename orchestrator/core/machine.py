@@ -235,6 +235,7 @@ def _apply_run(fold: Fold, record: e.Record) -> None:
     key = run_key(event.workflow_id, event.run_id)
     if isinstance(body, e.RunStarted):
         before = None
+        invariants.check_begins(event, fold.state.get(RUNS, key))
         row = run.run_started(fold, body)
         fields: dict[str, Any] = {}
     else:

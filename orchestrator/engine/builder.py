@@ -9,11 +9,11 @@ from typing import Any
 from ..codec.records import Codec
 from ..core import machine
 from ..core.apply.fold import Settings
-from ..core.commands import TurnCommand
-from ..core.decide.decision import CLOSED, Context, Draft, Known
+from ..core.commands import ParkRun, TurnCommand
+from ..core.decide.decision import CLOSED, Context, Draft, KeyFailed, Known, needs_of
 from ..core.decide.fields import unwritable
-from ..core.decide.fork import after_divergence
-from ..core.decide.turn import TurnPlace, decide_turn, in_order
+from ..core.decide.fork import Unforkable, after_divergence
+from ..core.decide.turn import TurnPlace, decide_turn, in_order, needs_of_next
 from ..core.events import (
     DELIVERABLE,
     TERMINAL,
@@ -31,19 +31,20 @@ from ..core.events import (
 )
 from ..core.replay import root_of
 from ..core.rows import HISTORY, RUNS, RunRow, history_key, run_key
-from ..core.values import BatchId, InputPosition, LimitNeed, Payload
+from ..core.values import BatchId, InputPosition
 from ..errors import BlobError, LimitExceeded
 from ..sdk.compare import DIVERGED, LACKS_CODE
 from ..sdk.registry import Registry
-from ..store.large import bytes_of, light
+from ..store.large import light
 from .admission import Load
 from .batch import Batch
 from .careful import Careful
+from .known import KnownCode
 from .large import NAMED_LETTERS, brief, keeper, size_of, with_brief_errors
 from .options import EngineOptions
 from .overlay import Overlay
 from .steps import Begin, LocalSteps, StopAll
-from .turns import RunKey, Turns
+from .turns import RunKey, Taken, Turns
 
 NO_HASH = b"\x00" * 32
 
@@ -68,31 +69,18 @@ class Builder:
         self.level = 1
         """The feature level in force, as of the last record."""
         self._codec = codec
-        self._registry = registry
+        self._known = KnownCode(registry, options.blobs)
         self._settings = settings
         self._options = options
         self._keep = keeper(options)
         self._steps = steps
         self._turns = turns
 
-    def code_of(self, workflow_type: str, version: int) -> Known | None:
-        """Which version a new run would be pinned to here."""
-        code = self._registry.workflow(workflow_type, version)
-        if code is None:
-            return None
-
-        def limits(arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
-            return code.needs(self._read(arguments, workflow_type) if code.limits else arguments, priority)
-
-        return Known(code.version, code.identity, limits)
-
-    def _read(self, arguments: Payload, workflow_type: str) -> Payload:
-        return bytes_of(arguments, self._options.blobs, f"the arguments of {workflow_type}")
-
     def context(self, batch: Batch, **more: Any) -> Context:
         """What decisions of this batch may know beside state; `more`: other fields of it."""
         app, suggest_at = self._settings.app, self._options.suggest_at
-        return Context(app, batch.now_ms, self.code_of, level=batch.level, suggest_at=suggest_at, **more)
+        code_of, limit_of = self._known.code_of, self._known.limit_of
+        return Context(app, batch.now_ms, code_of, level=batch.level, suggest_at=suggest_at, limit_of=limit_of, **more)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -149,8 +137,10 @@ class Builder:
         """What an applied event of a run asks for: a turn, effects. A copied one asks for no effect."""
         body = event.body
         key = (event.workflow_id, event.run_id)
-        if isinstance(body, RunStarted) and batch.next_offset <= self.careful.barrier:
-            self.careful.suspect(key)
+        if isinstance(body, RunStarted):
+            self._turns.forget(key)
+            if batch.next_offset <= self.careful.barrier:
+                self.careful.suspect(key)
         if isinstance(body, DELIVERABLE):
             self._turns.notice(event)
             batch.woken.append(key)
@@ -203,16 +193,8 @@ class Builder:
                     self._turns.drop(key)
                 return
             if taken.turn.verdict is not None:
-                verdict = taken.turn.verdict
                 self._turns.drop(key)
-                if verdict.kind == LACKS_CODE:
-                    self._turns.lacking[key] = verdict.message
-                    return
-                if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
-                    for draft in after_divergence(self.overlay, *key, taken.seq):
-                        self._record(batch, draft)
-                    return
-                self._record(batch, Draft(*key, RunParked(verdict.kind, brief(verdict.message), verdict.call_site)))
+                self._stop(batch, key, taken, taken.turn.verdict)
                 return
             came_with, batch.trace = batch.trace, taken.trace
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
@@ -221,6 +203,23 @@ class Builder:
             if time.perf_counter() > batch.no_turn_after:
                 self.later[key] = None
                 return
+
+    def _stop(self, batch: Batch, key: RunKey, taken: Taken, verdict: ParkRun) -> None:
+        """The run's code came to no end of its turn: it waits, parks or, at the desk, forks."""
+        if verdict.kind == LACKS_CODE:
+            self._turns.lacking[key] = verdict.message
+            return
+        message = verdict.message
+        if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
+            try:
+                drafts = after_divergence(self.overlay, *key, taken.seq, self.context(batch))
+            except Unforkable as error:
+                message += f"\nIt does not go on from there by itself: {error}"
+            else:
+                for draft in drafts:
+                    self._record(batch, draft)
+                return
+        self._record(batch, Draft(*key, RunParked(verdict.kind, brief(message), verdict.call_site)))
 
     def _note_silence(self, batch: Batch, key: RunKey, seq: int) -> None:
         """Remember a turn that left nothing on the log, if its run may wait for long.
@@ -270,7 +269,7 @@ class Builder:
 
     def _has_code(self, batch: Batch, key: RunKey, run: RunRow) -> bool:
         if run.version == 0:
-            known = self.code_of(run.workflow_type, 0)
+            known = self._known.code_of(run.workflow_type, 0)
             if known is None:
                 return False
             self._pin(batch, key, known)
@@ -280,19 +279,19 @@ class Builder:
     def _pin(self, batch: Batch, key: RunKey, known: Known) -> None:
         started = self.overlay.get(HISTORY, history_key(*key, 1)).event.body
         try:
-            limits = known.limits(started.arguments, started.priority)
-        except Exception as error:
-            # A limit's key is a function of the user's code.
-            message = f"what it needs of its limits: {type(error).__name__}: {error}"
-            self._record(batch, Draft(*key, RunParked("bug", brief(message), "")))
+            limits = needs_of(known, started.arguments, started.priority)
+        except KeyFailed as error:
+            self._record(batch, Draft(*key, RunParked("bug", brief(str(error)), "")))
             return
         self._record(batch, Draft(*key, RunPinned(known.version, known.identity, limits)))
 
     def _decide_turn(self, batch: Batch, place: TurnPlace, commands: Sequence[TurnCommand]) -> None:
+        context = self.context(batch)
         try:
+            place.next_needs = needs_of_next(place.run, commands, context)
             commands = [self._kept(with_brief_errors(command, self._options.payload_bytes)) for command in commands]
-        except BlobError as error:
-            self._park(batch, place, "blob", str(error))
+        except (BlobError, KeyFailed) as error:
+            self._park(batch, place, "bug" if isinstance(error, KeyFailed) else "blob", str(error))
             return
         if problem := unwritable(tuple(commands)):
             self._park(batch, place, "bug", problem)
@@ -301,7 +300,6 @@ class Builder:
         if too_large:
             self._park(batch, place, "limit", too_large)
             return
-        context = self.context(batch)
         for command in in_order(commands):
             for draft in decide_turn(self.overlay, place, command, context):
                 self._record(batch, draft)

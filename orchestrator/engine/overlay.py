@@ -88,11 +88,21 @@ class Overlay:
             self.earliest_timer_ms = min(self.earliest_timer_ms, due_of(key))
 
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
-        above = {
-            key: layer.rows[family][key]
-            for layer in (self._committed, self._open)
-            for key in layer.within(family, prefix, after)
-        }
+        return self._scan((self._committed, self._open), family, prefix, after)
+
+    def get_committed(self, family: str, key: Key) -> Any:
+        """A row without what the open layer did to it."""
+        row = self._committed.rows[family].get(key, _MISSING)
+        return self.store.get(family, key) if row is _MISSING else row
+
+    def scan_committed(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
+        """Rows without what the open layer did to them."""
+        return self._scan((self._committed,), family, prefix, after)
+
+    def _scan(
+        self, layers: tuple[Layer, ...], family: str, prefix: Key, after: Key | None
+    ) -> Iterator[tuple[Key, Any]]:
+        above = {key: layer.rows[family][key] for layer in layers for key in layer.within(family, prefix, after)}
         below = self.store.scan(family, prefix, after)
         return _merge(sorted(above.items(), key=_key), below, above) if above else below
 
@@ -131,16 +141,19 @@ class Overlay:
 
 
 class FooterView:
-    """The overlay as a proven footer's `apply` sees and changes it: its changes join the batch that it proves."""
+    """The overlay as a proven footer's `apply` sees and changes it: its changes join the batch that it proves.
+
+    The batch that is built meanwhile is not seen: at a restore it comes later, and the footer must do the same there.
+    """
 
     def __init__(self, overlay: Overlay) -> None:
         self._overlay = overlay
 
     def get(self, family: str, key: Key) -> Any:
-        return self._overlay.get(family, key)
+        return self._overlay.get_committed(family, key)
 
     def scan(self, family: str, prefix: Key, after: Key | None = None) -> Iterator[tuple[Key, Any]]:
-        return self._overlay.scan(family, prefix, after)
+        return self._overlay.scan_committed(family, prefix, after)
 
     def put(self, family: str, key: Key, row: Any) -> None:
         self._overlay.put_committed(family, key, row)

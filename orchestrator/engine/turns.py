@@ -241,6 +241,12 @@ class Turns:
             if len(self._heard) > HEARD:
                 self._heard.popitem(last=False)
 
+    def forget(self, key: RunKey) -> None:
+        """A run of this key begins: what is in memory is of one that was purged, and was begun by the same command."""
+        self.drop(key)
+        self._heard.pop(key, None)
+        self.lacking.pop(key, None)
+
     def trim(self) -> None:
         """Evict the longest unused above the capacity."""
         for key in list(self._runs)[: max(0, len(self._runs) - self._capacity)]:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import events as e, ids
+from ..core.apply.fold import Settings
 from ..core.events import BatchFooter, Event, Record
 from ..core.values import InputPosition
 
 NO_HASH = b"\x00" * 32
 OUTCOMES_KEPT = 200_000
 """How many answered commands are remembered: an outcome twice within so many is found."""
+HORIZON_MS = Settings("").dedup_horizon_ms
+"""For how long an id means one command, by the log's clock: engines decide anew what comes after it."""
 
 _Result = e.StepCompleted | e.StepFailed | e.StepCancelled
 _ChildResult = e.ChildCompleted | e.ChildFailed
@@ -53,7 +56,7 @@ class Laws:
         self._report = report
         self._full = full
         self.open: dict[tuple[str, str], Head] = {}
-        self._outcomes: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._outcomes: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
         self._position: InputPosition | None = None
         self._now_ms = 0
         self._reflected: list[tuple[int, int, int]] = []
@@ -123,10 +126,11 @@ class Laws:
     def _outcome(self, event: Event, offset: int) -> None:
         key = (event.workflow_id, event.cause.command_id)
         before = self._outcomes.get(key)
-        if before is not None:
-            self._law(offset, f"command {key[1]} of {key[0]} has an outcome at offset {before} already (I2)")
+        if before is not None and event.recorded_at_ms - before[1] < HORIZON_MS:
+            self._law(offset, f"command {key[1]} of {key[0]} has an outcome at offset {before[0]} already (I2)")
             return
-        self._outcomes[key] = offset
+        self._outcomes[key] = (offset, event.recorded_at_ms)
+        self._outcomes.move_to_end(key)
         if len(self._outcomes) > OUTCOMES_KEPT:
             self._outcomes.popitem(last=False)
 

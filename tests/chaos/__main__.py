@@ -1,9 +1,10 @@
 """`make chaos`: the long campaign. Its last line is one JSON object.
 
 `python -m tests.chaos --minutes 50 --directory chaos` plays one slice (50 minutes at most) and writes its report to the
-directory; called again it goes on from there. `--merge` only adds the slices up. `--classes kills,brokers` chooses
-among the classes, `--turn CLASS --seed N` repeats one turn, `--fault NAME` chooses among the faults of some classes.
-The exit code is 1 if anything was lost, duplicated or otherwise wrong, or if a class never fired.
+directory; called again it goes on from there. Slices that run beside each other need a directory each; `--merge
+DIRECTORY ...` only adds up what is there. `--classes kills,brokers` chooses among the classes, `--turn CLASS --seed N`
+repeats one turn, `--fault NAME` chooses among the faults of some classes. The exit code is 1 if anything was lost,
+duplicated or otherwise wrong, or if a fault that a chosen class announces never fired.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos.frame import MOST_MINUTES, Campaign, merge, sound
@@ -67,7 +69,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the campaign; one that is gone on from has its own")
     parser.add_argument("--turns", type=int, default=0, help="of this slice at most (0: as many as fit)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of turns; 1 is the campaign's")
-    parser.add_argument("--merge", action="store_true", help="only add up the slices that are there")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", default=[], metavar="DIRECTORY", help="only add up the slices of these"
+    )
     parser.add_argument("--turn", default="", metavar="CLASS", help="one turn of this class, with --seed")
     parser.add_argument("--bootstrap", default="", help="the broker of one turn (its own if none is named)")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="of one turn; repeat for more")
@@ -84,10 +88,11 @@ def main() -> int:
     chosen = {name: plug for name, plug in plugs.items() if not given.classes or name in given.classes.split(",")}
     seed = time.time_ns() % 2**31 if given.seed is None else given.seed
     campaign = Campaign(given.directory or Path("chaos"), chosen, seed, given.scale)
-    print(f"seed {seed}, directory {campaign.directory}", flush=True)
     if not given.merge:
+        print(f"seed {seed}, directory {campaign.directory}", flush=True)
         campaign.slice(given.minutes, given.turns)
-    merged = merge(campaign)
+    homes = given.merge or [campaign.directory]
+    merged = merge(chosen, [report for home in homes for report in replace(campaign, directory=home).reports()])
     print(json.dumps(merged))
     return 0 if sound(merged) else 1
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -60,14 +60,13 @@ class Campaign:
     seed: int
     scale: float = 1.0
 
-    def reports(self) -> list[Path]:
+    def reports(self) -> list[dict[str, Any]]:
         """Of every slice so far, in order."""
-        return sorted(self.directory.glob("slice-*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.directory.glob("slice-*.json"))]
 
     def turns(self) -> list[Turn]:
         """Of every slice so far."""
-        reports = [json.loads(path.read_text(encoding="utf-8")) for path in self.reports()]
-        return [Turn.heard(turn) for report in reports for turn in report["turns"]]
+        return turns_of(self.reports())
 
     def next(self, turns: list[Turn], left_s: float) -> Plug | None:
         """Whose turn it is: the class furthest behind its share of the time, of those that fit into what is left."""
@@ -212,22 +211,26 @@ def versions() -> dict[str, str]:
     }
 
 
-def merge(campaign: Campaign) -> dict[str, Any]:
-    """The whole campaign so far: sums, faults by class, and what never fired."""
-    turns = campaign.turns()
+def turns_of(reports: Iterable[Mapping[str, Any]]) -> list[Turn]:
+    """All that slices played."""
+    return [Turn.heard(turn) for report in reports for turn in report["turns"]]
+
+
+def merge(plugs: Mapping[str, Plug], reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The whole campaign so far: sums, faults by class, what never fired, and of what state of the code it all is."""
+    turns = turns_of(reports)
     total = Tally()
-    faults: dict[str, Counter[str]] = {name: Counter() for name in campaign.plugs}
-    seconds: Counter[str] = Counter()
+    faults: dict[str, Counter[str]] = {name: Counter() for name in plugs}
     for turn in turns:
         total.add(turn.tally)
         faults.setdefault(turn.plug, Counter()).update(turn.tally.faults)
-        seconds[turn.plug] += turn.seconds
-    plugs = campaign.plugs.items()
     return {
-        "slices": len(campaign.reports()),
+        "slices": len(reports),
         "turns": len(turns),
-        "minutes": round(sum(seconds.values()) / 60, 1),
-        "seeds": sorted({json.loads(path.read_text(encoding="utf-8"))["seed"] for path in campaign.reports()}),
+        "minutes": round(sum(turn.seconds for turn in turns) / 60, 1),
+        "seeds": sorted({report["seed"] for report in reports}),
+        "versions": {name: sorted({report["versions"][name] for report in reports})
+                     for name in (reports[0]["versions"] if reports else ())},
         "kills": total.kills,
         "runs": total.runs,
         "steps": total.steps,
@@ -237,8 +240,8 @@ def merge(campaign: Campaign) -> dict[str, Any]:
         "anomalies": len(total.anomalies),
         "first_anomalies": total.anomalies[:MOST_ANOMALIES],
         "failed_turns": [f"--turn {turn.plug} --seed {turn.seed}" for turn in turns if turn.tally.anomalies],
-        "classes_never_fired": [name for name in campaign.plugs if not faults[name]],
-        "faults_never_fired": [f"{name}: {fault}" for name, plug in plugs for fault in plug.faults
+        "classes_never_fired": [name for name in plugs if not faults[name]],
+        "faults_never_fired": [f"{name}: {fault}" for name, plug in plugs.items() for fault in plug.faults
                                if not faults[name][fault]],
         "short_of_goals": {name: f"{getattr(total, name)} of {goal}" for name, goal in GOALS.items()
                            if getattr(total, name) < goal},
@@ -246,6 +249,6 @@ def merge(campaign: Campaign) -> dict[str, Any]:
 
 
 def sound(merged: Mapping[str, Any]) -> bool:
-    """Nothing is wrong, and no class stood idle."""
-    wrong = ("lost", "duplicated", "anomalies", "classes_never_fired")
+    """Nothing is wrong, and no fault that was announced stayed away."""
+    wrong = ("lost", "duplicated", "anomalies", "classes_never_fired", "faults_never_fired")
     return not any(merged[name] for name in wrong)

@@ -53,8 +53,8 @@ class Plug:
 
 def all_plugs() -> dict[str, Plug]:
     """Every class, by name. A new one is one more line here."""
-    from tests.chaos import brokers, engines, local, proxies, suites, times, unclean
+    from tests.chaos import brokers, engines, local, proxies, suites, times, unclean, workers
 
-    homes = (engines, local, brokers, unclean, times, proxies, suites)
+    homes = (engines, workers, local, brokers, unclean, times, proxies, suites)
     found = [plug for home in homes for plug in home.PLUGS]
     return {plug.name: plug for plug in found}

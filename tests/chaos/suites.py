@@ -42,5 +42,10 @@ def suite(fault: str, *paths: str) -> Callable[[Seat, Tally], None]:
 PLUGS = (
     Plug("hole", suite("delayed end of a transaction", "tests/faults/test_hole.py", "tests/faults/test_hole_engine.py"),
          ("delayed end of a transaction",), 1.0, 40.0),
+    Plug("code", suite("code that ends or blocks its process", "tests/engine/test_poison_code.py",
+                       "tests/engine/test_careful.py"), ("code that ends or blocks its process",), 0.5, 120.0),
+    Plug("state", suite("disk or checkpoint that fails", "tests/faults/test_disks.py",
+                        "tests/faults/test_checkpoint_kills.py"), ("disk or checkpoint that fails",), 0.5, 120.0),
+    Plug("storm", suite("owners in a storm", "tests/faults/test_storm.py"), ("owners in a storm",), 0.5, 90.0),
     Plug("sabotage", suite("switch that is noticed", "tests/sabotage"), ("switch that is noticed",), 0.5, 60.0),
 )  # fmt: skip

@@ -41,7 +41,7 @@ def test_two_slices_and_their_sum(tmp_path: Path) -> None:
     assert said["faults"]["simulation"]["simulated course"] == 2 * 4
     assert {"commit", "kafka", "librdkafka", "python"} <= slices[0]["versions"].keys()
     # A class that had no turn fails the campaign, however clean the others were.
-    merged = merge(Campaign(tmp_path, {name: plugs[name] for name in ("simulation", "flow")}, 9))
+    merged = merge({name: plugs[name] for name in ("simulation", "flow")}, slices)
     assert merged["classes_never_fired"] == ["flow"]
     assert not sound(merged)
 
@@ -58,15 +58,28 @@ def test_every_finding_fails_the_campaign_and_names_its_turn(tmp_path: Path) -> 
     fired.faults["boom"] = 3
     wrong = Tally(lost=1, anomalies=["lost write: w0: gone"])
     campaign = made(tmp_path, Turn("a", 5, 1.0, fired), Turn("b", 6, 2.0, wrong))
-    merged = merge(campaign)
+    merged = merge(campaign.plugs, campaign.reports())
     assert (merged["lost"], merged["anomalies"], merged["failed_turns"]) == (1, 1, ["--turn b --seed 6"])
     assert merged["faults_never_fired"] == ["b: boom"]
     assert not merged["short_of_goals"]
     assert GOALS.keys() <= merged.keys()
     assert not sound(merged)
-    wrong.faults["boom"] += 1
     wrong.lost, wrong.anomalies = 0, []
-    assert sound(merge(made(tmp_path, Turn("a", 5, 1.0, fired), Turn("b", 6, 2.0, wrong))))
+    campaign = made(tmp_path, Turn("a", 5, 1.0, fired), Turn("b", 6, 2.0, wrong))
+    assert not sound(merge(campaign.plugs, campaign.reports())), "a fault that was announced never fired"
+    wrong.faults["boom"] += 1
+    campaign = made(tmp_path, Turn("a", 5, 1.0, fired), Turn("b", 6, 2.0, wrong))
+    assert sound(merge(campaign.plugs, campaign.reports()))
+
+
+def test_slices_of_several_directories_are_added_up(tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "other")):
+        (tmp_path / name).mkdir()
+        made(tmp_path / name, Turn("a", number, 1.0, Tally(kills=1, runs=2, steps=3)))
+    code, said, _ = chaos("--classes", "simulation", "--merge", str(tmp_path / "one"), str(tmp_path / "other"))
+    assert (said["slices"], said["kills"], said["runs"], said["steps"]) == (2, 2, 4, 6)
+    assert said["versions"]["commit"], "of what code the figures are"
+    assert code == 1, "simulation never fired"
 
 
 def test_the_class_furthest_behind_its_share_that_still_fits_is_next(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ import pytest
 from orchestrator import Orchestrator
 from orchestrator.codec.records import Codec
 from orchestrator.core.commands import CancelWorkflow, Command, SignalWorkflow, StartWorkflow
+from orchestrator.core.events import CommandForwarded, SignalReceived
 from orchestrator.core.values import Payload
 from orchestrator.log.partitioner import partition_of
 from tests.architecture.source import imports
+from tests.docs.pages import blocks
 from tests.engine.rig import KafkaSite, MemorySite, Rig
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 SNIPPETS = Path(__file__).resolve().parents[2] / "docs" / "snippets"
 START, STEER = SNIPPETS / "produce_command.py", SNIPPETS / "steer_command.py"
-PAGE = SNIPPETS.parent / "produce-a-command.md"
+PAGE, BUGS = SNIPPETS.parent / "produce-a-command.md", SNIPPETS.parent / "bugs.md"
 
 shop = Orchestrator("shop")
 approved = shop.signal("approved", bool)
@@ -120,6 +122,34 @@ def test_the_very_bytes_of_the_page_reach_a_run(name: str, ends: str) -> None:
         assert one.outcome("order-7").code == ends
         (event,) = [event for event in one.events("order-7") if event.cause.command_id == "a1"]
         assert type(event.body).__name__ == {"SignalWorkflow": "SignalReceived"}.get(name, "CancelRequested")
+    finally:
+        one.close()
+
+
+class ToARig:
+    """A producer's `produce`, as the documentation calls it."""
+
+    def __init__(self, one: Rig) -> None:
+        self._one = one
+
+    def produce(self, topic: str, key: str, value: bytes, partition: int) -> None:
+        assert topic == "shop.commands"
+        self._one.send_raw(key.encode(), value, partition)
+
+
+@pytest.mark.contract("forwarded")
+def test_what_the_page_of_bugs_sends_astray_is_forwarded_and_counts_once() -> None:
+    (shown,) = [block.text for block in blocks(BUGS) if "CommandForwarded" in block.text]
+    one = Rig(shop, MemorySite("shop"))
+    try:
+        one.engine()
+        one.start("order-7", order, "7", ["pen"], 9)
+        exec(shown, {"producer": ToARig(one), "signal": records_of_the_page()["SignalWorkflow"]})
+        assert one.outcome("order-7").code == "completed"
+        assert [(body.command_id, body.to_partition) for body in one.wait_for(CommandForwarded, count=2)] == [
+            ("a1", 1)
+        ] * 2
+        assert [type(event.body) for event in one.events("order-7")].count(SignalReceived) == 1
     finally:
         one.close()
 

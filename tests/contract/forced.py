@@ -43,6 +43,26 @@ async def until(holds: Callable[[], Any], what: str = "") -> None:
         await asyncio.sleep(LOOK_S)
 
 
+class Gates:
+    """Steps that stand until the test lets them go, by name."""
+
+    def __init__(self) -> None:
+        self._gates: dict[str, threading.Event] = {}
+        self.began: list[str] = []
+
+    def __getitem__(self, name: str) -> threading.Event:
+        return self._gates.setdefault(name, threading.Event())
+
+    def wait(self, name: str) -> None:
+        """In a step: say that it began, and wait."""
+        self.began.append(name)
+        assert self[name].wait(30)
+
+    async def stands(self, name: str) -> None:
+        """Wait until the step of that name began."""
+        await until(lambda: name in self.began, f"step {name} to begin")
+
+
 def home(world: World, workflow_id: str) -> int:
     """The partition of a workflow."""
     return partition_of(workflow_id.encode(), world.mode.partitions)

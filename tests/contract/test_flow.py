@@ -223,7 +223,7 @@ async def urgently() -> None:
     )
 
 
-@pytest.mark.contract("flow-concurrency", "queues")
+@pytest.mark.contract("flow-concurrency")
 def test_round_robin_takes_turns_over_tenants(world: World) -> None:
     async def scenario(client: Client) -> None:
         many = await client.start(fairly, "many", 40)
@@ -237,7 +237,7 @@ def test_round_robin_takes_turns_over_tenants(world: World) -> None:
     world.run(app, scenario)
 
 
-@pytest.mark.contract("flow-priority", "queues")
+@pytest.mark.contract("flow-priority")
 def test_of_those_that_wait_a_higher_priority_comes_first(world: World) -> None:
     async def scenario(client: Client) -> None:
         await client.execute(urgently)

@@ -6,7 +6,6 @@ Each test has an application of its own, whose engines are in this process, wher
 from __future__ import annotations
 
 import asyncio
-import threading
 from datetime import timedelta
 from typing import Any
 
@@ -30,32 +29,23 @@ from orchestrator.core.values import Payload
 from orchestrator.errors import CommandRejected
 from orchestrator.sdk.execution import StepReport
 from orchestrator.worker.threads import ThreadExecutor
-from tests.contract.forced import POINTS, Halted, KeptBack, apart, kinds, met_at_last, of_kind, owned_store, until
+from tests.contract.forced import (
+    POINTS,
+    Gates,
+    Halted,
+    KeptBack,
+    apart,
+    kinds,
+    met_at_last,
+    of_kind,
+    owned_store,
+    until,
+)
 from tests.contract.world import World
 
 pytestmark = pytest.mark.usefixtures("held")
 
 RETENTION_MS = 300
-
-
-class Gates:
-    """Steps that stand until the test lets them go, by name."""
-
-    def __init__(self) -> None:
-        self._gates: dict[str, threading.Event] = {}
-        self.began: list[str] = []
-
-    def __getitem__(self, name: str) -> threading.Event:
-        return self._gates.setdefault(name, threading.Event())
-
-    def wait(self, name: str) -> None:
-        """In a step: say that it began, and wait."""
-        self.began.append(name)
-        assert self[name].wait(30)
-
-    async def stands(self, name: str) -> None:
-        """Wait until the step of that name began."""
-        await until(lambda: name in self.began, f"step {name} to begin")
 
 
 class Races:
@@ -583,17 +573,21 @@ def test_updates_before_and_behind_the_end_of_their_run_in_one_batch(world: Worl
 @pytest.mark.contract("update-close", "start-timeouts")
 def test_an_update_in_the_batch_in_which_its_run_times_out(world: World, races: Races) -> None:
     async def scenario(client: Client) -> None:
-        timed = races.sums.options(id="w", run_timeout=timedelta(milliseconds=200))
-        async with Halted(world, "w", e.RunStarted) as halted:
-            start = asyncio.ensure_future(client.start(timed))
-            await halted.reached()
-            (update,) = await halted.then(client.handle(races.sums, "w").update(races.add, 1))
-            await halted.due(e.RunStarted, lambda event: event.recorded_at_ms + 200)
-            halted.go_on()
-        await start
-        with pytest.raises(RunClosed):
-            await update
-        assert "UpdateAccepted" not in kinds(world, "w")
-        assert "RunFailed" in kinds(world, "w")
+        async def meet(name: str) -> bool:
+            timed = races.sums.options(id=name, run_timeout=timedelta(milliseconds=200))
+            async with Halted(world, name, e.RunStarted) as halted:
+                start = asyncio.ensure_future(client.start(timed))
+                await halted.reached()
+                (update,) = await halted.then(client.handle(races.sums, name).update(races.add, 1))
+                await halted.due(e.RunStarted, lambda event: event.recorded_at_ms + 200)
+                halted.go_on()
+            await start
+            with pytest.raises(RunClosed):
+                await update
+            assert "UpdateAccepted" not in kinds(world, name)
+            ((failed, _),), ((refused, _),) = (of_kind(world, name, kind) for kind in (e.RunFailed, e.CommandRejected))
+            return failed == refused
+
+        await met_at_last(world, meet)
 
     world.run(races.app, scenario)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Client, Handle, Orchestrator, continue_as_new, run_info
+from orchestrator.client.calls import HISTORY_PAGE
 from orchestrator.client.views import RunDescription
 from tests.contract.world import World
 
@@ -55,6 +56,16 @@ async def listens() -> int:
     return await go.wait()
 
 
+@app.workflow
+async def sleepers(again: bool) -> None:
+    """More events than a page of a history holds, in few turns."""
+    asleep = [asyncio.ensure_future(asyncio.sleep(3600)) for _ in range(HISTORY_PAGE + 10)]
+    await go.wait()
+    assert not any(one.done() for one in asleep)
+    if again:
+        continue_as_new(False)
+
+
 async def seen(handle: Handle[Any], holds: Any) -> RunDescription:
     """Look at it until it is as wanted."""
     while not holds(found := await handle.describe()):
@@ -96,6 +107,26 @@ def test_a_fork_and_what_it_was_forked_from(world: World) -> None:
         assert [(fork.run_id, fork.upto) for fork in old.forks] == [(made.run_id, made.forked_upto)]
         started, *_ = [event async for event in client.handle(listens, "f").history()]
         assert (started.body["previous_run_id"], started.body["forked_upto"]) == (handle.run_id, made.forked_upto)
+
+    world.run(app, scenario)
+
+
+def test_a_history_of_many_pages_is_read_from_any_event_on(world: World) -> None:
+    """And is one run's, although the id has another one before the second page is asked for."""
+
+    async def scenario(client: Client) -> None:
+        handle, newest = await client.start(sleepers.options(id="h"), True), client.handle(sleepers, "h")
+        await seen(handle, lambda run: run.seq > HISTORY_PAGE)
+        pages = newest.history()
+        whole = [await anext(pages) for _ in range(HISTORY_PAGE)]
+        await handle.signal(go, 1)
+        await seen(newest, lambda run: run.run_id != handle.run_id)
+        whole += [event async for event in pages]
+        assert [event.seq for event in whole] == [*range(1, len(whole) + 1)]
+        assert (whole[0].type, whole[-1].type) == ("RunStarted", "RunContinuedAsNew")
+        await world.restart()
+        for seq in (1, HISTORY_PAGE, HISTORY_PAGE + 1, HISTORY_PAGE + 2, len(whole), len(whole) + 1):
+            assert [event async for event in handle.history(from_seq=seq)] == whole[seq - 1 :]
 
     world.run(app, scenario)
 

@@ -151,11 +151,15 @@ class World:
         """Whether there is no broker."""
         return not self._bootstrap
 
-    def run(self, app: Orchestrator, scenario: Scenario, *, blobs: str = "", **options: Any) -> None:
-        """Run engines (and a worker, if the mode wants one) and the scenario; `options` are more EngineOptions.
+    def run(
+        self, app: Orchestrator, scenario: Scenario, *, blobs: str = "", worker: bool = False, **options: Any
+    ) -> None:
+        """Run engines (and a worker of `QUEUE`, if the mode or `worker` wants one) and the scenario.
 
-        `blobs` says who has the directory of large values: nobody, "engines", or "all".
+        `options` are more EngineOptions. `blobs` says who has the directory of large values: nobody, "engines" or
+        "all".
         """
+        self._working = worker or self.mode.remote
         self._options = {"prove_s": 5.0, **self.mode.options, **options}
         with self._named(app), self._routed(), tempfile.TemporaryDirectory() as self._scratch:
             self.blobs = DirectoryBlobs(Path(self._scratch) / "blobs") if blobs else None
@@ -315,7 +319,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def _worker(self, app: Orchestrator) -> AsyncIterator[None]:
-        if not self.mode.remote:
+        if not self._working:
             yield
             return
         assert self.ground is not None

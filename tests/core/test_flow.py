@@ -66,10 +66,12 @@ class Home:
         self.waiting: set[str] = set()
         self.displaced: set[str] = set()
         self.begun: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self.code: dict[str, LimitNeed] = {}
+        """Limits as the code of the home's engine declares them."""
         self._number = 0
 
     def context(self) -> Context:
-        return Context("app", self.now, lambda name, version: None)
+        return Context("app", self.now, lambda name, version: None, limit_of=self.code.get)
 
     def send(self, body: c.TopicCommand) -> None:
         self._number += 1
@@ -99,8 +101,8 @@ class Home:
             self.displaced.add(body.task.id)
             self.waiting.discard(body.task.id)
 
-    def ask(self, *needs: LimitNeed) -> LimitedTask:
-        task = LimitedTask("w", f"r{len(self.tasks)}")
+    def ask(self, *needs: LimitNeed, step: str = "") -> LimitedTask:
+        task = LimitedTask("w", f"r{len(self.tasks)}", step)
         self.tasks[task.id], self.needs[task.id] = task, needs
         self.send(c.AcquireSlots(task, needs))
         return task
@@ -203,6 +205,39 @@ def test_a_limit_that_was_raised_lets_those_begin_that_wait() -> None:
     tasks.append(home.ask(new))
     home.pass_time(0)
     assert home.held == {task.id for task in tasks}
+
+
+def test_who_asks_counts_by_the_declaration_of_the_home_s_code() -> None:
+    """Its call was recorded before a deploy. Key, fairness and priority are the call's."""
+    home = Home()
+    home.code["keyed"] = LimitNeed("g", "keyed", concurrency=1, strategy="round_robin")
+    old = LimitNeed("g", "keyed", "x", concurrency=3, fairness="someone", priority=5)
+    tasks = [home.ask(old) for _ in range(2)]
+    assert (home.held, home.waiting) == ({tasks[0].id}, {tasks[1].id})
+    asked = [body.needs for body in home.events if isinstance(body, e.SlotsGranted | e.SlotsAwaited)]
+    assert asked == [(old._replace(concurrency=1, strategy="round_robin"),)] * 2
+    home.ask(LimitNeed("g", "keyed", "y", concurrency=3))
+    assert len(home.held) == 2
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        LimitNeed("another", "two", concurrency=1),
+        LimitNeed("g", "two", concurrency=1, strategy="cancel_newest"),
+        LimitNeed("g", "two", concurrency=1, debounce_ms=100),
+    ],
+)
+def test_a_declaration_that_is_not_for_who_asks_leaves_it_as_it_was_recorded(declared: LimitNeed) -> None:
+    """The limit has moved to another home, or gives up runs by now: a step of an older release stays what it is."""
+    home = Home()
+    home.code["two"] = declared
+    need = LimitNeed("g", "two", concurrency=2)
+    for _ in range(3):
+        home.ask(need, step="0:1")
+    asked = [body.needs for body in home.events if isinstance(body, e.SlotsGranted | e.SlotsAwaited)]
+    assert asked == [(need,)] * 3
+    assert not any(isinstance(body, e.TaskDisplaced) for body in home.events)
 
 
 def test_turns_of_fairness_keys(rng: random.Random) -> None:

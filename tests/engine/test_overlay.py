@@ -11,9 +11,28 @@ from orchestrator.codec.records import Codec
 from orchestrator.core import machine
 from orchestrator.core.apply.fold import Settings
 from orchestrator.core.events import BatchFooter, Event
-from orchestrator.core.rows import META, OUTBOX, POSITION_KEY, STEPS, TIMERS, ChildRow, IndexRow, Key, outbox_key
+from orchestrator.core.rows import (
+    DEDUP,
+    META,
+    OUTBOX,
+    POSITION_KEY,
+    RUNS,
+    STEPS,
+    TIMERS,
+    ChildRow,
+    DedupRow,
+    ExpiryRow,
+    IndexRow,
+    Key,
+    RunRow,
+    dedup_key,
+    expiry_key,
+    outbox_key,
+    run_key,
+)
+from orchestrator.core.tasks import Reply
 from orchestrator.core.values import BatchId, InputPosition
-from orchestrator.engine.overlay import Overlay
+from orchestrator.engine.overlay import FooterView, Overlay
 from orchestrator.store import keys
 from orchestrator.store.memory_store import MemoryStore
 
@@ -88,3 +107,25 @@ def test_a_footer_looks_at_sent_rows_once() -> None:
     assert overlay.get(META, POSITION_KEY).outbox_upto == BatchId(1, batches - 1)
     assert overlay.walked <= 2 * batches
     assert [key[1] for key, _ in overlay.scan(OUTBOX, ())] == [batches]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_footer_sees_nothing_of_the_batch_that_is_built_behind_it(is_open: bool) -> None:
+    """Whether an answer is kept depends on its run; a restore folds the batch that changes that after the footer."""
+    overlay = Overlay(MemoryStore(Codec()))
+    run = RunRow("t", 1, "running", 1, b"", "", 0)
+    states = (run, run._replace(status="completed"))
+    before, after = states if is_open else reversed(states)
+    answer = dedup_key("w", "sender/r/4/0")
+    overlay.put(RUNS, run_key("w", "r"), before)
+    overlay.put(DEDUP, answer, DedupRow(Reply("sender/r/4/0", "w", "r", "accepted"), 5))
+    overlay.put(DEDUP, expiry_key(5, "w", "sender/r/4/0"), ExpiryRow("sender/r/4/0"))
+    overlay.commit()
+    overlay.put(RUNS, run_key("w", "r"), after)
+    body = BatchFooter(b"", b"", 1, InputPosition("c", "t", 0, 0), 10, BatchId(1, 0), 1)
+    footer = Codec().seal(Event("", "", 0, body, claim_no=1, batch_no=1))
+    machine.apply_footer(FooterView(overlay), footer, 2, Settings("x", dedup_horizon_ms=100))
+    overlay.store.write(overlay.take_committed())
+    assert (overlay.store.get(DEDUP, answer) is not None) == is_open
+    due = [key[1] for key, _ in overlay.store.scan(DEDUP, (1,))]
+    assert due == ([110] if is_open else [])

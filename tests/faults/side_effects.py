@@ -62,10 +62,14 @@ POLICIES = {
 
 
 class Fault(NamedTuple):
-    """Whom it hits (the engine that runs local steps, or the worker of a queue), and whether it is frozen or killed."""
+    """Whom it hits (the engine that runs local steps, or the worker of a queue), and whether it is frozen or killed.
+
+    `point`: the victim kills itself at this fail point, once what is held goes on.
+    """
 
     victim: str
     freeze: bool
+    point: str = ""
 
 
 FAULTS = {
@@ -73,6 +77,7 @@ FAULTS = {
     "engine frozen": Fault("engine", True),
     "worker killed": Fault("worker", False),
     "worker frozen": Fault("worker", True),
+    "worker killed with a result": Fault("worker", False, "K20:1:kill"),
 }
 
 
@@ -170,12 +175,14 @@ class Campaign:
         self._asked: set[str] = set()
         self._trials = 0
         self._engine = self._start("engine")
-        self._worker = self._start("worker") if self.fault.victim == "worker" else None
+        self._worker = self._start("worker", self.fault.point) if self.fault.victim == "worker" else None
 
     # -- one cycle ---------------------------------------------------------------------------------------------------
 
     def cycle(self, each: int) -> dict[str, Counter[str]]:
         """A fault that hits `each` trials of every cell at once; what was counted, by cell."""
+        if self.fault.point and self._trials:
+            self._arm()
         trials = [self._begin(phase, policy) for phase in PHASES for policy in POLICIES for _ in range(each)]
         names = {trial.name for trial in trials}
         self._until(lambda: names <= self.receiver.held(), lambda: f"{len(names - self.receiver.held())} are not held")
@@ -212,6 +219,11 @@ class Campaign:
             os.killpg(victim.pid, signal.SIGCONT)
             victim.send_signal(signal.SIGTERM)
             assert victim.wait(PATIENCE_S) == 0, self.said()
+        elif self.fault.point:
+            self.receiver.release()
+            assert victim.wait(PATIENCE_S) == -signal.SIGKILL, self.said()
+            self._replace()
+            settle()
         else:
             # The process alone: its step processes are left to see for themselves that it is gone.
             victim.kill()
@@ -220,6 +232,15 @@ class Campaign:
             settle()
             self.receiver.release()
         self._processes.remove(victim)
+
+    def _arm(self) -> None:
+        """A worker that meets its fail point takes the place of the one that settled the cycle before."""
+        before = self._worker
+        assert before is not None
+        before.send_signal(signal.SIGTERM)
+        assert before.wait(PATIENCE_S) == 0, self.said()
+        self._processes.remove(before)
+        self._worker = self._start("worker", self.fault.point)
 
     def _replace(self) -> None:
         if self._worker is not None:
@@ -288,7 +309,7 @@ class Campaign:
             assert time.monotonic() < deadline, f"{what()}\n{self.said()}"
             time.sleep(0.02)
 
-    def _start(self, kind: str) -> subprocess.Popen[bytes]:
+    def _start(self, kind: str, point: str = "") -> subprocess.Popen[bytes]:
         number = len(list(self._directory.glob("*.log")))
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")} | {
             "PYTHONPATH": str(ROOT),
@@ -303,6 +324,7 @@ class Campaign:
             "ORCHESTRATOR_LEASE_S": str(LEASE_S),
             "ORCHESTRATOR_QUEUES": effect_app.QUEUE,
             "EFFECTS_PORT": str(self.receiver.port),
+            "ORCHESTRATOR_FAILPOINTS": point,
         }
         if not self._grouped:
             environ |= {"ORCHESTRATOR_MEMBERSHIP": "static", "ORCHESTRATOR_ASSIGNMENT": f"0-{PARTITIONS - 1}"}

@@ -192,6 +192,16 @@ def test_laws_are_checked_at_level_full_only() -> None:
     assert audit(log, AuditOptions(level="chain")).ok
 
 
+@pytest.mark.parametrize(("days", "laws"), [(13, 1), (14, 0)])
+def test_an_id_means_one_command_for_as_long_as_engines_remember_it(days: int, laws: int) -> None:
+    log = begun()
+    for _ in range(2):
+        log.record("CommandRejected", {"command": "c", "code": "c", "message": "m", "cause": cause("late", 0)}, "w")
+        log.footer()
+        log.now += days * 86_400 * SECOND
+    assert ["(I2)" in finding.detail for finding in audit(log).findings] == [True] * laws
+
+
 def test_an_event_after_the_end_is_a_broken_chain() -> None:
     log = begun()
     log.event("RunCompleted", {"turn": 1, "result": NULL})

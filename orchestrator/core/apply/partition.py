@@ -25,7 +25,8 @@ from ..events import (
     TopicsAdopted,
     TurnAttempted,
 )
-from ..ids import sent_command_id
+from ..ids import looks_sent, sent_command_id
+from ..invariants import CLOSED
 from ..rows import (
     CLAIM_KEY,
     DEDUP,
@@ -39,6 +40,7 @@ from ..rows import (
     AskedRow,
     ClaimRow,
     CurrentRow,
+    DedupRow,
     ExpiryRow,
     Key,
     PositionRow,
@@ -194,8 +196,28 @@ def _forget_expired(fold: Fold, now_ms: int) -> None:
     for key, row in list(itertools.islice(due, EXPIRED_PER_FOOTER)):
         fold.state.put(DEDUP, key, None)
         workflow_id = str(key[2])
+        if looks_sent(row.command_id) and _may_come_again(fold, workflow_id, row.command_id):
+            later = now_ms + fold.settings.dedup_horizon_ms
+            fold.state.put(DEDUP, expiry_key(later, workflow_id, row.command_id), row)
+            continue
         gone = dedup_key(workflow_id, row.command_id) if row.command_id else asked_key(workflow_id)
         fold.state.put(DEDUP, gone, None)
+
+
+def _may_come_again(fold: Fold, workflow_id: str, command_id: str) -> bool:
+    """Whether what an engine sent could still be taken twice: by the run that took it, or by the one after it.
+
+    A partition may stand still for longer than any horizon between its outbox and the footer that says so; its next
+    owner sends all of that again. Bounded by the run's row, so that a workflow that continues as new for ever, or an
+    entity that is always called, does not keep every answer that it ever gave.
+    """
+    kept: DedupRow | None = fold.state.get(DEDUP, dedup_key(workflow_id, command_id))
+    run: RunRow | None = fold.state.get(RUNS, run_key(workflow_id, kept.reply.run_id)) if kept is not None else None
+    if run is None or run.status not in CLOSED:
+        return run is not None
+    current: CurrentRow | None = fold.state.get(RUNS, current_key(workflow_id))
+    newest: RunRow | None = fold.state.get(RUNS, run_key(workflow_id, current.run_id)) if current is not None else None
+    return newest is not None and newest.status not in CLOSED
 
 
 def _while(

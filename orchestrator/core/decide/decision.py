@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from .. import ids
 from ..commands import Command, StartWorkflow
 from ..events import SUGGEST_AT, Body, CommandAccepted, CommandRejected
 from ..invariants import CLOSED as CLOSED
@@ -27,12 +28,33 @@ def _no_limits(arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
     return ()
 
 
+def _no_limit(name: str) -> LimitNeed | None:
+    return None
+
+
 class Known(NamedTuple):
     """Code that this owner has: the version a new run is pinned to, its identity, and the limits of a start."""
 
     version: int
     identity: CodeIdentity
     limits: Callable[[Payload, int], tuple[LimitNeed, ...]] = _no_limits
+
+
+class KeyFailed(Exception):
+    """What a run needs of its limits cannot be told: a limit's key is a function of the user's code, and raised."""
+
+
+def needs_of(known: Known, arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:
+    """What a run needs before its code begins. Raises KeyFailed."""
+    try:
+        return known.limits(arguments, priority)
+    except Exception as error:
+        raise KeyFailed(f"what it needs of its limits: {type(error).__name__}: {error}") from error
+
+
+def priority_of(limits: tuple[LimitNeed, ...]) -> int:
+    """The one that whoever has these needs was started with."""
+    return limits[0].priority if limits else 0
 
 
 class Context(NamedTuple):
@@ -42,7 +64,7 @@ class Context(NamedTuple):
     `input` is where the command was read: (topic, partition, offset). `is_local`: an outcome of a step of this process.
     `any_attempt` is a sabotage switch of the tests: stale results are taken. `partitions`: how many the topics have
     now, known only to a change of routing. `level`: the feature level that these events may be written at.
-    `suggest_at` goes into the start of a run.
+    `suggest_at` goes into the start of a run. `limit_of(name)`: a limit as the owner's code declares it, if it does.
     """
 
     app: str
@@ -54,6 +76,7 @@ class Context(NamedTuple):
     partitions: int = 0
     level: int = 1
     suggest_at: int = SUGGEST_AT
+    limit_of: Callable[[str], LimitNeed | None] = _no_limit
 
 
 class Draft(NamedTuple):
@@ -96,6 +119,18 @@ def accepted(command: Command, context: Context, code: str, message: str, run_id
     """The record of a command that was fulfilled without an event of a run."""
     body = CommandAccepted(type(command.body).__name__, code, message)
     return [Draft(command.workflow_id, run_id, body, caused(command, context))]
+
+
+def begun_before(view: View, command: Command, context: Context) -> tuple[str, list[Draft]]:
+    """(id of the run that the command begins, []), or with the answer if it has begun that run already.
+
+    A command's answer is forgotten before a run that it began is purged: to begin it again would reopen a history.
+    """
+    run_id = ids.run_id(context.app, command.workflow_id, command.id)
+    if view.get(RUNS, run_key(command.workflow_id, run_id)) is None:
+        return run_id, []
+    message = f"{command.workflow_id}: run {run_id} was begun by this command before"
+    return run_id, accepted(command, context, "already_started", message, run_id)
 
 
 def no_such_run(workflow_id: str, run_id: str) -> str:

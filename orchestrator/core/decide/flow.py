@@ -158,8 +158,19 @@ def acquire_slots(view: View, command: Command, body: AcquireSlots, context: Con
             command, context, "already_asked", f"{body.task.id} holds its slots, or waits for them, already"
         )
     plan = Plan(view, command.workflow_id, context.now_ms)
-    plan.ask(body.task, body.needs)
+    plan.ask(body.task, tuple(_as_declared(need, body.task, context) for need in body.needs))
     return _drafts(command, plan, context)
+
+
+def _as_declared(need: LimitNeed, task: LimitedTask, context: Context) -> LimitNeed:
+    """A need by the limit as it is declared here: its call may have been recorded by an older release."""
+    declared = context.limit_of(need.name)
+    if declared is None or declared.group != need.group:
+        return need
+    if task.step and (declared.strategy.startswith("cancel_") or declared.debounce_ms):
+        # By now it gives runs up. Of this task that would be the run of a step.
+        return need
+    return declared._replace(key=need.key, fairness=need.fairness, priority=need.priority)
 
 
 def release_slots(view: View, command: Command, body: ReleaseSlots, context: Context) -> list[Draft]:

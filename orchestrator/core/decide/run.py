@@ -27,8 +27,23 @@ from ..events import (
 from ..rows import STEPS, RunRow, StepRow
 from ..values import Cause, CodeIdentity
 from . import entity
-from .decision import CLOSED, Context, Draft, View, accepted, asked_by, caused, current_run, no_such_run, rejected
+from .decision import (
+    CLOSED,
+    Context,
+    Draft,
+    KeyFailed,
+    View,
+    accepted,
+    asked_by,
+    begun_before,
+    caused,
+    current_run,
+    needs_of,
+    no_such_run,
+    rejected,
+)
 from .fields import bad_start
+from .schedule import started_before
 
 MOST_LETTERS = 100
 """Of a name in the message of a refusal."""
@@ -39,10 +54,13 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
     problem = _bad_id(command.workflow_id) or bad_start(body)
     if problem:
         return rejected(command, context, "bad_request", problem)
+    if body.conflict == "queue" and body.start_delay_ms:
+        return rejected(command, context, "bad_request", "a call of an entity cannot be delayed")
+    run_id, again = begun_before(view, command, context)
+    if again:
+        return again + started_before(view, command, context)
     if body.conflict == "queue":
-        if body.start_delay_ms:
-            return rejected(command, context, "bad_request", "a call of an entity cannot be delayed")
-        return entity.call(view, _started(command, body, context))
+        return entity.call(view, _started(run_id, command, body, context))
     drafts: list[Draft] = []
     existing_id, existing = current_run(view, command.workflow_id)
     if existing is not None and existing.status not in CLOSED:
@@ -63,11 +81,9 @@ def start_workflow(view: View, command: Command, body: StartWorkflow, context: C
             message = f"{command.workflow_id} was used by run {existing_id} ({existing.status}); {refusal}"
             return rejected(command, context, "already_closed", message, existing_id)
     try:
-        started = _started(command, body, context)
-    except Exception as error:
-        # A limit's key is a function of the user's code.
-        message = f"{body.workflow_type}: what it needs of its limits: {type(error).__name__}: {error}"
-        return rejected(command, context, "bad_request", message)
+        started = _started(run_id, command, body, context)
+    except KeyFailed as error:
+        return rejected(command, context, "bad_request", f"{body.workflow_type}: {error}")
     drafts.append(started)
     if body.signal:
         drafts.append(_signalled(command, body, started.run_id, caused(command, context, answers=False)))
@@ -79,8 +95,7 @@ def _signalled(command: Command, body: StartWorkflow, run_id: str, cause: Cause)
     return Draft(command.workflow_id, run_id, received, cause)
 
 
-def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
-    run_id = ids.run_id(context.app, command.workflow_id, command.id)
+def _started(run_id: str, command: Command, body: StartWorkflow, context: Context) -> Draft:
     known = context.code_of(body.workflow_type, body.version)
     started = RunStarted(
         workflow_type=body.workflow_type,
@@ -99,7 +114,7 @@ def _started(command: Command, body: StartWorkflow, context: Context) -> Draft:
         run_timeout_ms=body.run_timeout_ms,
         suggest_at=context.suggest_at,
         priority=body.priority,
-        limits=known.limits(body.arguments, body.priority) if known and body.conflict != "queue" else (),
+        limits=needs_of(known, body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
 

@@ -41,6 +41,9 @@ def run_timeout(view: View, workflow_id: str, run_id: str, timer: FireTimer, con
 
 def purge(view: View, workflow_id: str, run_id: str, timer: FireTimer, context: Context) -> list[Draft]:
     """A closed run's retention is over."""
+    _, run = current_run(view, workflow_id, run_id)
+    if run is None or run.status not in CLOSED:
+        return []
     return [Draft(workflow_id, run_id, RunPurged())]
 
 

@@ -19,20 +19,25 @@ from ..rows import (
     step_key,
     timer_due_key,
 )
-from .decision import Context, Draft, View
+from ..values import LimitNeed
+from .decision import Context, Draft, View, needs_of, priority_of
 from .step import nobody_runs
 
 
 class TurnPlace:
-    """Where a turn's commands belong: the run, and the delivery that woke its code."""
+    """Where a turn's commands belong: the run, and the delivery that woke its code.
 
-    __slots__ = ("run", "run_id", "turn", "workflow_id")
+    `next_needs`: of the run that this one goes on as, if it does (`needs_of_next`).
+    """
+
+    __slots__ = ("next_needs", "run", "run_id", "turn", "workflow_id")
 
     def __init__(self, workflow_id: str, run_id: str, run: RunRow, turn: int) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.run = run
         self.turn = turn
+        self.next_needs: tuple[LimitNeed, ...] = ()
 
 
 def _schedule_step(view: View, place: TurnPlace, command: c.ScheduleStep) -> list[e.Body]:
@@ -200,6 +205,18 @@ def decide_turn(view: View, place: TurnPlace, command: c.TurnCommand, context: C
     return drafts
 
 
+def needs_of_next(run: RunRow, commands: Sequence[c.TurnCommand], context: Context) -> tuple[LimitNeed, ...]:
+    """What the run needs that a turn with these commands goes on as, by its arguments and the newest code.
+
+    To be asked before anything of the turn is recorded: it raises KeyFailed.
+    """
+    for command in commands:
+        if isinstance(command, c.ContinueAsNew):
+            known = context.code_of(run.workflow_type, 0)
+            return needs_of(known, command.arguments, priority_of(run.limits)) if known else run.limits
+    return ()
+
+
 def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> Draft:
     run = place.run
     new_run_id = ids.next_run_id(place.run_id, place.turn)
@@ -217,7 +234,7 @@ def _next_run(place: TurnPlace, command: c.ContinueAsNew, context: Context) -> D
         summary=run.summary,
         run_timeout_ms=run.run_timeout_ms,
         execution_ends_ms=run.execution_ends_ms,
-        limits=run.limits,
+        limits=place.next_needs,
         heard=command.heard,
         suggest_at=context.suggest_at,
     )
@@ -237,7 +254,7 @@ def _carried(view: View, place: TurnPlace, command: c.ContinueAsNew) -> list[Dra
             bodies.append(body)
         elif isinstance(body, e.CancelRequested):
             bodies.append(body)
-            if place.run.limits:
+            if place.next_needs:
                 # Its code has not begun, and need not begin in order to end.
                 bodies.append(e.RunCancelled(0))
                 break
