@@ -31,7 +31,8 @@ class RunStarted(NamedTuple):
     told to a run that continues another one; else `execution_timeout_ms` counts from here, after the delay. `limits`:
     what it needs before its code begins (`RunAdmitted`). `forked_upto`: the events 2 to this one are a copy of those of
     `previous_run_id`, with the moments of those. `heard`: events that the runs before it got. `suggest_at`: the length
-    of history from which its code is told that it might continue as new; 0: never."""
+    of history from which its code is told that it might continue as new; 0: never. `priority`: of the limits that
+    `RunPinned` names; `limits` have it."""
 
     workflow_type: str
     version: int
@@ -54,6 +55,7 @@ class RunStarted(NamedTuple):
     summary: str = ""
     heard: tuple[Heard, ...] = ()
     suggest_at: int = SUGGEST_AT
+    priority: int = 0
 
 
 class RunPinned(NamedTuple):

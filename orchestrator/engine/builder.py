@@ -279,7 +279,7 @@ class Builder:
     def _pin(self, batch: Batch, key: RunKey, known: Known) -> None:
         started = self.overlay.get(HISTORY, history_key(*key, 1)).event.body
         try:
-            limits = needs_of(known, started.arguments, 0)
+            limits = needs_of(known, started.arguments, started.priority)
         except KeyFailed as error:
             self._record(batch, Draft(*key, RunParked("bug", brief(str(error)), "")))
             return

@@ -221,6 +221,37 @@ def test_an_unknown_workflow_waits_for_code(rig: Make) -> None:
     assert one.kinds("w") == ["RunStarted", "RunPinned", "RunCompleted"]
 
 
+@pytest.mark.contract("waits-for-code", "flow-priority")
+def test_a_run_that_waits_for_code_keeps_its_priority(rig: Make) -> None:
+    one = rig(app)
+    engine = one.engine()
+    late = Orchestrator("bad-input")
+
+    @late.workflow(name="unheard", limits=[late.limit("ranks", concurrency=1)])
+    async def unheard(x: int) -> int:
+        return x + 1
+
+    one.start("w", unheard, 1, priority=5)
+    engine.stop(1.0)
+    one.engine(app=late)
+    assert one.result("w") == b"2"
+    (pinned,) = one.bodies(e.RunPinned, "w")
+    assert [need.priority for need in pinned.limits] == [5]
+
+
+@pytest.mark.contract("bad-input")
+def test_a_start_of_an_impossible_priority_is_refused(rig: Make) -> None:
+    """The home of its limits would refuse to queue it, and its run wait for ever."""
+    one = rig(app)
+    one.engine()
+    arguments = doubled.code.signature.bind((4,), {})
+    for priority in (1_000_001, -1_000_001):
+        reply = one.ask("w", c.StartWorkflow("doubled", arguments, priority=priority))
+        assert (reply.outcome, reply.code) == ("rejected", "bad_request")
+        assert reply.message == f"priority is {priority}: -1000000 to 1000000"
+    assert not one.bodies(e.RunStarted)
+
+
 @pytest.mark.contract("forwarded")
 def test_a_command_on_the_wrong_partition_is_forwarded_with_its_id(rig: Make) -> None:
     one = rig(app)

@@ -535,7 +535,6 @@ def determined(course: Course) -> Iterator[None]:
         ),
         mock.patch.object(ownership, "socket", SimpleNamespace(gethostname=lambda: "host")),
         mock.patch.object(ownership, "os", SimpleNamespace(getpid=lambda: 1)),
-        mock.patch.object(ownership, "time", SimpleNamespace(monotonic=lambda: course.now)),
         mock.patch.object(engine_partition, "random", rng),
     ):
         failpoints.watch(course.at)

@@ -41,6 +41,8 @@ def bad_start(body: StartWorkflow) -> str:
     for name in ("start_delay_ms", "execution_timeout_ms", "run_timeout_ms"):
         if problem := bad_duration(name, getattr(body, name)):
             return problem
+    if abs(body.priority) > HIGHEST_PRIORITY:
+        return f"priority is {body.priority}: -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}"
     for one in body.attributes:
         if not _is_json(one.value.encode()):
             return f"attribute {one.name!r}: {one.value[:100]!r} is no JSON"

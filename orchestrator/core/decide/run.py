@@ -113,6 +113,7 @@ def _started(run_id: str, command: Command, body: StartWorkflow, context: Contex
         execution_timeout_ms=body.execution_timeout_ms,
         run_timeout_ms=body.run_timeout_ms,
         suggest_at=context.suggest_at,
+        priority=body.priority,
         limits=needs_of(known, body.arguments, body.priority) if known and body.conflict != "queue" else (),
     )
     return Draft(command.workflow_id, run_id, started, caused(command, context))
