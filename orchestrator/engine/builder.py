@@ -12,7 +12,7 @@ from ..core.apply.fold import Settings
 from ..core.commands import ParkRun, TurnCommand
 from ..core.decide.decision import CLOSED, Context, Draft, KeyFailed, Known, needs_of
 from ..core.decide.fields import unwritable
-from ..core.decide.fork import Unforkable, after_divergence
+from ..core.decide.fork import TooLong, after_divergence
 from ..core.decide.turn import TurnPlace, decide_turn, in_order, needs_of_next
 from ..core.events import (
     DELIVERABLE,
@@ -213,7 +213,7 @@ class Builder:
         if taken.replayed and verdict.kind == DIVERGED and self._options.forks_diverged:
             try:
                 drafts = after_divergence(self.overlay, *key, taken.seq, self.context(batch))
-            except Unforkable as error:
+            except (TooLong, KeyFailed) as error:
                 message += f"\nIt does not go on from there by itself: {error}"
             else:
                 for draft in drafts:

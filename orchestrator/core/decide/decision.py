@@ -41,7 +41,7 @@ class Known(NamedTuple):
 
 
 class KeyFailed(Exception):
-    """What a run needs of its limits cannot be told: a limit's key is a function of the user's code, and raised."""
+    """What a run needs of its limits cannot be told: the key, a function of the user's code, raised or is not here."""
 
 
 def needs_of(known: Known, arguments: Payload, priority: int) -> tuple[LimitNeed, ...]:

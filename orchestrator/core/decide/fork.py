@@ -57,22 +57,12 @@ class History(NamedTuple):
         return list(islice(self.behind(0), length))
 
 
-class Unforkable(Exception):
-    """Why a run cannot go on from a point of its history; `code` is that of the refusal."""
-
-    code = "no_such_point"
+class NoSuchPoint(Exception):
+    """Why a history has no such point."""
 
 
-class NoNeeds(Unforkable):
-    """What it needs of its limits cannot be told."""
-
-    code = "bad_request"
-
-
-class TooLong(Unforkable):
-    """The copy would not be one batch."""
-
-    code = "limit"
+class TooLong(Exception):
+    """Why the copy would not be one batch."""
 
 
 def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Context) -> list[Draft]:
@@ -95,8 +85,12 @@ def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Con
         kept = _kept(history, _upto(history, body))
         later = _later_signals(history, len(kept), new_run_id) if body.signals else []
         started = _started(kept, body.arguments, context)._replace(actor=command.actor, reason=command.reason)
-    except Unforkable as error:
-        return rejected(command, context, error.code, f"{command.workflow_id}/{run_id}: {error}", run_id)
+    except NoSuchPoint as error:
+        return rejected(command, context, "no_such_point", f"{command.workflow_id}/{run_id}: {error}", run_id)
+    except TooLong as error:
+        return rejected(command, context, "limit", f"{command.workflow_id}/{run_id}: {error}", run_id)
+    except KeyFailed as error:
+        return rejected(command, context, "bad_request", f"{command.workflow_id}/{run_id}: {error}", run_id)
     drafts: list[Draft] = []
     if run.status not in CLOSED:
         moved = e.RunContinuedAsNew(0, started.arguments, new_run_id)
@@ -105,7 +99,10 @@ def fork_workflow(view: View, command: Command, body: ForkWorkflow, context: Con
 
 
 def after_divergence(view: View, workflow_id: str, run_id: str, turn: int, context: Context) -> list[Draft]:
-    """The desk's remedy: the run goes on from its last turn that the code as it is now has too. Raises Unforkable."""
+    """The desk's remedy: the run goes on from its last turn that the code as it is now has too.
+
+    Raises TooLong, KeyFailed.
+    """
     _, run = current_run(view, workflow_id, run_id)
     assert run is not None
     history = History(view, workflow_id, run_id, run.seq)
@@ -164,7 +161,7 @@ def _before_step(history: History, step: str) -> int:
         if step in _names(event.body):
             turn = _turn(event)
     if not turn:
-        raise Unforkable(f"no step {step!r} in its history: give a step's id (0:3) or its name")
+        raise NoSuchPoint(f"no step {step!r} in its history: give a step's id (0:3) or its name")
     return _before_turn(history, turn)
 
 
@@ -178,7 +175,7 @@ def _names(body: e.Body) -> tuple[str, ...]:
 
 def _at_event(history: History, event: int) -> int:
     if not 0 < event <= history.length:
-        raise Unforkable(f"it has {history.length} events, none numbered {event}")
+        raise NoSuchPoint(f"it has {history.length} events, none numbered {event}")
     upto = event - isinstance(history.at(event).body, e.TERMINAL)
     turn = _turn(history.at(upto))
     # A turn is copied whole or not at all.
@@ -189,7 +186,7 @@ def _at_event(history: History, event: int) -> int:
 def _before_failure(history: History) -> int:
     end = history.at(history.length).body
     if not isinstance(end, e.RunFailed):
-        raise Unforkable("it has not failed: say from which step or event it is to go on")
+        raise NoSuchPoint("it has not failed: say from which step or event it is to go on")
     if not end.turn:
         return history.length - 1
     if isinstance(history.at(end.turn).body, e.StepFailed | e.ChildFailed):
@@ -201,7 +198,7 @@ def _before_failure(history: History) -> int:
 
 
 def _started(history: Sequence[e.Event], arguments: Payload, context: Context) -> e.RunStarted:
-    """The new run's first event. `arguments` NOTHING: as they were. Raises NoNeeds."""
+    """The new run's first event. `arguments` NOTHING: as they were. Raises KeyFailed."""
     first = history[0].body
     assert isinstance(first, e.RunStarted)
     if arguments != NOTHING:
@@ -225,12 +222,9 @@ def _needs(
     if known is None:
         if edited and pinned.limits:
             code = f"version {pinned.version} of {started.workflow_type}"
-            raise NoNeeds(f"what it needs of its limits with other arguments only {code} can tell, which is not here")
+            raise KeyFailed(f"what it needs of its limits with other arguments only {code} can tell, which is not here")
         return pinned.limits
-    try:
-        return needs_of(known, started.arguments, priority_of(pinned.limits))
-    except KeyFailed as error:
-        raise NoNeeds(str(error)) from error
+    return needs_of(known, started.arguments, priority_of(pinned.limits))
 
 
 def _copied(history: Sequence[e.Event], started: e.RunStarted, new_run_id: str, cause: Cause) -> list[Draft]:
