@@ -35,8 +35,10 @@ async def long(steps: int) -> int:
 
 @app.workflow
 async def wide(steps: int) -> int:
-    """All at once."""
-    return len(await asyncio.gather(*(tick(i) for i in range(steps))))
+    """All at once, then a wait."""
+    done = await asyncio.gather(*(tick(i) for i in range(steps)))
+    await go.wait()
+    return len(done)
 
 
 @app.workflow
@@ -49,10 +51,12 @@ async def heavy(pieces: int, size: int) -> int:
 
 @app.workflow
 async def counts(signals: int) -> int:
-    """Takes signals one by one; their sum."""
+    """Takes signals one by one, says by a step that it has them, and waits; their sum."""
     total = 0
     for _ in range(signals):
         total += await go.wait()
+    await tick(total)
+    await go.wait()
     return total
 
 
