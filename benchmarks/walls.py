@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.__main__ import quantile, say
 from benchmarks.engines import EngineProcess, site
-from benchmarks.walls_app import app, counts, go, heavy, long, other, wide
+from benchmarks.walls_app import app, counts, finished, go, heavy, long, other, wide
 from benchmarks.walls_fair import fairness
 from benchmarks.walls_fair_app import app as fair_app
 from orchestrator import Client, Handle
@@ -38,7 +38,6 @@ BLOCK = 100
 SHORT = 1_000
 """Steps of the run whose history the longest one's is compared with."""
 LOOKS = 20
-OFTEN_S = 0.05
 BOUNDS = {
     "flat": 2.0,
     "history_page_ratio": 3.0,
@@ -84,12 +83,12 @@ class Others:
             await running
 
 
-async def stepped(handle: Handle[Any], steps: int, every_s: float = 0.5) -> None:
-    """Until a run has done so many steps. What is over within seconds is looked at more often."""
+async def stepped(handle: Handle[Any], steps: int) -> None:
+    """Until a run has done so many steps."""
     while True:
         if (await handle.describe()).steps_done >= steps:
             return
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(0.5)
 
 
 async def flatness(handle: Handle[Any]) -> dict[str, float]:
@@ -138,7 +137,7 @@ async def signalled(handle: Handle[int], signals: int) -> float:
             await handle.signal(go, 1)
 
     await asyncio.gather(*(send() for _ in range(SENDERS)))
-    await stepped(handle, 1, OFTEN_S)
+    await handle.update(finished, 1)
     return time.perf_counter() - began
 
 
@@ -198,7 +197,7 @@ async def built(client: Client, walls: Walls, found: dict[str, Any]) -> Built:
     began = time.perf_counter()
     async with others.beside() as took:
         widest = await client.start(wide, walls.width)
-        await stepped(widest, walls.width, OFTEN_S)
+        await widest.update(finished, 1)
         found["width_s"] = time.perf_counter() - began
     found["other_beside_width_ms_max"] = max(took)
 
