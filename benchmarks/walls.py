@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.__main__ import quantile, say
 from benchmarks.engines import EngineProcess, site
-from benchmarks.walls_app import app, counts, go, heavy, long, other, wide
+from benchmarks.walls_app import app, counts, finished, go, heavy, long, other, wide
 from benchmarks.walls_fair import fairness
 from benchmarks.walls_fair_app import app as fair_app
 from orchestrator import Client, Handle
@@ -127,9 +127,8 @@ async def paging(longest: Handle[Any], short: Handle[Any]) -> dict[str, float]:
     return {**found, "history_page_ratio": max(pages) / found["history_short_page_ms"]}
 
 
-async def signalled(client: Client, signals: int) -> float:
+async def signalled(handle: Handle[int], signals: int) -> float:
     """Seconds until a run has taken so many signals."""
-    handle = await client.start(counts, signals)
     began = time.perf_counter()
     left = iter(range(signals))
 
@@ -138,7 +137,7 @@ async def signalled(client: Client, signals: int) -> float:
             await handle.signal(go, 1)
 
     await asyncio.gather(*(send() for _ in range(SENDERS)))
-    assert await handle.result() == signals
+    await handle.update(finished, 1)
     return time.perf_counter() - began
 
 
@@ -174,8 +173,18 @@ def running(settings: Settings, directory: Path, where: str = "benchmarks.walls_
         engine.kill()
 
 
-async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Handle[int], Handle[int], Handle[int]]:
-    """The long and the heavy run, waiting, and a short one; it, the wide one and the one of signals have ended."""
+class Built(NamedTuple):
+    """The large runs, which wait for a signal, and a short one that has ended."""
+
+    longest: Handle[int]
+    widest: Handle[int]
+    heaviest: Handle[int]
+    counting: Handle[int]
+    short: Handle[int]
+
+
+async def built(client: Client, walls: Walls, found: dict[str, Any]) -> Built:
+    """All of them."""
     others = Others(client)
     found["other_alone_ms_p50"] = quantile([await others.once() for _ in range(50)], 0.5)
     say(f"a run of {walls.steps} steps")
@@ -187,7 +196,8 @@ async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Ha
     say(f"{walls.width} concurrent steps")
     began = time.perf_counter()
     async with others.beside() as took:
-        assert await client.execute(wide, walls.width) == walls.width
+        widest = await client.start(wide, walls.width)
+        await widest.update(finished, 1)
         found["width_s"] = time.perf_counter() - began
     found["other_beside_width_ms_max"] = max(took)
 
@@ -196,29 +206,33 @@ async def built(client: Client, walls: Walls, found: dict[str, Any]) -> tuple[Ha
     await stepped(heaviest, walls.pieces)
 
     say(f"{walls.signals} signals")
-    found["signals_s"] = await signalled(client, walls.signals)
+    counting = await client.start(counts, walls.signals)
+    found["signals_s"] = await signalled(counting, walls.signals)
     short = await client.start(long, SHORT)
     await short.signal(go, 1)
     assert await short.result() == SHORT
-    return longest, heaviest, short
+    return Built(longest, widest, heaviest, counting, short)
 
 
-async def replayed(
-    client: Client, walls: Walls, found: dict[str, Any], longest: Handle[int], heaviest: Handle[int], short: Handle[int]
-) -> None:
-    """Wake both in an engine that has them nowhere but on disk, while somebody else's runs go on."""
+async def replayed(client: Client, walls: Walls, found: dict[str, Any], runs: Built) -> None:
+    """Wake them all in an engine that has them nowhere but on disk, while somebody else's runs go on."""
+    results = {
+        runs.longest: walls.steps,
+        runs.widest: walls.width,
+        runs.heaviest: walls.pieces * PIECE,
+        runs.counting: walls.signals,
+    }
     others = Others(client)
     await others.once()
     async with others.beside() as took:
         began = time.perf_counter()
-        await asyncio.gather(longest.signal(go, 1), heaviest.signal(go, 1))
-        assert await longest.result() == walls.steps
-        assert await heaviest.result() == walls.pieces * PIECE
+        await asyncio.gather(*(handle.signal(go, 1) for handle in results))
+        assert [await handle.result() for handle in results] == [*results.values()]
         found["replay_s"] = time.perf_counter() - began
     found |= {"other_beside_replay_ms_p50": quantile(took, 0.5), "other_beside_replay_ms_max": max(took)}
     say("history, page by page")
-    found |= await paging(longest, short)
-    found |= await flatness(longest)
+    found |= await paging(runs.longest, runs.short)
+    found |= await flatness(runs.longest)
 
 
 async def measured_fairness(settings: Settings, directory: Path, scale: float) -> dict[str, Any]:
@@ -241,7 +255,7 @@ async def measure(settings: Settings, directory: Path, walls: Walls) -> dict[str
             found["peak_mb"] = engine.peak_mb()
         say("the engine starts anew, the runs are replayed")
         with running(settings, directory) as engine:
-            await replayed(client, walls, found, *runs)
+            await replayed(client, walls, found, runs)
             found["peak_mb_of_replay"] = engine.peak_mb()
     return found
 

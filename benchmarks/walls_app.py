@@ -8,6 +8,20 @@ from orchestrator import Orchestrator
 
 app = Orchestrator("walls")
 go = app.signal("go", int)
+finished = app.update("finished", int, int)
+"""Answered once a run has done what it was to do: whoever waits for that asks nobody else meanwhile."""
+
+
+class Done:
+    """In a run: answers `finished` when `event` is set."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        finished.handle(self._answer)
+
+    async def _answer(self, value: int) -> int:
+        await self.event.wait()
+        return value
 
 
 @app.step
@@ -35,8 +49,12 @@ async def long(steps: int) -> int:
 
 @app.workflow
 async def wide(steps: int) -> int:
-    """All at once."""
-    return len(await asyncio.gather(*(tick(i) for i in range(steps))))
+    """All at once, then a wait."""
+    done = Done()
+    results = await asyncio.gather(*(tick(i) for i in range(steps)))
+    done.event.set()
+    await go.wait()
+    return len(results)
 
 
 @app.workflow
@@ -49,10 +67,12 @@ async def heavy(pieces: int, size: int) -> int:
 
 @app.workflow
 async def counts(signals: int) -> int:
-    """Takes signals one by one; their sum."""
-    total = 0
+    """Takes signals one by one, then a wait; their sum."""
+    done, total = Done(), 0
     for _ in range(signals):
         total += await go.wait()
+    done.event.set()
+    await go.wait()
     return total
 
 

@@ -7,15 +7,53 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.codec.signing import Signer, public_path
+from orchestrator.codec.signing import NAMESPACE, SIGNER, Signer, public_path, signers_path
 from orchestrator.engine.options import AnchorOptions, EngineOptions
+from orchestrator.projections.bundle import MANIFEST, SIGNATURE
 from tests.cli import audited
 from tests.cli.conftest import Ran
 from tests.cli.test_audit_replay import Run, rig, run
 from tests.engine.rig import Rig
+from tests.projections.test_bundle_kit import alone, openssh
 
 __all__ = ["rig", "run"]
 pytestmark = pytest.mark.broker
+
+
+def exported(rig: Rig, run: Run, tmp_path: Path) -> Path:
+    """The bundle of a log that two engines wrote, one after the other; beside it `exporter.pem` and `engine.pem`."""
+    for name in ("engine", "exporter"):
+        assert run("audit", "keygen", str(tmp_path / f"{name}.pem")).code == 0
+    for workflow in ("one", "two"):
+        engine = rig.engine(EngineOptions(anchors=AnchorOptions(Signer.load(tmp_path / "engine.pem"), every_s=0.2)))
+        rig.start(workflow, audited.adds, 0)
+        assert rig.result(workflow) == b"3"
+        engine.stop(5.0)
+    bundle = tmp_path / "whole.bundle"
+    made = run("audit", "export", str(bundle), "--all", "--key", str(tmp_path / "exporter.pem"), "-o", "json")
+    assert made.code == 0, made.err
+    assert made.json["signed_heads"] >= 1
+    return bundle
+
+
+@pytest.mark.contract("audit-export")
+def test_a_cluster_s_bundle_verifies_without_the_package(rig: Rig, run: Run, tmp_path: Path) -> None:
+    done = alone(exported(rig, run, tmp_path), tmp_path / "engine.pem")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing was found" in done.stdout
+    assert "complete up to head" in done.stdout
+
+
+@pytest.mark.contract("audit-export")
+def test_openssh_says_who_exported_a_cluster_s_bundle(rig: Rig, run: Run, tmp_path: Path) -> None:
+    """Where there is no `ssh-keygen`, that is what is said."""
+    with zipfile.ZipFile(exported(rig, run, tmp_path)) as opened:
+        opened.extract(SIGNATURE, tmp_path)
+        text = opened.read(MANIFEST)
+    check = ("-Y", "verify", "-I", SIGNER, "-n", NAMESPACE.decode(), "-s", SIGNATURE, "-f")
+    for name, said, good in (("exporter", text, True), ("exporter", text + b" ", False), ("engine", text, False)):
+        done = openssh(*check, str(signers_path(tmp_path / f"{name}.pem")), text=said, cwd=tmp_path)
+        assert done is None or (done.returncode == 0) is good, done.stderr
 
 
 @pytest.mark.contract("audit-export")

@@ -43,6 +43,12 @@ async def work(x: int) -> int:
     return await doubled(total)
 
 
+@app.workflow
+async def measures(text: str) -> int:
+    """Its argument may be a large value."""
+    return await doubled(len(text))
+
+
 other = Orchestrator("audits")
 other.signal("go", int)
 

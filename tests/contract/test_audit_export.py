@@ -12,18 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from orchestrator import Client
 from orchestrator.codec.signing import PublicKeys, Signer, generate, public_path
 from orchestrator.core.tasks import Anchor
 from orchestrator.errors import BundleRefused
-from orchestrator.log.ports import Wire
+from orchestrator.log.ports import Out, Wire
 from orchestrator.projections.bundle import BundleWriter
 from orchestrator.projections.bundle_export import Exporter, Range, Runs
 from orchestrator.projections.bundle_verify import verify_bundle
+from orchestrator.store.blobs import Blobs
 from tests.contract.forced import KeptBack, home, recorded
-from tests.contract.test_audit import CODEC, app, footers, go, wires_of, work
-from tests.contract.world import World
+from tests.contract.test_audit import CODEC, app, footers, go, measures, wires_of, work
+from tests.contract.world import KafkaGround, MemoryGround, World
+from tests.projections.test_bundle_kit import alone
 
 Write = Callable[[Path, Exporter], None]
 
@@ -42,7 +45,9 @@ def hand(tmp_path: Path) -> Hand:
     return Hand(tmp_path / "exporter.pem")
 
 
-def export(path: Path, hand: Hand, wires: dict[int, list[Wire]], chosen: Runs | Range) -> Path:
+def export(
+    path: Path, hand: Hand, wires: dict[int, list[Wire]], chosen: Runs | Range, blobs: Blobs | None = None
+) -> Path:
     with path.open("wb") as file:
         writer = BundleWriter(file)
         scope = {"kind": "runs" if isinstance(chosen, Runs) else "batches", **chosen._asdict()}
@@ -54,7 +59,9 @@ def export(path: Path, hand: Hand, wires: dict[int, list[Wire]], chosen: Runs | 
             else:
                 exporter.batches(number, [found], chosen)
         exporter.anchors(_heads(hand, wires))
-        beside = {"blobs": "left out", "absent_blobs": []}
+        if blobs is not None:
+            exporter.blobs(blobs)
+        beside = {"blobs": "left out" if blobs is None else "included", "absent_blobs": exporter.absent}
         manifest = {"app": app.name, **ids, "scope": scope, **beside, **exporter.heads(), **exporter.schemas()}
         writer.seal(manifest, hand.signer, 1_700_000_000_000)
     return path
@@ -153,6 +160,60 @@ def test_of_what_lies_in_a_run_s_batches_the_hashes_are_kept(world: World, hand:
         assert b"123456789" not in b"".join(base64.b64decode(row["value"]) for row in kept_rows if "value" in row)
 
     world.run(app, scenario)
+
+
+def leave_open(world: World, workflow_id: str) -> None:
+    """An event of a workflow at the end of a log whose owners have ended, without a footer: void before the next claim.
+
+    It is as the last owner would have begun its next batch.
+    """
+    topic, number = f"{app.name}.events", home(world, workflow_id)
+    wires = wires_of(world, app)[number]
+    last = CODEC.decode_event(wires[-1].key, wires[-1].value).event
+    mine = [event for _, event in recorded(world, workflow_id)][-1]
+    next_batch = last.batch_no + 1
+    wire = CODEC.seal(mine._replace(claim_no=last.claim_no, batch_no=next_batch, batch_index=0, seq=mine.seq + 1))
+    if isinstance(world.ground, MemoryGround):
+        assert world.ground.cluster.send(Out(topic, number, wire.key, wire.value)) == ""
+        return
+    assert isinstance(world.ground, KafkaGround)
+    producer = Producer({"bootstrap.servers": world.ground.config.bootstrap})
+    producer.produce(topic, wire.value, wire.key, number)
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.contract("audit-export")
+def test_what_engines_wrote_verifies_without_the_package(world: World, hand: Hand, tmp_path: Path) -> None:
+    """Every partition claimed twice, what is void between two claims, and a value beside the log."""
+
+    async def scenario(client: Client) -> None:
+        first = await client.start(work.options(id="one"), 3)
+        large = await client.start(measures.options(id="large"), "x" * 100_000)
+        assert await large.result() == 200_000
+        async with world.down():
+            await asyncio.to_thread(leave_open, world, "one")
+        await first.signal(go, 4)
+        assert await first.result() == 20
+        await world.end()
+        wires = wires_of(world, app)
+        for chosen in (Range(), Runs("one"), Runs("large")):
+            bundle = export(tmp_path / "bundle", hand, wires, chosen, world.blobs)
+            found = verify_bundle(bundle, hand.keys)
+            assert found.ok, found.audit.findings
+            if isinstance(chosen, Range):
+                parts = found.audit.partitions
+                assert min(part.claims for part in parts.values()) >= 2
+                assert sum(part.void_events for part in parts.values()) == 1
+            blobs = [name for name in contents(bundle) if name.startswith("blobs/")]
+            assert len(blobs) == (chosen != Runs("one"))
+            done = alone(bundle, tmp_path / "exporter.pem")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "nothing was found" in done.stdout
+            assert ("complete up to head" in done.stdout) >= isinstance(chosen, Range), (
+                "the head is that of the whole log"
+            )
+
+    world.run(app, scenario, blobs="engines")
 
 
 @pytest.mark.contract("audit-export")

@@ -15,6 +15,7 @@ LOCK = "org.apache.kafka:kafka-tools:4.4.0 sha256:4eb9a7fbfd63badfd8d1a677aa2d54
 """The one jar that the broker does not need itself."""
 CLASSES = {
     "kafka-transactions.sh": "org.apache.kafka.tools.TransactionsCommand",
+    "kafka-topics.sh": "org.apache.kafka.tools.TopicCommand",
     "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
 }
 """What each script of Kafka's `bin` starts with its own arguments."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +71,33 @@ def test_a_point_beside_a_call_acts_while_the_call_blocks(monkeypatch: pytest.Mo
     here = threading.current_thread().name
     assert [name == here for name in threads] == [False, True]
     failpoints.failpoint("P")
+
+
+STOPS = """
+from orchestrator.failpoints import failpoint
+
+failpoint("P")
+print("went on", flush=True)
+"""
+
+
+def test_stop_freezes_the_process_until_it_is_told_to_go_on(tmp_path: Path) -> None:
+    fired = tmp_path / "fired"
+    plan = {"ORCHESTRATOR_FAILPOINTS": "P:1:stop", "ORCHESTRATOR_FAILPOINT_LOG": str(fired)}
+    process = subprocess.Popen([sys.executable, "-c", STOPS], env=os.environ | plan, stdout=subprocess.PIPE, text=True)
+    try:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert os.WSTOPSIG(status) == signal.SIGSTOP
+        assert fired.read_text("utf-8") == f"P:1:stop:{process.pid}\n"
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=60)[0] == "went on\n", (
+            "and not before: what it prints comes behind the point"
+        )
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("plan", ["K7", "K7:3", "K7:often:kill"])

@@ -80,6 +80,33 @@ def test_a_zombie_is_fenced_on_either_lane(world: World, lane: int) -> None:
     new.close()
 
 
+@pytest.mark.parametrize("lane", [0, 1])
+def test_of_three_owners_only_the_newest_goes_on_on_either_lane(world: World, lane: int) -> None:
+    """The two before it are fenced, the second one in the middle of a transaction, whichever of them tries first."""
+    first, second, third = (world.log().lanes(0) for _ in range(3))
+    first.init()
+    for number in range(lane):
+        commit(first, b"%d" % number)
+    second.init()
+    for number in range(lane):
+        commit(second, b"%d'" % number)
+    second.begin([(b"k", b"open")])
+    third.init()
+    for zombie in (first, second):
+        with pytest.raises(Fenced):
+            zombie.commit() if zombie is second else commit(zombie, b"zombie")
+    # A fenced owner that fences in its turn is the newest, and the third the zombie.
+    commit(third, b"third")
+    first.init()
+    with pytest.raises(Fenced):
+        commit(third, b"zombie")
+    commit(first, b"first again")
+    before = [b"%d" % number for number in range(lane)] + [b"%d'" % number for number in range(lane)]
+    see(world, *before, b"third", b"first again")
+    for lanes in (first, second, third):
+        lanes.close()
+
+
 def test_a_lane_named_by_an_older_claim_is_fenced_too(world: World) -> None:
     old, new = world.log(lanes=3).lanes(0), world.log(lanes=2).lanes(0)
     old.init()
