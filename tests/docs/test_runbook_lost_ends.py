@@ -14,6 +14,7 @@ from orchestrator.codec.records import CLAIM_KEY
 from orchestrator.core import events as e
 from orchestrator.core.limit_rows import home_of
 from orchestrator.devkafka import DevKafka
+from orchestrator.engine.partition import State
 from orchestrator.log.config import LogConfig
 from orchestrator.log.partitioner import partition_of
 from tests.docs.conftest import PARTITIONS, TROUBLED, WAIT_S, troubled, until
@@ -66,7 +67,8 @@ def goes_on(site: Site, cut: Entry) -> None:
     assert "--yes" in cut("orchestrator partition repair 3", code=1)
     said = cut('orchestrator partition repair 3 --yes --reason "unclean election on broker 2, ticket 4711"')
     assert "accepted and recorded" in said
-    site.engine()
+    partition = site.partition(site.engine())
+    assert partition.state is State.OWNED, partition.problem
     new = troubled("new")
     site.rig.start(new, site.waits)
     site.rig.signal(new, "go", b"8")

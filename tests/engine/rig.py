@@ -280,7 +280,7 @@ class Rig:
         """Send a command and wait for its answer."""
         sent = self.send(workflow, body, command_id)
         found = self.answers(sent)
-        assert found, f"no answer to {type(body).__name__} for {workflow}"
+        assert found, f"no answer to {type(body).__name__} for {workflow}; its log: {self.kinds(workflow)}"
         return found[0]
 
     def accepted(self, workflow: str, body: c.TopicCommand, command_id: str = "") -> str:
