@@ -10,7 +10,7 @@ BIN := .venv/bin
 LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --quiet
 
-.PHONY: help demo test check types fast-tests modes bench walls chaos lock clean environment-demo environment-dev
+.PHONY: help demo test check lint types fast-tests modes bench walls chaos lock clean environment-demo environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -28,10 +28,12 @@ demo: environment-demo ## the main job with its faults (KILL_STEP= RATE_LIMIT_ST
 test: environment-dev ## every test, on the in-memory log and on a real broker (ARGS= for pytest)
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
-check: environment-dev ## format, lint, types, and the tests that are neither broker nor slow
+check: lint ## format, lint, types, and the tests that are neither broker nor slow
+	@$(MAKE) --no-print-directory -j2 types fast-tests
+
+lint: environment-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(MAKE) --no-print-directory -j2 types fast-tests
 
 types: environment-dev
 	@$(BIN)/mypy
