@@ -15,7 +15,7 @@ from tests.architecture.source import ROOT
 MAKEFILE = """
 environment-dev:
 \t@echo installed
-check:
+lint types:
 \t@echo checked; exit {check}
 test:
 \t@echo "========= {closing} in 1.00s ========="; exit {test}
