@@ -290,8 +290,11 @@ class Builder:
         try:
             place.next_needs = needs_of_next(place.run, commands, context)
             commands = [self._kept(with_brief_errors(command, self._options.payload_bytes)) for command in commands]
-        except (BlobError, KeyFailed) as error:
-            self._park(batch, place, "bug" if isinstance(error, KeyFailed) else "blob", str(error))
+        except BlobError as error:
+            self._park(batch, place, "blob", str(error))
+            return
+        except KeyFailed as error:
+            self._park(batch, place, "bug", str(error))
             return
         if problem := unwritable(tuple(commands)):
             self._park(batch, place, "bug", problem)

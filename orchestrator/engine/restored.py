@@ -252,8 +252,10 @@ class Restored:
     def _hear(self, wires: Sequence[Wire]) -> None:
         """From the tail's thread: a restore folds slower than the broker sends, and the queue is bounded."""
         self.inbox.put_tail(wires)
+        if not self._folds or len(self.inbox.tail) <= self.tail_room[0]:
+            return
         with self.inbox.changed:  # A reader that is about to be paused is not resumed before.
-            if len(self.inbox.tail) > self.tail_room[0] and self._folds and not self._tail_paused:
+            if self._folds and not self._tail_paused:
                 self._tail_paused = True
                 self.tail().pause(self.number)
 

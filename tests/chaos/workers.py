@@ -16,7 +16,7 @@ def effects(seat: Seat, tally: Tally) -> None:
             late = campaign.finish()
         finally:
             campaign.close()
-        tally.faults[fault.point.partition(":")[0] or name] += 1
+        tally.faults[fault.kill_point or name] += 1
         tally.kills += not fault.freeze
         for cell, counts in cells.items():
             tally.runs += counts["trials"] + counts["missed"]
@@ -28,6 +28,6 @@ def effects(seat: Seat, tally: Tally) -> None:
 
 
 PLUGS = (
-    Plug("effects", effects, tuple(one.point.partition(":")[0] or name for name, one in FAULTS.items()), 1.0, 120.0,
+    Plug("effects", effects, tuple(one.kill_point or name for name, one in FAULTS.items()), 1.0, 120.0,
          True),
 )  # fmt: skip

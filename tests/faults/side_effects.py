@@ -71,6 +71,11 @@ class Fault(NamedTuple):
     freeze: bool
     point: str = ""
 
+    @property
+    def kill_point(self) -> str:
+        """The name of the fail point, "" without one."""
+        return self.point.partition(":")[0]
+
 
 FAULTS = {
     "engine killed": Fault("engine", False),
