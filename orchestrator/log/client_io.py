@@ -18,7 +18,7 @@ from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
 from .closing import CLOSE_S, FLUSH_S, LEAVE_S, close_all
 from .config import LogConfig
-from .connecting import connected, made
+from .connecting import connected, made, metadata
 from .outbox import KafkaOutgoing
 from .ports import Headers, Out
 from .rights import Need, check_topics_allow, lacks, on_topic, refused
@@ -39,7 +39,7 @@ class ClientIo:
         """
         client = admin(config)
         check_topics_allow(config, client, {"commands": ("Write",), "replies": ("Read",)})
-        topics = client.list_topics(timeout=ASK_S).topics
+        topics = metadata(client, config.bootstrap).topics
         commands, replies = (topics.get(config.topic(name)) for name in ("commands", "replies"))
         if commands is None or replies is None:
             raise ConfigurationError(f"the topics of {config.app} do not exist: orchestrator topics init")

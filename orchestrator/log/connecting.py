@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from ..errors import ConfigurationError, KafkaUnavailable
 
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin._metadata import ClusterMetadata
+
 LOGGER = "orchestrator.kafka"
 """Where librdkafka's own words go."""
 CONNECT_S = 5.0
+ASK_S = 15.0
+AGAIN_AFTER_S = 0.1
 AGAIN_S = 30.0
 """How long the same words of librdkafka are not logged again."""
 KEPT = 1_000
@@ -50,6 +57,22 @@ def made(kind: Callable[[dict[str, Any]], Client], options: Mapping[str, Any]) -
         # Never the value: what stands in the wrong variable may be a password, and a traceback shows causes.
         says = _VALUE.sub("value for", error.args[0].str())
     raise ConfigurationError(f"librdkafka does not take its options, ORCHESTRATOR_KAFKA_*: {says}")
+
+
+def metadata(client: AdminClient, bootstrap: str, topic: str = "") -> ClusterMetadata:
+    """What the cluster says of its topics, or of one.
+
+    librdkafka asks three times, and gives up at once when each connection breaks: those of a broker that comes back
+    after a while do. Raises KafkaUnavailable after `ASK_S`.
+    """
+    deadline = time.monotonic() + ASK_S
+    while True:
+        try:
+            return client.list_topics(*filter(None, [topic]), timeout=max(deadline - time.monotonic(), AGAIN_AFTER_S))
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"Kafka at {bootstrap} does not answer ({error.args[0].str()})") from error
+        client.poll(AGAIN_AFTER_S)
 
 
 class Troubles:

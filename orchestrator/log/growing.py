@@ -12,7 +12,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
-from .connecting import known
+from .connecting import known, metadata
 from .ports import Wire
 from .reader import read_partition
 from .rights import check_topics_allow, lacks, on_topic, refused, why
@@ -32,7 +32,7 @@ def counts(config: LogConfig, client: AdminClient | None = None) -> dict[str, in
     prefix = config.topic("")
     found = {
         name.removeprefix(prefix): len(topic.partitions)
-        for name, topic in client.list_topics(timeout=ASK_S).topics.items()
+        for name, topic in metadata(client, config.bootstrap).topics.items()
         if name.startswith(prefix) and topic.error is None
     }
     if missing := {"commands", "events"} - found.keys():
@@ -69,7 +69,7 @@ def _wait_for(client: AdminClient, config: LogConfig, wanted: Mapping[str, int])
     """New partitions are known, and led, a moment later."""
     deadline = time.monotonic() + ASK_S
     while True:
-        topics = client.list_topics(timeout=ASK_S).topics
+        topics = metadata(client, config.bootstrap).topics
         waiting = [
             name
             for name, count in wanted.items()
@@ -100,7 +100,7 @@ def first_event(config: LogConfig, client: AdminClient) -> Wire | None:
 def _bounds(config: LogConfig, client: AdminClient) -> dict[int, tuple[int, int]]:
     topic = config.topic("events")
     try:
-        numbers = client.list_topics(topic, timeout=ASK_S).topics[topic].partitions
+        numbers = metadata(client, config.bootstrap, topic).topics[topic].partitions
         ends = []
         for spec in (EarliestSpec(), LatestSpec()):  # type: ignore[no-untyped-call]
             asked: dict[TopicPartition, OffsetSpec] = {TopicPartition(topic, number): spec for number in numbers}

@@ -12,7 +12,7 @@ from confluent_kafka.admin._listoffsets import LatestSpec, OffsetSpec
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
-from .connecting import known
+from .connecting import known, metadata
 from .lanes import KafkaLanes
 from .ports import Fenced, Wire
 from .reader import read_partition
@@ -76,10 +76,10 @@ def hanging(
     """
     client = admin(config)
     # Asked about by name, a topic that does not exist is made or reported; among all, it is just not there.
-    metadata = client.list_topics(timeout=ASK_S).topics.get(topic)
+    known_topic = metadata(client, config.bootstrap).topics.get(topic)
     places = [
         TopicPartition(topic, number)
-        for number in (metadata.partitions if metadata else ())
+        for number in (known_topic.partitions if known_topic else ())
         if numbers is None or number in numbers
     ]
     stable = _ends(config, client, places, IsolationLevel.READ_COMMITTED)
@@ -166,7 +166,7 @@ def _ends(
             if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
                 said = why(config, error.args[0], on_topic("Describe", places[0].topic))
                 raise KafkaUnavailable(f"the ends of a topic: {said}") from error
-        client.list_topics(places[0].topic, timeout=ASK_S)
+        metadata(client, config.bootstrap, places[0].topic)
         time.sleep(0.05)
 
 

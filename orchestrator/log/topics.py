@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -15,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import MAX_MESSAGE_BYTES, LogConfig
-from .connecting import Troubles, made
+from .connecting import AGAIN_AFTER_S, Troubles, made, metadata
 from .group_settings import group_settings, problem_of, set_group
 from .ports import TopicIds
 from .rights import Need, check_topics_allow, lacks, on_topic, refused, why
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 DAY_MS = 86_400_000
 ASK_S = 15.0
 ATTEMPTS_S = (0.7, 1.8, 2.5)
-"""How long a broker is asked for a first answer, and how often: one that does not let us in says so at once."""
+"""How long a broker is asked for a first answer: one that does not let us in says so at once."""
+LAST_S = 0.5
+"""What is left of it when an attempt ended early, because a connection broke."""
 
 COUNTS_TWICE = ": a command that is read again when its id is forgotten, after 14 days, would count twice"
 
@@ -63,16 +66,17 @@ def admin(config: LogConfig) -> AdminClient:
     """An admin client. Raises KafkaUnavailable when no broker answers or lets us in, ConfigurationError for options."""
     troubles = Troubles()
     client = made(AdminClient, {**config.client(), "error_cb": troubles.note})
-    for attempt, timeout_s in enumerate(ATTEMPTS_S, start=1):
+    deadline = time.monotonic() + sum(ATTEMPTS_S)
+    attempts = chain(ATTEMPTS_S, repeat(LAST_S))
+    while True:
         try:
-            client.list_topics(timeout=timeout_s)
-            break
+            client.list_topics(timeout=next(attempts))
+            return client
         except KafkaException as error:
-            client.poll(0)
             # Ctrl-C is heard between two attempts, and not while the client waits.
-            if attempt == len(ATTEMPTS_S) or troubles.refused:
+            client.poll(AGAIN_AFTER_S)
+            if time.monotonic() > deadline or troubles.refused:
                 raise troubles.unavailable(config.bootstrap, error.args[0].str()) from error
-    return client
 
 
 def init_topics(
@@ -84,9 +88,9 @@ def init_topics(
     """
     client = admin(config)
     check_topics_allow(config, client, dict.fromkeys(plan(partitions, queues), ("Describe",)))
-    metadata = client.list_topics(timeout=ASK_S)
-    replicas = replication_factor or min(3, len(metadata.brokers))
-    existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+    cluster = metadata(client, config.bootstrap)
+    replicas = replication_factor or min(3, len(cluster.brokers))
+    existing = {name: len(topic.partitions) for name, topic in cluster.topics.items() if topic.error is None}
     known = {existing[name] for name in map(config.topic, ("commands", "events")) if name in existing}
     if len(known) > 1:
         raise ConfigurationError(unequal(config, *(existing[config.topic(name)] for name in ("commands", "events"))))
@@ -104,17 +108,17 @@ def init_topics(
                 raise KafkaUnavailable(lacks(config, on_topic("Create", name))) from error
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ConfigurationError(f"topic {name} cannot be created: {error.args[0].str()}") from error
-    _wait_for_leaders(client, [topic.topic for topic in missing])
+    _wait_for_leaders(client, config, [topic.topic for topic in missing])
     if problem := set_group(client, config):
         log.warning("group %s: %s", config.group, problem)
     return [topic.topic for topic in missing]
 
 
-def _wait_for_leaders(client: AdminClient, names: Sequence[str]) -> None:
+def _wait_for_leaders(client: AdminClient, config: LogConfig, names: Sequence[str]) -> None:
     """A created topic is known, and led, a moment later: whoever comes next must find it. Raises ConfigurationError."""
     deadline = time.monotonic() + ASK_S
     while True:
-        topics = client.list_topics(timeout=ASK_S).topics
+        topics = metadata(client, config.bootstrap).topics
         waiting = [
             name
             for name in names
@@ -190,7 +194,7 @@ def partition_count(config: LogConfig, name: str) -> int:
     Raises ConfigurationError naming `topics init` when it is missing, KafkaUnavailable when it may not be seen.
     """
     full = config.topic(name)
-    topic = admin(config).list_topics(full, timeout=ASK_S).topics[full]
+    topic = metadata(admin(config), config.bootstrap, full).topics[full]
     if topic.error is not None and refused(topic.error):
         raise KafkaUnavailable(lacks(config, on_topic("Describe", full)))
     if topic.error is not None or not topic.partitions:
@@ -204,22 +208,22 @@ def check_topics(config: LogConfig, queues: Sequence[str] = ()) -> list[Finding]
     """Everything that the engine relies on, each with a verdict and a remedy."""
     client = admin(config)
     check_topics_allow(config, client, dict.fromkeys(plan(1, queues), ("Describe",)))
-    metadata = client.list_topics(timeout=ASK_S)
-    counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+    cluster = metadata(client, config.bootstrap)
+    counts = {name: len(topic.partitions) for name, topic in cluster.topics.items()}
     events = counts.get(config.topic("events"), 0)
-    brokers = len(metadata.brokers)
+    brokers = len(cluster.brokers)
     findings = []
     for name, wanted in plan(events, queues).items():
         full = config.topic(name)
         if full not in counts:
             findings.append(Finding(False, f"{full} does not exist", "orchestrator topics init"))
             continue
-        replicas = min((len(one.replicas) for one in metadata.topics[full].partitions.values()), default=0)
+        replicas = min((len(one.replicas) for one in cluster.topics[full].partitions.values()), default=0)
         settings = _describe(config, client, ResourceType.TOPIC, full)
         findings += _check_topic(full, counts[full], wanted, name, settings)
         findings += [_check_replicas(full, replicas, brokers), _check_in_sync(full, replicas, settings)]
     findings += _check_group(client, config)
-    findings += _check_brokers(config, client, [broker.id for broker in metadata.brokers.values()])
+    findings += _check_brokers(config, client, [broker.id for broker in cluster.brokers.values()])
     return findings
 
 

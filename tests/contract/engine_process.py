@@ -61,7 +61,7 @@ class EngineProcess:
 
     def __init__(self, order: Order) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, "pytest", "pydantic"])
+        context.set_forkserver_preload([__name__, "pytest", "pydantic", "tests.contract.world"])
         self._process = context.Process(target=serve, args=(order,), daemon=True)
 
     def start(self) -> None:
