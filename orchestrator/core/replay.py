@@ -207,22 +207,33 @@ class AcceptingAssembler(BatchAssembler):
             self.gap, self.gap_at = None, -1
 
 
-def turns_of(history: Iterable[Event]) -> Iterator[tuple[Event, list[Event]]]:
-    """Each event that code saw, with the events that its turn issued: what a replay delivers and compares.
+PastTurn = tuple[Event, list[Event]]
+"""An event that code saw, and the events that its turn issued."""
+
+
+def turns_of(history: Iterable[Event]) -> Iterator[PastTurn]:
+    """What a replay delivers and compares."""
+    return (turn for turn in turns_of_pages([history]) if turn is not None)
+
+
+def turns_of_pages(pages: Iterable[Iterable[Event]]) -> Iterator[PastTurn | None]:
+    """The same of a history that is read page by page; None after each page: no turn may be whole for many of them.
 
     Turns are taken in the order of their deliveries: one is whole when an event of a later turn comes, or the end.
     """
     unseen: deque[Event] = deque()
     issued: list[Event] = []
-    for event in history:
-        turn: int = getattr(event.body, "turn", 0)
-        if turn:
-            while unseen and unseen[0].seq < turn:
-                yield unseen.popleft(), issued
-                issued = []
-            issued.append(event)
-        if isinstance(event.body, DELIVERABLE):
-            unseen.append(event)
+    for page in pages:
+        for event in page:
+            turn: int = getattr(event.body, "turn", 0)
+            if turn:
+                while unseen and unseen[0].seq < turn:
+                    yield unseen.popleft(), issued
+                    issued = []
+                issued.append(event)
+            if isinstance(event.body, DELIVERABLE):
+                unseen.append(event)
+        yield None
     while unseen:
         yield unseen.popleft(), issued
         issued = []

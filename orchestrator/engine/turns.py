@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..core.commands import ParkRun
 from ..core.decide.decision import View
 from ..core.events import Event, RunStarted
-from ..core.replay import turns_of
+from ..core.replay import PastTurn, turns_of_pages
 from ..core.rows import HISTORY, RunRow, history_key
 from ..core.values import Payload
 from ..errors import BlobError, BlobMissing
@@ -44,20 +44,23 @@ class Taken(NamedTuple):
 
 HISTORY_PAGE = 500
 HEARD = 10_000
+REPLAY_S = 0.02
+"""How long a replay goes on in a batch, at the least, even if others have filled it."""
 UNREAD = "blob"
 """Kind of the verdict over a run that is to get a value, or to be compared with one, that cannot be had."""
 
 
-def _history(view: View, key: RunKey, last: int) -> Iterator[Event]:
-    """A run's events up to `last`, read as they are wanted: a long history neither fills memory nor holds others up."""
-    seq = 0
+def _history(view: View, key: RunKey, last: int) -> Iterator[list[Event]]:
+    """A run's events up to `last`, a page when it is wanted: a long history neither fills memory nor holds others up.
+
+    The first page is the first event alone.
+    """
+    seq, size = 0, 1
     while seq < last:
-        page = islice(view.scan(HISTORY, key, after=history_key(*key, seq)), HISTORY_PAGE)
-        for event in [record.event for _, record in page]:
-            seq = event.seq
-            if seq > last:
-                return
-            yield event
+        rows = islice(view.scan(HISTORY, key, after=history_key(*key, seq)), min(size, last - seq))
+        page = [record.event for _, record in rows]
+        yield page
+        seq, size = page[-1].seq, HISTORY_PAGE
 
 
 class _Loaded:
@@ -68,11 +71,11 @@ class _Loaded:
 
     __slots__ = ("deliveries", "fresh", "heard", "last", "live", "noticed", "replays", "seen", "trace")
 
-    def __init__(self, live: LiveRun, history: Iterator[Event], seen: int, trace: str) -> None:
+    def __init__(self, live: LiveRun, history: Iterator[list[Event]], seen: int, trace: str) -> None:
         self.live = live
         self.trace = trace
         self.seen = seen
-        self.replays: Iterator[tuple[Event, list[Event]]] | None = turns_of(history)
+        self.replays: Iterator[PastTurn | None] | None = turns_of_pages(history)
         self.deliveries: deque[Event] = deque()
         self.noticed: list[Event] = []
         self.fresh = 0
@@ -80,18 +83,25 @@ class _Loaded:
         self.last = self.heard = 0
         """The newest delivery taken live, and the newest that one evicted before had taken: it is no news."""
 
-    def replay(self) -> tuple[Event, list[Event]] | None:
-        """The next turn to replay; None at the end of what the history holds."""
+    def replay(self, until: float = inf) -> PastTurn | None:
+        """The next turn to replay; None at the end of what the history holds, or `until` this moment none was found:
+        `replays` tells.
+        """
         while self.replays is not None:
-            turn = next(self.replays, None)
-            if turn is not None and turn[0].seq <= self.seen:
-                return turn
-            if turn is not None:
-                self.deliveries.append(turn[0])
-            else:
+            try:
+                turn = next(self.replays)
+            except StopIteration:
                 self.replays = None
                 self.deliveries.extend(self.noticed)
                 self.noticed.clear()
+                return None
+            if turn is None:
+                if time.perf_counter() > until:
+                    return None
+            elif turn[0].seq <= self.seen:
+                return turn
+            else:
+                self.deliveries.append(turn[0])
         return None
 
     def notice(self, event: Event) -> None:
@@ -268,22 +278,21 @@ class Turns:
         code = self.registry.workflow(run.workflow_type, run.version)
         assert code is not None, "has_code is asked first"
         history = _history(view, key, run.seq)
-        first = next(history)
+        (first,) = page = next(history)
         assert isinstance(first.body, RunStarted)
-        return _Loaded(LiveRun(code, key[0], key[1], first.body), chain((first,), history), run.turn, first.trace)
+        return _Loaded(LiveRun(code, key[0], key[1], first.body), chain((page,), history), run.turn, first.trace)
 
     def _replay(self, loaded: _Loaded, until: float) -> Taken | None:
-        for done in range(self._slice):
-            if done and time.perf_counter() > until:
-                return None
-            turn = loaded.replay()
+        until = max(until, time.perf_counter() + REPLAY_S)
+        for _ in range(self._slice):
+            turn = loaded.replay(until)
             if turn is None:
                 return None
-            if time.perf_counter() > until:
-                until = inf
             verdict = self._replayed(loaded, *turn)
             if verdict.verdict is not None:
                 return Taken(turn[0].seq, verdict, replayed=True)
+            if time.perf_counter() > until:
+                return None
         return None
 
     def _replayed(self, loaded: _Loaded, delivery: Event, recorded: list[Event]) -> Turn:
