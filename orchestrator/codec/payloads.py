@@ -107,11 +107,17 @@ def message_of(error: BaseException) -> str:
         return printable(f"(its message cannot be had: {type(failed).__name__}{why})")
 
 
+_PLAIN = frozenset({bool, bytes, int, str, type(None)})
+"""Types that hold no others, and whose values equal themselves."""
+
+
 def _same(value: Any, decoded: Any) -> bool:
     """Equal, of equal types all the way down; nan equals nan."""
     if type(value) is not type(decoded):
         # PEP 484's one promotion: an int is a float.
         return type(value) is int and type(decoded) is float and value == decoded
+    if type(value) in _PLAIN:
+        return bool(value == decoded)
     if isinstance(value, list | tuple):
         return len(value) == len(decoded) and all(map(_same, value, decoded))
     if isinstance(value, dict):
@@ -157,6 +163,7 @@ class Signature:
         self._positional = not any(one.kind is one.KEYWORD_ONLY for one in parameters)
         hints = _hints(fn)
         self._adapters = {}
+        self._members: dict[str, bytes] = {}
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise MissingHint(f"{self.name}: *args and **kwargs have no place on the log; name the parameters")
@@ -165,6 +172,7 @@ class Signature:
                     f"{self.name}: parameter {parameter.name!r} needs a type hint, for it crosses the log"
                 )
             self._adapters[parameter.name] = adapter(hints[parameter.name])
+            self._members[parameter.name] = json.dumps(parameter.name).encode() + b":"
         if "return" not in hints:
             raise MissingHint(
                 f"{self.name}: needs a return type hint, for its result crosses the log (-> None will do)"
@@ -183,7 +191,7 @@ class Signature:
         parts = []
         for name, value in given.items():
             payload, _ = self._adapters[name].round_trip(value, f"{self.name}({name})", loose=loose)
-            parts.append(json.dumps(name).encode() + b":" + payload.data)
+            parts.append(self._members[name] + payload.data)
         return Payload(data=b"{" + b",".join(parts) + b"}")
 
     def unbind(self, payload: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from ..core.commands import Command, HeartbeatStep, ReportChild, ReportStep
@@ -12,7 +12,7 @@ from ..core.decide.decision import Draft, View
 from ..core.events import Event, StepFailed, StepHeartbeat
 from ..core.large import FIELDS, SEEN_BY_CODE
 from ..core.rows import STEPS, StepRow, step_key
-from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Cause, Failure, Payload
+from ..core.values import NOTHING, Cause, Failure, Payload, StepOptions
 from ..errors import BlobError, LimitExceeded
 from ..sdk.execution import StepCall
 from ..store.blobs import Blobs
@@ -88,13 +88,21 @@ def _sizes(value: object) -> tuple[int, int]:
         return _size(value), 0
     if isinstance(value, str):
         return 0, len(value) if value.isascii() else len(value.encode())
-    if isinstance(value, tuple) and value is not DEFAULT_STEP_OPTIONS:
-        payloads = texts = 0
-        for part in value:
-            size, letters = _sizes(part)
-            payloads, texts = payloads + size, texts + letters
-        return payloads, texts
-    return 0, 0
+    if isinstance(value, StepOptions):
+        return _sizes_of_options(value)
+    return _sizes_of_parts(value) if isinstance(value, tuple) else (0, 0)
+
+
+def _sizes_of_parts(value: tuple[object, ...]) -> tuple[int, int]:
+    payloads = texts = 0
+    for part in value:
+        size, letters = _sizes(part)
+        payloads, texts = payloads + size, texts + letters
+    return payloads, texts
+
+
+_sizes_of_options = lru_cache(maxsize=1_024)(_sizes_of_parts)
+"""Thousands of steps have the same: a turn that schedules them all asks once."""
 
 
 def with_brief_errors(command: Any, limit: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
@@ -150,17 +151,35 @@ def needs_of(
 ) -> tuple[LimitNeed, ...]:
     """What a call needs: each limit with the key that its arguments give. Raises ConfigurationError."""
     return tuple(
-        limit.need._replace(
-            key=_value(limit, "key", limit.key, fn, args, kwargs),
-            fairness=_value(limit, "fairness", limit.fairness, fn, args, kwargs),
-            priority=priority,
+        _need_of(
+            limit.need,
+            _value(limit, "key", limit.key, fn, args, kwargs),
+            _value(limit, "fairness", limit.fairness, fn, args, kwargs),
+            priority,
         )
         for limit in limits
     )
 
 
+@functools.lru_cache(maxsize=1_024)
+def _need_of(need: LimitNeed, key: str, fairness: str, priority: int) -> LimitNeed:
+    return need._replace(key=key, fairness=fairness, priority=priority)
+
+
 _signature = functools.lru_cache(maxsize=1_024)(inspect.signature)
 """Looked up once a function: it took a fifth of the time that a task takes to ask for its slot."""
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _place(fn: Callable[..., Any], name: str) -> int:
+    """Where a parameter is among a call's positional arguments; far behind them all if it is none."""
+    names = [one.name for one in _signature(fn).parameters.values() if one.kind in _POSITIONAL]
+    if next(iter(_signature(fn).parameters), "") == "self":
+        names = names[1:]
+    return names.index(name) if name in names else sys.maxsize
 
 
 def _value(
@@ -170,6 +189,8 @@ def _value(
         return ""
     if callable(key):
         found = key(*args, **kwargs)
+    elif (place := _place(fn, key)) < len(args):
+        found = args[place]
     else:
         signature = _signature(fn)
         if next(iter(signature.parameters), "") == "self":

@@ -11,11 +11,12 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from ..codec.payloads import Signature, adapter
 from ..core import values
-from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, Payload, StepOptions
+from ..core.values import DEFAULT_STEP_OPTIONS, NOTHING, LimitNeed, Payload, StepOptions
 from ..errors import ConfigurationError
 from .calls import StepCalled
 from .limits import Limit, check_priority, checked, needs_of
@@ -214,6 +215,11 @@ async def run_step(code: StepCode, arguments: Payload, info: StepInfo) -> Payloa
     return payload
 
 
+@lru_cache(maxsize=1_024)
+def _limited(options: StepOptions, needs: tuple[LimitNeed, ...]) -> StepOptions:
+    return options._replace(limits=needs)
+
+
 class _Unary(Protocol[T_contra, R_co]):
     def __call__(self, item: T_contra, /) -> Coroutine[None, None, R_co]: ...
 
@@ -241,7 +247,7 @@ class Step(Generic[P, R_co]):
             limits, priority = self._flow
             if limits:
                 needs = needs_of(limits, self.fn, args, kwargs, priority)
-                options = options._replace(limits=needs)
+                options = _limited(options, needs)
             return StepCalled(loop, self.code, arguments, options)
         return self._plain(args, kwargs)
 

@@ -14,18 +14,17 @@ from .fold import Fold
 ASK_AT_ONCE = 16
 
 
-def enter(fold: Fold, step: str, row: StepRow) -> StepRow:
-    """An attempt needs slots: it asks now, or when one of its lane was admitted. The row to put."""
-    limits = row.options.limits
+def enter(fold: Fold, step: str, attempt: int, limits: tuple[LimitNeed, ...]) -> int:
+    """An attempt needs slots: it asks now, or when one of its lane was admitted. Its row's `asks_later`."""
     lane, found = _lane(fold, limits)
     if found.asked < ASK_AT_ONCE:
-        _put(fold, lane, found._replace(asked=found.asked + 1))
-        flow.ask(fold, limits, step, row.attempt)
-        return row._replace(asks_later=0)
+        _put(fold, lane, LaneRow(found.asked + 1, found.later))
+        flow.ask(fold, limits, step, attempt)
+        return 0
     seq = fold.event.seq
-    fold.state.put(LIMITS, _later(fold, lane, limits, seq), LaterRow(step, row.attempt))
-    _put(fold, lane, found._replace(later=found.later + 1))
-    return row._replace(asks_later=seq)
+    fold.state.put(LIMITS, _later(fold, lane, limits, seq), LaterRow(step, attempt))
+    _put(fold, lane, LaneRow(found.asked, found.later + 1))
+    return seq
 
 
 def admitted(fold: Fold, row: StepRow) -> None:

@@ -45,12 +45,11 @@ def step_scheduled(fold: Fold, run: RunRow, body: StepScheduled) -> Fields:
         options=options,
         token=ids.step_token(event.run_id, step, 1),
         since_ms=event.recorded_at_ms,
+        asks_later=lane.enter(fold, step, 1, options.limits) if options.limits else 0,
     )
     row = _with_timer(fold, step, row, "schedule_to_close", options.schedule_to_close_ms)
     row = _with_timer(fold, step, row, "schedule_to_start", options.schedule_to_start_ms)
-    if options.limits:
-        row = lane.enter(fold, step, row)
-    elif options.queue:
+    if options.queue and not options.limits:
         _offer(fold, step, row, body.arguments)
     _put(fold, step, row)
     return {"pending_steps": run.pending_steps + 1}
@@ -83,8 +82,8 @@ def step_retried(fold: Fold, run: RunRow, body: StepRetried) -> Fields:
         reply_to=None,
     )
     row = _with_timer(fold, body.step, row, "schedule_to_start", row.options.schedule_to_start_ms)
-    if row.options.limits:
-        row = lane.enter(fold, body.step, row)
+    if limits := row.options.limits:
+        row = row._replace(asks_later=lane.enter(fold, body.step, row.attempt, limits))
     elif row.options.queue:
         _offer(fold, body.step, row, _arguments(fold, row))
     _put(fold, body.step, row)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from ..commands import StartWorkflow
 from ..limit_rows import HIGHEST_PRIORITY
-from ..values import DEFAULT_STEP_OPTIONS, LimitNeed, Payload
+from ..values import LimitNeed, Payload, StepOptions
 
 MOST_MS = 1 << 60
 """Durations up to here, some of them added to the clock, still are numbers of 64 bits. 36 million years."""
@@ -26,9 +27,16 @@ def unwritable(value: tuple[Any, ...]) -> str:
         elif isinstance(part, int):
             if not -(1 << 63) <= part < 1 << 63:
                 return f"{part:.3e} is no number of 64 bits"
-        elif isinstance(part, tuple) and part is not DEFAULT_STEP_OPTIONS and (problem := unwritable(part)):
+        elif isinstance(part, StepOptions):
+            if problem := _unwritable_options(part):
+                return problem
+        elif isinstance(part, tuple) and (problem := unwritable(part)):
             return problem
     return ""
+
+
+_unwritable_options = lru_cache(maxsize=1_024)(unwritable)
+"""Thousands of steps have the same: a turn that schedules them all asks once."""
 
 
 def bad_duration(name: str, ms: int) -> str:
