@@ -18,7 +18,7 @@ from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
 from .closing import CLOSE_S, FLUSH_S, LEAVE_S, close_all
 from .config import LogConfig
-from .connecting import connected, made, metadata
+from .connecting import connected, described, made
 from .outbox import KafkaOutgoing
 from .ports import Headers, Out
 from .rights import Need, check_topics_allow, lacks, on_topic, refused
@@ -39,14 +39,14 @@ class ClientIo:
         """
         client = admin(config)
         check_topics_allow(config, client, {"commands": ("Write",), "replies": ("Read",)})
-        topics = metadata(client, config.bootstrap).topics
-        commands, replies = (topics.get(config.topic(name)) for name in ("commands", "replies"))
+        names = [config.topic(name) for name in ("commands", "replies", "events")]
+        topics = described(client, config.bootstrap, names)
+        commands, replies, events = map(topics.get, names)
         if commands is None or replies is None:
             raise ConfigurationError(f"the topics of {config.app} do not exist: orchestrator topics init")
         self.partitions = len(commands.partitions)
-        events = topics.get(config.topic("events"))
         # Whoever may not see the events topic cannot compare.
-        if events is not None and events.error is None and len(events.partitions) < self.partitions:
+        if events is not None and len(events.partitions) < self.partitions:
             raise ConfigurationError(unequal(config, self.partitions, len(events.partitions)))
         self.reply_topic = config.topic("replies")
         self.reply_partition = random.randrange(len(replies.partitions))

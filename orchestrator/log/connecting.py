@@ -6,16 +6,17 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from ..errors import ConfigurationError, KafkaUnavailable
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.admin._metadata import ClusterMetadata
+    from confluent_kafka.admin._topic import TopicDescription
 
 LOGGER = "orchestrator.kafka"
 """Where librdkafka's own words go."""
@@ -27,12 +28,14 @@ AGAIN_S = 30.0
 KEPT = 1_000
 LOGIN = "ORCHESTRATOR_KAFKA_SASL_USERNAME, _SASL_PASSWORD and _SASL_MECHANISM"
 CERTIFICATES = "ORCHESTRATOR_KAFKA_SSL_CA_LOCATION (or _SSL_CA_PEM) and ORCHESTRATOR_KAFKA_SECURITY_PROTOCOL"
+_UNSEEN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _PLACE = re.compile(r"^\S+://\S+: |^\S+/bootstrap: ")
 _SINCE = re.compile(r" \(after \d+ms in state [A-Z_]+.*\)$", re.DOTALL)
 _WHO = re.compile(r"\[rdkafka#[^]]*\] (\[thrd:[^]]*\]: )?")
 _VALUE = re.compile(r'value ".*" for', re.DOTALL)
 
 Client = TypeVar("Client", bound=Any)
+Answer = TypeVar("Answer")
 
 
 def connected(client: Client, topic: str) -> Client:
@@ -59,8 +62,8 @@ def made(kind: Callable[[dict[str, Any]], Client], options: Mapping[str, Any]) -
     raise ConfigurationError(f"librdkafka does not take its options, ORCHESTRATOR_KAFKA_*: {says}")
 
 
-def metadata(client: AdminClient, bootstrap: str, topic: str = "") -> ClusterMetadata:
-    """What the cluster says of its topics, or of one.
+def asked(client: AdminClient, bootstrap: str, ask: Callable[[float], Answer]) -> Answer:
+    """The answer to a question that may take so many seconds.
 
     librdkafka asks three times, and gives up at once when each connection breaks: those of a broker that comes back
     after a while do. Raises KafkaUnavailable after `ASK_S`.
@@ -68,11 +71,30 @@ def metadata(client: AdminClient, bootstrap: str, topic: str = "") -> ClusterMet
     deadline = time.monotonic() + ASK_S
     while True:
         try:
-            return client.list_topics(*filter(None, [topic]), timeout=max(deadline - time.monotonic(), AGAIN_AFTER_S))
+            return ask(max(deadline - time.monotonic(), AGAIN_AFTER_S))
         except KafkaException as error:
             if time.monotonic() > deadline:
                 raise KafkaUnavailable(f"Kafka at {bootstrap} does not answer ({error.args[0].str()})") from error
         client.poll(AGAIN_AFTER_S)
+
+
+def metadata(client: AdminClient, bootstrap: str, topic: str = "") -> ClusterMetadata:
+    """What the cluster says of one topic, or of all: there may be thousands. Raises KafkaUnavailable."""
+    return asked(client, bootstrap, lambda left_s: client.list_topics(*filter(None, [topic]), timeout=left_s))
+
+
+def described(client: AdminClient, bootstrap: str, names: Sequence[str]) -> dict[str, TopicDescription]:
+    """Those of these topics that exist and may be seen. Raises KafkaUnavailable."""
+
+    def ask(left_s: float) -> dict[str, TopicDescription]:
+        futures = client.describe_topics(TopicCollection(list(names)), request_timeout=left_s)
+        return {name: future.result() for name, future in futures.items() if not _absent(future.exception())}
+
+    return asked(client, bootstrap, ask) if names else {}
+
+
+def _absent(error: BaseException | None) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in _UNSEEN
 
 
 class Troubles:

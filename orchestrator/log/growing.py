@@ -12,11 +12,11 @@ from confluent_kafka.cimpl import NewPartitions
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import LogConfig
-from .connecting import known, metadata
+from .connecting import described, known, metadata
 from .ports import Wire
 from .reader import read_partition
 from .rights import check_topics_allow, lacks, on_topic, refused, why
-from .topics import ASK_S, admin
+from .topics import ASK_S, admin, led
 
 FIXED = ("dead-letters", "anchors")
 """Topics that do not follow the partition count of commands."""
@@ -69,11 +69,9 @@ def _wait_for(client: AdminClient, config: LogConfig, wanted: Mapping[str, int])
     """New partitions are known, and led, a moment later."""
     deadline = time.monotonic() + ASK_S
     while True:
-        topics = metadata(client, config.bootstrap).topics
+        topics = described(client, config.bootstrap, [config.topic(name) for name in wanted])
         waiting = [
-            name
-            for name, count in wanted.items()
-            if sum(one.leader >= 0 for one in topics[config.topic(name)].partitions.values()) < count
+            name for name, count in wanted.items() if sum(map(led, topics[config.topic(name)].partitions)) < count
         ]
         if not waiting:
             return

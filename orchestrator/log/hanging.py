@@ -12,7 +12,7 @@ from confluent_kafka.admin._listoffsets import LatestSpec, OffsetSpec
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
-from .connecting import known, metadata
+from .connecting import described, known, metadata
 from .lanes import KafkaLanes
 from .ports import Fenced, Wire
 from .reader import read_partition
@@ -75,12 +75,11 @@ def hanging(
     Raises KafkaUnavailable.
     """
     client = admin(config)
-    # Asked about by name, a topic that does not exist is made or reported; among all, it is just not there.
-    known_topic = metadata(client, config.bootstrap).topics.get(topic)
+    there = described(client, config.bootstrap, [topic]).get(topic)
     places = [
-        TopicPartition(topic, number)
-        for number in (known_topic.partitions if known_topic else ())
-        if numbers is None or number in numbers
+        TopicPartition(topic, one.id)
+        for one in (there.partitions if there else ())
+        if numbers is None or one.id in numbers
     ]
     stable = _ends(config, client, places, IsolationLevel.READ_COMMITTED)
     ends = _ends(config, client, places, IsolationLevel.READ_UNCOMMITTED)

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from ..errors import KafkaUnavailable
 from .config import LogConfig
-from .connecting import connected, metadata
+from .connecting import connected, described
 from .following import wire
 from .group_offsets import GroupOffsets
 from .ports import Wire
@@ -102,5 +102,4 @@ def topic_exists(config: LogConfig, topic: str) -> bool:
     """Whether the cluster has the topic now. Raises KafkaUnavailable when this login may not read it."""
     client = connected(AdminClient(config.client()), config.topic("events"))
     check_topics_allow(config, client, {topic.removeprefix(config.topic("")): ("Read",)})
-    # Asked about by name, a topic that does not exist may be made.
-    return topic in metadata(client, config.bootstrap).topics
+    return topic in described(client, config.bootstrap, [topic])

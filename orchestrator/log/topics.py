@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartitionInfo
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import MAX_MESSAGE_BYTES, LogConfig
-from .connecting import AGAIN_AFTER_S, Troubles, made, metadata
+from .connecting import AGAIN_AFTER_S, Troubles, asked, described, made, metadata
 from .group_settings import group_settings, problem_of, set_group
 from .ports import TopicIds
 from .rights import Need, check_topics_allow, lacks, on_topic, refused, why
@@ -70,7 +70,8 @@ def admin(config: LogConfig) -> AdminClient:
     attempts = chain(ATTEMPTS_S, repeat(LAST_S))
     while True:
         try:
-            client.list_topics(timeout=next(attempts))
+            # Not the metadata of all topics: a cluster may have thousands.
+            client.describe_cluster(request_timeout=next(attempts)).result()
             return client
         except KafkaException as error:
             # Ctrl-C is heard between two attempts, and not while the client waits.
@@ -88,9 +89,9 @@ def init_topics(
     """
     client = admin(config)
     check_topics_allow(config, client, dict.fromkeys(plan(partitions, queues), ("Describe",)))
-    cluster = metadata(client, config.bootstrap)
-    replicas = replication_factor or min(3, len(cluster.brokers))
-    existing = {name: len(topic.partitions) for name, topic in cluster.topics.items() if topic.error is None}
+    replicas = replication_factor or min(3, _brokers(client, config))
+    ours = [config.topic(name) for name in plan(partitions, queues)]
+    existing = {name: len(topic.partitions) for name, topic in described(client, config.bootstrap, ours).items()}
     known = {existing[name] for name in map(config.topic, ("commands", "events")) if name in existing}
     if len(known) > 1:
         raise ConfigurationError(unequal(config, *(existing[config.topic(name)] for name in ("commands", "events"))))
@@ -114,18 +115,21 @@ def init_topics(
     return [topic.topic for topic in missing]
 
 
+def _brokers(client: AdminClient, config: LogConfig) -> int:
+    return len(asked(client, config.bootstrap, lambda s: client.describe_cluster(request_timeout=s).result()).nodes)
+
+
+def led(partition: TopicPartitionInfo) -> bool:
+    """Whether a partition has a leader."""
+    return partition.leader is not None and partition.leader.id >= 0
+
+
 def _wait_for_leaders(client: AdminClient, config: LogConfig, names: Sequence[str]) -> None:
     """A created topic is known, and led, a moment later: whoever comes next must find it. Raises ConfigurationError."""
     deadline = time.monotonic() + ASK_S
     while True:
-        topics = metadata(client, config.bootstrap).topics
-        waiting = [
-            name
-            for name in names
-            if name not in topics
-            or not topics[name].partitions
-            or any(partition.leader < 0 for partition in topics[name].partitions.values())
-        ]
+        topics = described(client, config.bootstrap, names)
+        waiting = [name for name in names if name not in topics or not all(map(led, topics[name].partitions))]
         if not waiting:
             return
         if time.monotonic() > deadline:
@@ -194,10 +198,10 @@ def partition_count(config: LogConfig, name: str) -> int:
     Raises ConfigurationError naming `topics init` when it is missing, KafkaUnavailable when it may not be seen.
     """
     full = config.topic(name)
-    topic = metadata(admin(config), config.bootstrap, full).topics[full]
-    if topic.error is not None and refused(topic.error):
-        raise KafkaUnavailable(lacks(config, on_topic("Describe", full)))
-    if topic.error is not None or not topic.partitions:
+    client = admin(config)
+    check_topics_allow(config, client, {name: ("Describe",)})
+    topic = described(client, config.bootstrap, [full]).get(full)
+    if topic is None:
         raise ConfigurationError(
             f"topic {full} does not exist. Create the application's topics: orchestrator topics init"
         )

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 PARTITIONS = 3
 TIMES = 4
-REQUESTS = 6
-"""More than any of these calls makes."""
+REQUESTS = 4
+"""Which of a call's requests is the first to be lost."""
 
 CALLS: dict[str, Callable[[LogConfig], bool]] = {
     "topics init": lambda config: init_topics(config, PARTITIONS) == [],
