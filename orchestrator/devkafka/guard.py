@@ -93,7 +93,7 @@ class Guard:
         watched = [self.lifeline, *_pidfds(broker.pid, self.plan["owner"])]
         wait_s = None if len(watched) == 3 else LOOK_S
         while broker.poll() is None:
-            ready, _, _ = select.select(watched, [], [], wait_s)
+            ready = _ready(watched, wait_s)
             if self.lifeline in ready:
                 order = os.read(self.lifeline, 1)
                 if order in ORDERS:
@@ -137,6 +137,14 @@ class Guard:
         with contextlib.suppress(OSError):
             if not any(name.startswith("node-") for name in os.listdir(cluster)):
                 shutil.rmtree(cluster, ignore_errors=True)
+
+
+def _ready(descriptors: list[int], wait_s: float | None) -> set[int]:
+    """Which of them can be read, or has ended. Not `select`: a descriptor that we inherit may have any number."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poller.poll(None if wait_s is None else wait_s * 1000)}
 
 
 def _pidfds(*pids: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,8 +14,11 @@ from typing import Any
 import pytest
 
 from orchestrator.devkafka import guard
+from orchestrator.open_files import raise_open_files
 from tests.devkafka.processes import runs, wait_gone
 
+BEYOND_SELECT = 1_100
+"""`select` takes descriptors below 1,024."""
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
     sys.executable,
@@ -82,6 +86,18 @@ def test_closing_the_lifeline_ends_the_broker(tmp_path: Path) -> None:
     os.close(owned.lifeline)
     assert owned.end()["exit"] == -signal.SIGTERM
     assert not runs(owned.pid)
+
+
+def test_the_lifeline_may_have_any_number(tmp_path: Path) -> None:
+    """An owner with a thousand connections open starts one more broker."""
+    raise_open_files()
+    with contextlib.ExitStack() as stack:
+        for _ in range(BEYOND_SELECT):
+            stack.enter_context(open(os.devnull, "rb"))
+        owned = Owned(tmp_path, SLEEPER, grace_s=20)
+    assert owned.lifeline > BEYOND_SELECT
+    os.close(owned.lifeline)
+    assert owned.end()["exit"] == -signal.SIGTERM
 
 
 def test_a_broker_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import MappingProxyType
 
@@ -111,7 +111,7 @@ def test_one_whose_reader_is_gone_ends_in_the_middle(child: _Child, tmp_path: Pa
 
 def test_a_defect_of_its_own_is_told(child: _Child, tmp_path: Path) -> None:
     child.audit(job(), tmp_path / "nowhere")
-    select.select([child.answers], [], [])
+    wait([child.answers])
     with pytest.raises(OrchestratorError, match="failed with FileNotFoundError"):
         list(child.heard())
 
