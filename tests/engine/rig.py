@@ -385,6 +385,8 @@ def kill(engine: Engine) -> None:
             raise SystemExit
 
         loop.cycle = loop.hand_over = dead  # type: ignore[method-assign, assignment]
+        # One that lost its claim claims again after a while: a process that is gone does not.
+        partition._claim = dead  # type: ignore[method-assign, assignment]
         partition.inbox.slot_is_free()
         assert partition.join(5.0)
     engine._shared.executor.stop(0.0)
