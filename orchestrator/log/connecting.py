@@ -62,7 +62,7 @@ def made(kind: Callable[[dict[str, Any]], Client], options: Mapping[str, Any]) -
     raise ConfigurationError(f"librdkafka does not take its options, ORCHESTRATOR_KAFKA_*: {says}")
 
 
-def asked(client: AdminClient, bootstrap: str, ask: Callable[[float], Answer]) -> Answer:
+def answered(client: AdminClient, bootstrap: str, ask: Callable[[float], Answer]) -> Answer:
     """The answer to a question that may take so many seconds.
 
     librdkafka asks three times, and gives up at once when each connection breaks: those of a broker that comes back
@@ -80,7 +80,7 @@ def asked(client: AdminClient, bootstrap: str, ask: Callable[[float], Answer]) -
 
 def metadata(client: AdminClient, bootstrap: str, topic: str = "") -> ClusterMetadata:
     """What the cluster says of one topic, or of all: there may be thousands. Raises KafkaUnavailable."""
-    return asked(client, bootstrap, lambda left_s: client.list_topics(*filter(None, [topic]), timeout=left_s))
+    return answered(client, bootstrap, lambda left_s: client.list_topics(*filter(None, [topic]), timeout=left_s))
 
 
 def described(client: AdminClient, bootstrap: str, names: Sequence[str]) -> dict[str, TopicDescription]:
@@ -90,7 +90,7 @@ def described(client: AdminClient, bootstrap: str, names: Sequence[str]) -> dict
         futures = client.describe_topics(TopicCollection(list(names)), request_timeout=left_s)
         return {name: future.result() for name, future in futures.items() if not _absent(future.exception())}
 
-    return asked(client, bootstrap, ask) if names else {}
+    return answered(client, bootstrap, ask) if names else {}
 
 
 def _absent(error: BaseException | None) -> bool:

@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from ..errors import ConfigurationError, KafkaUnavailable
 from .config import MAX_MESSAGE_BYTES, LogConfig
-from .connecting import AGAIN_AFTER_S, Troubles, asked, described, made, metadata
+from .connecting import AGAIN_AFTER_S, Troubles, answered, described, made, metadata
 from .group_settings import group_settings, problem_of, set_group
 from .ports import TopicIds
 from .rights import Need, check_topics_allow, lacks, on_topic, refused, why
@@ -74,7 +74,7 @@ def admin(config: LogConfig) -> AdminClient:
             client.describe_cluster(request_timeout=next(attempts)).result()
             return client
         except KafkaException as error:
-            # Ctrl-C is heard between two attempts, and not while the client waits.
+            # Serves `error_cb`: only that one hears why we are not let in.
             client.poll(AGAIN_AFTER_S)
             if time.monotonic() > deadline or troubles.refused:
                 raise troubles.unavailable(config.bootstrap, error.args[0].str()) from error
@@ -116,7 +116,7 @@ def init_topics(
 
 
 def _brokers(client: AdminClient, config: LogConfig) -> int:
-    return len(asked(client, config.bootstrap, lambda s: client.describe_cluster(request_timeout=s).result()).nodes)
+    return len(answered(client, config.bootstrap, lambda s: client.describe_cluster(request_timeout=s).result()).nodes)
 
 
 def led(partition: TopicPartitionInfo) -> bool:
@@ -159,10 +159,10 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None, *, auditing:
     client = client or admin(config)
     names = [config.topic("commands"), config.topic("events")]
     found = client.describe_topics(TopicCollection(names), request_timeout=ASK_S)
-    described: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     for name, future in found.items():
         try:
-            described[name] = future.result()
+            seen[name] = future.result()
         except KafkaException as error:
             if auditing and name == names[0] and refused(error.args[0]):
                 continue
@@ -172,7 +172,7 @@ def topic_ids(config: LogConfig, client: AdminClient | None = None, *, auditing:
             raise ConfigurationError(
                 f"topic {name}: {error.args[0].str()}. Create the application's topics: orchestrator topics init"
             ) from error
-    commands, events = described.get(names[0]), described[names[1]]
+    commands, events = seen.get(names[0]), seen[names[1]]
     count = len((commands or events).partitions)
     # More events than commands: a growth began, and commands are still routed by the old count.
     if count > len(events.partitions):
