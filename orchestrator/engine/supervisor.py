@@ -1,8 +1,10 @@
-"""One dead-man's switch a process: a hung partition ends it, from a C thread that needs no GIL (design.md §4)."""
+"""One dead-man's switch a process: a hung partition ends it, if need be without the GIL (design.md §4)."""
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import os
 import threading
 from collections.abc import Callable, Iterable
 
@@ -11,6 +13,8 @@ from .clock import Clock
 from .partition import Partition
 
 HUNG_S = 30.0
+HELD_S = 5.0
+"""How much later the C thread strikes: then nobody else in the process has had the GIL."""
 STDERR = 2
 """By its number: a notebook or a test may have put an object in the place of `sys.stderr`."""
 
@@ -18,12 +22,16 @@ STDERR = 2
 class Supervisor:
     """Re-arms the switch every second, but only while no partition is past its deadline.
 
+    It strikes itself when it can: it holds the GIL, so that what it prints stands still. The C thread reads the frames
+    of threads that run, of which a process may die (SIGSEGV) before all are printed.
+
     Under a debugger it is off: one that stops every thread stops this one, too.
     """
 
     def __init__(self, partitions: Callable[[], Iterable[Partition]], clock: Clock) -> None:
         self._partitions = partitions
         self._clock = clock
+        self._well_s = clock.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -48,7 +56,23 @@ class Supervisor:
             self._stopped.wait(1.0)
 
     def _look(self) -> None:
+        hung, now = self.hung(), self._clock.monotonic()
         if debugged():
+            self._well_s = now
             faulthandler.cancel_dump_traceback_later()
-        elif not self.hung():
-            faulthandler.dump_traceback_later(HUNG_S, exit=True, file=STDERR)
+        elif not hung:
+            self._well_s = now
+            faulthandler.dump_traceback_later(HUNG_S + HELD_S, exit=True, file=STDERR)
+        elif now - self._well_s >= HUNG_S:
+            _end(hung)
+
+
+def _end(hung: list[int]) -> None:
+    numbers = ", ".join(map(str, hung))
+    said = (
+        f"partition {numbers} has not moved for {HUNG_S:.0f} s after its time was up: this process ends. Its threads:\n"
+    )
+    with contextlib.suppress(OSError):
+        os.write(STDERR, said.encode())
+    faulthandler.dump_traceback(file=STDERR, all_threads=True)
+    os._exit(1)

@@ -176,6 +176,24 @@ def test_the_engine_does_not_end_itself(monkeypatch: pytest.MonkeyPatch) -> None
     assert switch == ["armed", "off"]
 
 
+def test_the_supervisor_strikes_itself_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the GIL; the C thread, which reads the frames of threads that run, is for when nobody else gets it."""
+    struck: list[list[int]] = []
+    monkeypatch.setattr(supervisor_module, "_end", struck.append)
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, exit, file: None)
+    moment = SimpleNamespace(now=100.0)
+    clock: Any = SimpleNamespace(monotonic=lambda: moment.now)
+    late: Any = SimpleNamespace(number=7, deadline=100.0)
+    supervisor = Supervisor(lambda: [late], clock)
+    supervisor._look()
+    for moment.now in (100.5, 99.0 + supervisor_module.HUNG_S):
+        supervisor._look()
+    assert not struck
+    moment.now = 100.0 + supervisor_module.HUNG_S
+    supervisor._look()
+    assert struck == [[7]]
+
+
 def test_the_switch_needs_no_file_for_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     supervisor = Supervisor(list, SystemClock())
