@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import TypeVar
 
@@ -43,6 +43,9 @@ class Batch:
         self.footer: Record | None = None
         self.bytes = 0
         self._most_bytes: float = inf
+        self._began_s = time.perf_counter()
+        self.slow = False
+        """Whether batches are long of late: a run that begins does so in a batch that holds nothing of others."""
         self.woken: deque[RunKey] = deque()
         self.silent: dict[RunKey, int] = {}
         """Runs whose newest turn issued nothing, and the `seq` of its delivery: recorded at the batch's end."""
@@ -56,19 +59,27 @@ class Batch:
         """What stands still from now on until somebody does something."""
         self.reports: list[StepReport] = []
 
-    def bound(self, most_ms: float, most_bytes: int) -> None:
+    def bound(self, most_ms: float, most_bytes: int, slow: bool = False) -> None:
         """How long it may be built from now on, and how large its events may be together."""
-        self.no_turn_after = time.perf_counter() + most_ms / 1000
+        self.no_turn_after = self._began_s + most_ms / 1000
         self._most_bytes = most_bytes
+        self.slow = slow
+
+    def age_s(self) -> float:
+        """For how long it has been built."""
+        return time.perf_counter() - self._began_s
 
     def has_room(self) -> bool:
         """Whether more may be put into it."""
         return self.bytes < self._most_bytes and time.perf_counter() < self.no_turn_after
 
-    def some(self, queue: deque[T]) -> Iterator[T]:
-        """Take from a queue what there is room for; some get into every batch, however long another queue is."""
+    def some(self, queue: deque[T], stop: Callable[[T], bool] = lambda _: False) -> Iterator[T]:
+        """Take from a queue what there is room for; some get into every batch, however long another queue is.
+
+        Nothing from the first on that is to `stop` it.
+        """
         taken = 0
-        while queue and (taken < AT_LEAST or self.has_room()):
+        while queue and (taken < AT_LEAST or self.has_room()) and not stop(queue[0]):
             yield queue.popleft()
             taken += 1
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from math import inf
 
@@ -28,14 +27,13 @@ from .mark import Mark
 from .outbox import Outbox
 from .overlay import FooterView
 from .ownership import Ground
+from .pace import Pace
 from .queries import Queries
 from .sabotage import sabotaged
 from .shared import Shared
 from .soundness import ClaimLost, claimed_by
 from .steps import LocalSteps
 from .turns import Turns
-
-log = logging.getLogger(__name__)
 
 FOREVER_S = 100 * 365 * 86_400.0
 BUSY_S = 30.0
@@ -67,6 +65,7 @@ class PartitionLoop:
         self.intake = Intake(ground, self.builder, self.steps, self.turns, self._options)
         self.queries = Queries(ground.overlay, self.turns, self.answers.send, ground.settings)
         self._clock = LogClock(shared.clock)
+        self._pace = Pace(self._options.batch_ms)
         self._unproven: Batch | None = None
         self._open: Batch | None = None
         self._sent_at = 0.0
@@ -127,6 +126,7 @@ class PartitionLoop:
             self.answers.early(batch)
         failpoint("K2")
         began = self._shared.clock.monotonic()
+        self._pace.made(batch.age_s())
         self.ground.lanes.begin(batch.pairs())
         failpoint("K7")
         if not sabotaged("no_gate"):
@@ -146,8 +146,9 @@ class PartitionLoop:
     def _wait_for_work(self) -> None:
         """Until an input is here or time asks for one; a footer that comes back meanwhile is materialised at once."""
         while True:
-            if self._unproven is not None and self.inbox.tail:
+            if self._unproven is not None and self._pace.footer_is_near(self.inbox):
                 self._prove_and_materialise()
+                self._pace.rest(self.inbox)
             if self._has_input():
                 return
             if self._unproven is not None:
@@ -208,7 +209,7 @@ class PartitionLoop:
     def _new_batch(self) -> Batch:
         batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
         batch = Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, self.builder.level)
-        batch.bound(self._options.batch_ms, self._options.batch_bytes)
+        batch.bound(self._options.batch_ms, self._options.batch_bytes, self._pace.slow)
         return batch
 
     def _decode_decide_apply(self, batch: Batch) -> None:
@@ -228,14 +229,12 @@ class PartitionLoop:
             self.inbox.slot_freed = False
             self.intake.want_slots(batch)
         self.builder.wake_later(batch)
-        for command in batch.some(self.inbox.commands):
+        for command in batch.some(self.inbox.commands, lambda wire: self.intake.goes_apart(batch, wire)):
             self.intake.command(batch, command)
             self.inbox.took_command(command)
 
     def _settle(self, batch: Batch) -> None:
-        acks = []
-        while self.inbox.acks:
-            acks.append(self.inbox.acks.popleft())
+        acks = [self.inbox.acks.popleft() for _ in range(len(self.inbox.acks))]
         for unsent in self.outbox.settle(acks):
             self.intake.unsent(batch, unsent)
 
