@@ -43,9 +43,9 @@ class Batch:
         self.footer: Record | None = None
         self.bytes = 0
         self._most_bytes: float = inf
-        self._began_s = time.perf_counter()
+        self.longest_turn_s = 0.0
         self.slow = False
-        """Whether batches are long of late: a run that begins does so in a batch that holds nothing of others."""
+        """Whether turns are long of late: a run that begins does so in a batch that holds nothing of others."""
         self.woken: deque[RunKey] = deque()
         self.silent: dict[RunKey, int] = {}
         """Runs whose newest turn issued nothing, and the `seq` of its delivery: recorded at the batch's end."""
@@ -61,13 +61,9 @@ class Batch:
 
     def bound(self, most_ms: float, most_bytes: int, slow: bool = False) -> None:
         """How long it may be built from now on, and how large its events may be together."""
-        self.no_turn_after = self._began_s + most_ms / 1000
+        self.no_turn_after = time.perf_counter() + most_ms / 1000
         self._most_bytes = most_bytes
         self.slow = slow
-
-    def age_s(self) -> float:
-        """For how long it has been built."""
-        return time.perf_counter() - self._began_s
 
     def has_room(self) -> bool:
         """Whether more may be put into it."""

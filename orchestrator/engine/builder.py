@@ -200,7 +200,9 @@ class Builder:
             self._decide_turn(batch, TurnPlace(*key, run, taken.seq), taken.turn.commands)
             batch.trace = came_with
             self._note_silence(batch, key, taken.seq)
-            if time.perf_counter() > batch.no_turn_after:
+            now = time.perf_counter()
+            batch.longest_turn_s = max(batch.longest_turn_s, now - taken.began_s)
+            if now > batch.no_turn_after:
                 self.later[key] = None
                 return
 

@@ -126,7 +126,7 @@ class PartitionLoop:
             self.answers.early(batch)
         failpoint("K2")
         began = self._shared.clock.monotonic()
-        self._pace.made(batch.age_s())
+        self._pace.took(batch.longest_turn_s)
         self.ground.lanes.begin(batch.pairs())
         failpoint("K7")
         if not sabotaged("no_gate"):

@@ -1,34 +1,35 @@
-"""How long batches take to make of late: between long ones there is room for what others are in the middle of."""
+"""How long turns have taken of late: between long ones there is room for what others are in the middle of."""
 
 from __future__ import annotations
 
 from .inbox import Inbox
 
-LONGER = 1.2
+LONG = 0.5
+"""Of the time that a batch may take turns for: a turn so long is most of its batch."""
 FORGETS = 0.8
 BETWEEN_S = 0.01
-"""About so long a footer, a step or an answer on its way needs to come back: a fraction of a long batch."""
+"""About so long a footer, a step or an answer on its way needs to come back: a fraction of a long turn."""
 
 
 class Pace:
-    """A batch is long when a turn in it issues much: it is closed after its time, but never in the middle of a turn.
+    """A batch takes no turn after its time, but no turn is cut: one that issues much makes a batch as long as it is.
 
     Then whoever is in the middle of something would wait for a long batch at each of its steps. So there is a moment
     between two long ones, and a batch that holds something is closed before another run begins.
     """
 
     def __init__(self, batch_ms: int) -> None:
-        self._long_s = LONGER * batch_ms / 1000
-        self._made_s = 0.0
+        self._long_s = LONG * batch_ms / 1000
+        self._took_s = 0.0
 
     @property
     def slow(self) -> bool:
         """Whether the next batch may be long."""
-        return self._made_s > self._long_s
+        return self._took_s > self._long_s
 
-    def made(self, seconds: float) -> None:
-        """A batch took so long to make. A long one counts for a few."""
-        self._made_s = max(seconds, FORGETS * self._made_s)
+    def took(self, seconds: float) -> None:
+        """The longest turn of a batch took so long, and what it issued. A long one counts for a few batches."""
+        self._took_s = max(seconds, FORGETS * self._took_s)
 
     def footer_is_near(self, inbox: Inbox) -> bool:
         """Whether something was read back; before a long batch that is waited for."""

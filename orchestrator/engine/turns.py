@@ -33,13 +33,14 @@ RunKey = tuple[str, str]
 class Taken(NamedTuple):
     """A turn that was taken: the `seq` of its delivery, and what came of it; `replayed`: it is of the history.
 
-    `trace`: the delivery's trace context, or that of the run's start.
+    `trace`: the delivery's trace context, or that of the run's start. `began_s`: when, of `perf_counter`.
     """
 
     seq: int
     turn: Turn
     replayed: bool = False
     trace: str = ""
+    began_s: float = 0.0
 
 
 HISTORY_PAGE = 500
@@ -157,9 +158,9 @@ class Turns:
         event = loaded.deliveries.popleft()
         loaded.fresh += 1
         loaded.last = event.seq
-        live = loaded.live
+        live, began = loaded.live, time.perf_counter()
         turn = self._turn(event, live.again if event.seq <= loaded.heard else live.deliver)
-        return Taken(event.seq, turn, trace=event.trace or loaded.trace)
+        return Taken(event.seq, turn, trace=event.trace or loaded.trace, began_s=began)
 
     def _turn(self, event: Event, take: Callable[[Event], Turn]) -> Turn:
         """The turn of a delivery with its bytes; one whose blob cannot be had parks the run."""

@@ -42,15 +42,15 @@ class Waits(Inbox):
         self.seen.append("rest")
 
 
-def test_a_long_batch_counts_for_a_few() -> None:
+def test_a_long_turn_counts_for_a_few_batches() -> None:
     pace = Pace(50)
-    pace.made(0.05)
+    pace.took(0.025)
     assert not pace.slow
-    pace.made(0.12)
+    pace.took(0.05)
     slow = []
     for _ in range(6):
         slow.append(pace.slow)
-        pace.made(0.001)
+        pace.took(0.001)
     assert slow == [True] * 4 + [False] * 2
 
 
@@ -62,7 +62,7 @@ def test_only_before_a_long_batch_is_anything_waited_for() -> None:
     inbox.put_tail([Wire("log", 0, 0, b"", b"", 0)])
     assert pace.footer_is_near(inbox)
     inbox.tail.clear()
-    pace.made(1.0)
+    pace.took(1.0)
     assert not pace.footer_is_near(inbox)
     pace.rest(inbox)
     assert inbox.seen == ["footer", "rest"]
