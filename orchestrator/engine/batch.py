@@ -44,8 +44,8 @@ class Batch:
         self.bytes = 0
         self._most_bytes: float = inf
         self.longest_turn_s = 0.0
-        self.slow = False
-        """Whether turns are long of late: a run that begins does so in a batch that holds nothing of others."""
+        self.cuts = False
+        """Whether it is to end before a run begins, once it holds anything."""
         self.woken: deque[RunKey] = deque()
         self.silent: dict[RunKey, int] = {}
         """Runs whose newest turn issued nothing, and the `seq` of its delivery: recorded at the batch's end."""
@@ -59,11 +59,11 @@ class Batch:
         """What stands still from now on until somebody does something."""
         self.reports: list[StepReport] = []
 
-    def bound(self, most_ms: float, most_bytes: int, slow: bool = False) -> None:
+    def bound(self, most_ms: float, most_bytes: int, cuts: bool = False) -> None:
         """How long it may be built from now on, and how large its events may be together."""
         self.no_turn_after = time.perf_counter() + most_ms / 1000
         self._most_bytes = most_bytes
-        self.slow = slow
+        self.cuts = cuts
 
     def has_room(self) -> bool:
         """Whether more may be put into it."""

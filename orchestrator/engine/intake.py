@@ -217,9 +217,9 @@ class Intake:
             raise self._poisoned.note(wire, error) from error
         batch.trace = ""
 
-    def goes_apart(self, batch: Batch, wire: Wire) -> bool:
+    def cuts(self, batch: Batch, wire: Wire) -> bool:
         """Whether a record waits for the next batch: what this one holds is not to wait until its run has begun."""
-        if not (batch.slow and batch.records):
+        if not (batch.cuts and batch.records):
             return False
         try:
             return isinstance(self._codec.decode_command(wire.value).body, StartWorkflow)

@@ -209,7 +209,7 @@ class PartitionLoop:
     def _new_batch(self) -> Batch:
         batch_id = BatchId(self.ground.claim_no, self._batch_no + 1)
         batch = Batch(batch_id, self._clock.now_ms(), self.intake.next_offset, self.builder.level)
-        batch.bound(self._options.batch_ms, self._options.batch_bytes, self._pace.slow)
+        batch.bound(self._options.batch_ms, self._options.batch_bytes, self._pace.cuts)
         return batch
 
     def _decode_decide_apply(self, batch: Batch) -> None:
@@ -229,7 +229,7 @@ class PartitionLoop:
             self.inbox.slot_freed = False
             self.intake.want_slots(batch)
         self.builder.wake_later(batch)
-        for command in batch.some(self.inbox.commands, lambda wire: self.intake.goes_apart(batch, wire)):
+        for command in batch.some(self.inbox.commands, lambda wire: self.intake.cuts(batch, wire)):
             self.intake.command(batch, command)
             self.inbox.took_command(command)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from .inbox import Inbox
 
 LONG = 0.5
@@ -20,16 +22,23 @@ class Pace:
 
     def __init__(self, batch_ms: int) -> None:
         self._long_s = LONG * batch_ms / 1000
-        self._took_s = 0.0
+        self._took_s = self._long_upto = 0.0
 
     @property
     def slow(self) -> bool:
         """Whether the next batch may be long."""
         return self._took_s > self._long_s
 
+    @property
+    def cuts(self) -> bool:
+        """Whether the next batch ends before a run begins: for about as long as the long turn before it took."""
+        return self.slow and time.perf_counter() < self._long_upto + self._took_s
+
     def took(self, seconds: float) -> None:
-        """The longest turn of a batch took so long, and what it issued. A long one counts for a few batches."""
+        """The longest turn of a batch, with what it issued, took so long; a long one counts for a few batches."""
         self._took_s = max(seconds, FORGETS * self._took_s)
+        if seconds > self._long_s:
+            self._long_upto = time.perf_counter()
 
     def footer_is_near(self, inbox: Inbox) -> bool:
         """Whether something was read back; before a long batch that is waited for."""

@@ -13,6 +13,7 @@ from .clock import Clock
 from .partition import Partition
 
 HUNG_S = 30.0
+LOOK_S = 1.0
 HELD_S = 5.0
 """How much later the C thread strikes: then nobody else in the process has had the GIL."""
 STDERR = 2
@@ -31,7 +32,8 @@ class Supervisor:
     def __init__(self, partitions: Callable[[], Iterable[Partition]], clock: Clock) -> None:
         self._partitions = partitions
         self._clock = clock
-        self._well_s = clock.monotonic()
+        self._hung_s = 0.0
+        """By its own looks: a process that was stopped for a while was not hung."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -53,18 +55,20 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             self._look()
-            self._stopped.wait(1.0)
+            self._stopped.wait(LOOK_S)
 
     def _look(self) -> None:
-        hung, now = self.hung(), self._clock.monotonic()
+        hung = self.hung()
         if debugged():
-            self._well_s = now
+            self._hung_s = 0.0
             faulthandler.cancel_dump_traceback_later()
         elif not hung:
-            self._well_s = now
+            self._hung_s = 0.0
             faulthandler.dump_traceback_later(HUNG_S + HELD_S, exit=True, file=STDERR)
-        elif now - self._well_s >= HUNG_S:
+        elif self._hung_s >= HUNG_S:
             _end(hung)
+        else:
+            self._hung_s += LOOK_S
 
 
 def _end(hung: list[int]) -> None:

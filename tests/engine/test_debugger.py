@@ -185,12 +185,19 @@ def test_the_supervisor_strikes_itself_when_it_can(monkeypatch: pytest.MonkeyPat
     clock: Any = SimpleNamespace(monotonic=lambda: moment.now)
     late: Any = SimpleNamespace(number=7, deadline=100.0)
     supervisor = Supervisor(lambda: [late], clock)
-    supervisor._look()
-    for moment.now in (100.5, 99.0 + supervisor_module.HUNG_S):
+    looks = int(supervisor_module.HUNG_S / supervisor_module.LOOK_S)
+    # Stopped for an hour, and thawed: to the partition's deadline that counts, to its patience it does not.
+    moment.now += 3600
+    for _ in range(looks):
         supervisor._look()
     assert not struck
-    moment.now = 100.0 + supervisor_module.HUNG_S
     supervisor._look()
+    assert struck == [[7]]
+    late.deadline = moment.now
+    supervisor._look()
+    late.deadline -= 1
+    for _ in range(looks):
+        supervisor._look()
     assert struck == [[7]]
 
 

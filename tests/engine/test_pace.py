@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator import Orchestrator
 from orchestrator.core import events as e
 from orchestrator.core.commands import StartWorkflow
+from orchestrator.engine import pace as pace_module
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.pace import Pace
@@ -54,6 +56,22 @@ def test_a_long_turn_counts_for_a_few_batches() -> None:
     assert slow == [True] * 4 + [False] * 2
 
 
+def test_for_as_long_as_a_long_turn_took_others_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No longer: starts that come faster than batches would wait ever longer."""
+    now = [100.0]
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    pace = Pace(50)
+    assert not pace.cuts
+    pace.took(0.1)
+    assert pace.cuts
+    now[0] = 100.05
+    pace.took(0.001)
+    assert pace.cuts
+    now[0] = 100.09
+    assert not pace.cuts
+    assert pace.slow
+
+
 def test_only_before_a_long_batch_is_anything_waited_for() -> None:
     pace, inbox = Pace(50), Waits()
     assert not pace.footer_is_near(inbox)
@@ -69,15 +87,17 @@ def test_only_before_a_long_batch_is_anything_waited_for() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("batch_ms", "apart"), [(0, True), (10**9, False)], ids=["long", "short"])
-def test_a_run_begins_in_a_batch_that_holds_nothing_of_others(rig: Make, batch_ms: int, apart: bool) -> None:
-    one = rig(app, 1)
+def test_a_batch_that_holds_something_ends_before_a_run_begins(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started(rig(app, 1)) == [RUNS]
+    monkeypatch.setattr(Pace, "cuts", True)
+    assert started(rig(app, 1)) == [1] * RUNS
+
+
+def started(one: Rig) -> list[int]:
+    """How many runs began in each batch in which any did."""
     for number in range(RUNS):
         one.send(f"w{number}", StartWorkflow(short.code.workflow_type, short.code.signature.bind((), {})))
-    one.engine(EngineOptions(batch_ms=batch_ms))
+    one.engine(EngineOptions(batch_ms=10**9))
     assert [one.result(f"w{number}") for number in range(RUNS)] == [b"1"] * RUNS
     starts = [event for event in one.events() if isinstance(event.body, e.RunStarted)]
-    batches = [len(list(runs)) for _, runs in groupby(starts, lambda event: (event.claim_no, event.batch_no))]
-    assert sum(batches) == RUNS
-    # How long batches are is known from the first one on.
-    assert (max(batches[1:], default=RUNS) == 1) is apart, batches
+    return [len(list(runs)) for _, runs in groupby(starts, lambda event: (event.claim_no, event.batch_no))]
