@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..codec.payloads import encode_failure
 from ..core.commands import Command, UpdateWorkflow
 from ..core.decide.decision import current_run
-from ..core.rows import RUNS, UPDATES, RunRow, run_key, update_key
+from ..core.rows import UPDATES, update_key
 from ..core.tasks import Reply
 from ..errors import BlobError
 from ..store.large import bytes_of
@@ -19,16 +19,19 @@ NOT_YET = "not_ready"
 
 def refusal(builder: Builder, turns: Turns, batch: Batch, command: Command, body: UpdateWorkflow) -> Reply | None:
     """Let the run's code, after the turns that it still owes, judge an update. None: it is to be decided."""
-    view = builder.overlay
-    run_id, run = current_run(view, command.workflow_id, body.run_id)
-    if run is None or view.get(UPDATES, update_key(command.workflow_id, run_id, command.id)) is not None:
-        return None
-    key = (command.workflow_id, run_id)
-    builder.wake(batch, key)
-    run = view.get(RUNS, run_key(*key))
-    assert isinstance(run, RunRow)
+    view, woken = builder.overlay, ""
+    while True:
+        run_id, run = current_run(view, command.workflow_id, body.run_id)
+        if run is None or view.get(UPDATES, update_key(command.workflow_id, run_id, command.id)) is not None:
+            return None
+        if run_id == woken:
+            break
+        # It may go on as a new run in a turn that it owes: then that one is who is asked.
+        builder.wake(batch, (command.workflow_id, run_id))
+        woken = run_id
     if run.status != "running":
         return None
+    key = (command.workflow_id, run_id)
     said = Reply(command.id, command.workflow_id, run_id, "rejected")
     if not turns.has_code(key, run):
         what = f"{run.workflow_type} version {run.version}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from orchestrator.codec.records import Codec
 from orchestrator.core import commands as c
-from orchestrator.core.rows import RUNS, STEPS, RunRow, StepRow
+from orchestrator.core.rows import RUNS, STEPS, UPDATES, RunRow, StepRow
+from orchestrator.core.values import Payload
 from orchestrator.engine.options import EngineOptions
 from tests.property.interpreter import interpret
 from tests.property.programs import Node
@@ -109,4 +111,29 @@ def test_a_step_that_waits_for_its_retry_is_not_handed_over() -> None:
     scene.process.loops[0].hand_over()
     scene.next_process()
     assert scene.step().state == "backoff"
+    scene.process.die()
+
+
+def test_an_update_that_finds_its_run_going_on_as_a_new_one_is_judged_by_that() -> None:
+    """The run owes a turn, still to be replayed, and continues as new in it: the validator of the next run decides."""
+    scene = Scene(replay_slice=1, evict_after_turn=True)
+    steps: list[Node] = [STEP] * 2
+    program: Node = ["again", ["seq", steps], ["sleep", 1_000]]
+    scene.send("start", c.StartWorkflow("interpret", interpret.code.signature.bind((program, ""), {})))
+    scene.settle()
+    loop = scene.process.loops[0]
+    for _ in steps[1:]:
+        scene.end_steps()
+        scene.settle()
+    scene.end_steps()
+    for number in (-2, 1):
+        payload = json.dumps([number, ["sleep", 1]]).encode()
+        scene.send(f"update {number}", c.UpdateWorkflow("put", Payload(data=payload)))
+    scene.settle()
+    first, second = sorted(
+        (row for _, row in loop.ground.overlay.scan(RUNS, ()) if isinstance(row, RunRow)), key=lambda row: row.status
+    )
+    assert (first.status, second.status) == ("continued_as_new", "running")
+    found = [str(key[2]) for key, _ in loop.ground.overlay.scan(UPDATES, ())]
+    assert found == ["update 1"], found
     scene.process.die()
