@@ -174,8 +174,15 @@ class Builder:
             self.wake(batch, key)
 
     def _wake(self, batch: Batch) -> None:
+        """The first one now; those that its turns begin, as far as there is room: each may go on as the next."""
+        room = True
         while batch.woken:
-            self._take_turns(batch, batch.woken.popleft())
+            key = batch.woken.popleft()
+            if room:
+                self._take_turns(batch, key)
+            else:
+                self.later[key] = None
+            room = batch.has_room()
 
     def _take_turns(self, batch: Batch, key: RunKey) -> None:
         while True:

@@ -23,6 +23,7 @@ from tests.docs.hung import AN_HOUR_MS
 from tests.docs.lost_ends import Lost, lose_end
 from tests.docs.runbook import Entry
 from tests.docs.test_runbook_logs import Site
+from tests.engine.rig import KafkaSite
 from tests.oracle.oracle import check
 from tests.oracle.raw import READ_UNCOMMITTED, read_raw
 
@@ -73,7 +74,10 @@ def goes_on(site: Site, cut: Entry) -> None:
     new = troubled("new")
     start = StartWorkflow(site.waits.code.workflow_type, site.waits.code.signature.bind((), {}))
     # Its broker was away: as every caller does, it sends again by the same id what nobody has answered.
-    until(lambda: site.rig.answers(site.rig.send(new, start, "start-new"), wait_s=5.0))
+    try:
+        until(lambda: site.rig.answers(site.rig.send(new, start, "start-new"), wait_s=5.0))
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {whereabouts(site)}") from None
     site.rig.signal(new, "go", b"8")
     assert site.rig.result(new) == b"8"
     for run in RUNS:
@@ -84,6 +88,16 @@ def goes_on(site: Site, cut: Entry) -> None:
     verdict = check(events, read_raw(site.place.kafka.bootstrap, topic, READ_UNCOMMITTED))
     assert (verdict.duplicated, verdict.anomalies) == (0, [])
     assert site.rig.site.open_transactions(topic) == []
+
+
+def whereabouts(site: Site) -> str:
+    """How far a command came that nobody answered: sent, on its topic, decided, answered."""
+    names = {kind: f"{site.place.app}.{kind}" for kind in ("commands", "events", "replies")}
+    bootstrap, kept = site.place.kafka.bootstrap, site.rig.site
+    assert isinstance(kept, KafkaSite)
+    found = {kind: [len(rows) for _, rows in sorted(read_raw(bootstrap, name).items())] for kind, name in names.items()}
+    events = read_raw(bootstrap, names["events"])[TROUBLED][-3:]
+    return f"sent: {kept.acks}; records by partition: {found}; the last events: {events}; waits at {kept.reply_to}"
 
 
 def test_a_lanes_transaction_is_ended_by_the_repair(page: Page, site: Site, kafka: DevKafka) -> None:

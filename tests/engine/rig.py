@@ -128,6 +128,8 @@ class KafkaSite:
         self._config = LogConfig(app, bootstrap, assignment=tuple(range(partitions)))
         init_topics(self._config, partitions)
         self._heard: list[bytes] = []
+        self.acks: list[str] = []
+        """What became of each command that was sent: "", or the problem."""
         self._transport = KafkaTransport(app, Settings(app_name=app, bootstrap=bootstrap))
         self._transport.open(self._heard.append)
         self.reply_to = self._transport.reply_to
@@ -138,7 +140,7 @@ class KafkaSite:
     def send(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None:
         assert topic.endswith(".commands"), topic
         number = partition if partition >= 0 else partition_of(key, self.partitions)
-        self._transport.send(number, key, value, lambda problem: None, headers)
+        self._transport.send(number, key, value, self.acks.append, headers)
 
     def transact(self, topic: str, partition: int, key: bytes, value: bytes) -> None:
         """What a caller's transactional producer sends: a marker follows."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, continue_as_new
 from orchestrator.core import commands as c, events as e
 from orchestrator.core.values import Payload
 from orchestrator.engine.builder import Builder
@@ -36,6 +36,12 @@ async def long(turns: int) -> int:
     for _ in range(turns):
         total += await go.wait() + sum(range(600_000)) * 0
     return total
+
+
+@app.workflow
+async def restless(number: int) -> None:
+    """Goes on as a new run at once, for ever."""
+    continue_as_new(number + 1)
 
 
 @app.workflow
@@ -129,3 +135,16 @@ def test_timers_that_cannot_fire_keep_back_none_behind_them(
     the_end.set()
     monkeypatch.undo()
     assert one.result("w") == b"null"
+
+
+def test_a_run_that_continues_as_new_for_ever_holds_nobody_up(rig: Make) -> None:
+    """All of them were taken into one batch, which never ended: the supervisor did the process."""
+    one = rig(app, 1)
+    one.engine()
+    arguments = restless.code.signature.bind((1,), {})
+    one.send("restless", c.StartWorkflow(restless.code.workflow_type, arguments))
+    one.wait_for(e.RunContinuedAsNew, "restless", 3)
+    one.start("other", other)
+    assert one.result("other") == b"1"
+    one.send("restless", c.TerminateWorkflow())
+    one.wait_for(e.RunTerminated, "restless")
