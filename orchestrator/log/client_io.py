@@ -27,6 +27,8 @@ from .topics import admin, unequal
 log = logging.getLogger(__name__)
 
 ASK_S = 15.0
+ELSEWHERE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
+"""The log of replies is not what it was: cut by an election, or made anew."""
 
 
 class ClientIo:
@@ -57,7 +59,11 @@ class ClientIo:
         consumer = Consumer(config.consumer(group_id=f"{config.app}.client", fetch_wait_max_ms=200))
         self._consumer = connected(consumer, self.reply_topic)
         self._thread = threading.Thread(target=self._serve, name="replies", daemon=True)
-        self._seek_to_end()
+        try:
+            self._seek_to_end()
+        except KafkaUnavailable:
+            self._outgoing.close()
+            raise
         self._thread.start()
 
     def _seek_to_end(self) -> None:
@@ -71,13 +77,19 @@ class ClientIo:
                 break
             except KafkaException as error:
                 if time.monotonic() > deadline:
-                    self._outgoing.close()
                     raise KafkaUnavailable(f"{self.reply_topic}: {error.args[0].str()}") from error
                 self._consumer.poll(0.1)
         if bounds is None:
-            self._outgoing.close()
             raise KafkaUnavailable(f"{self.reply_topic}: the broker did not answer within {ASK_S:.0f} s")
         self._consumer.assign([TopicPartition(self.reply_topic, self.reply_partition, bounds[1])])
+
+    def _found_again(self) -> bool:
+        try:
+            self._seek_to_end()
+        except KafkaUnavailable as error:
+            log.warning("no answer is heard: %s", error)
+            return False
+        return True
 
     def send(
         self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
@@ -95,7 +107,9 @@ class ClientIo:
         self._consumer.close()
 
     def _serve(self) -> None:
+        astray = False
         while not self._stopped:
+            astray = astray and not self._found_again()
             message = self._consumer.poll(0.2)
             if message is None:
                 continue
@@ -104,6 +118,10 @@ class ClientIo:
             elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 # The right was there when the client was opened. A group's is not needed: nothing is committed.
                 log.error("no answer is heard: %s", lacks(self._config, on_topic("Read", self.reply_topic)))
+            elif error.code() in ELSEWHERE:
+                # Nothing more would be fetched. An answer that is missed comes again: its command is sent again.
+                log.warning("%s: %s: answers are heard from its end on", self.reply_topic, error.str())
+                astray = True
 
 
 class TaskConsumer:
