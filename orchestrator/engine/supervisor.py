@@ -20,6 +20,25 @@ STDERR = 2
 """By its number: a notebook or a test may have put an object in the place of `sys.stderr`."""
 
 
+class _Switch:
+    """The process's: faulthandler has one timer. Any of its supervisors (a test has several) re-arms it."""
+
+    def __init__(self) -> None:
+        self.hung_s = 0.0
+        """By a supervisor's own looks: a process that was stopped for a while was not hung."""
+
+    def arm(self) -> None:
+        self.hung_s = 0.0
+        faulthandler.dump_traceback_later(HUNG_S + HELD_S, exit=True, file=STDERR)
+
+    def off(self) -> None:
+        self.hung_s = 0.0
+        faulthandler.cancel_dump_traceback_later()
+
+
+_switch = _Switch()
+
+
 class Supervisor:
     """Re-arms the switch every second, but only while no partition is past its deadline.
 
@@ -32,8 +51,6 @@ class Supervisor:
     def __init__(self, partitions: Callable[[], Iterable[Partition]], clock: Clock) -> None:
         self._partitions = partitions
         self._clock = clock
-        self._hung_s = 0.0
-        """By its own looks: a process that was stopped for a while was not hung."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -45,7 +62,7 @@ class Supervisor:
         """Disarm it."""
         self._stopped.set()
         self._thread.join()
-        faulthandler.cancel_dump_traceback_later()
+        _switch.off()
 
     def hung(self) -> list[int]:
         """Partitions past their deadline."""
@@ -60,15 +77,13 @@ class Supervisor:
     def _look(self) -> None:
         hung = self.hung()
         if debugged():
-            self._hung_s = 0.0
-            faulthandler.cancel_dump_traceback_later()
+            _switch.off()
         elif not hung:
-            self._hung_s = 0.0
-            faulthandler.dump_traceback_later(HUNG_S + HELD_S, exit=True, file=STDERR)
-        elif self._hung_s >= HUNG_S:
+            _switch.arm()
+        elif _switch.hung_s >= HUNG_S:
             _end(hung)
         else:
-            self._hung_s += LOOK_S
+            _switch.hung_s += LOOK_S
 
 
 def _end(hung: list[int]) -> None:

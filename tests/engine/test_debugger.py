@@ -184,6 +184,7 @@ def test_the_supervisor_strikes_itself_when_it_can(monkeypatch: pytest.MonkeyPat
     moment = SimpleNamespace(now=100.0)
     clock: Any = SimpleNamespace(monotonic=lambda: moment.now)
     late: Any = SimpleNamespace(number=7, deadline=100.0)
+    monkeypatch.setattr(supervisor_module, "_switch", supervisor_module._Switch())
     supervisor = Supervisor(lambda: [late], clock)
     looks = int(supervisor_module.HUNG_S / supervisor_module.LOOK_S)
     # Stopped for an hour, and thawed: to the partition's deadline that counts, to its patience it does not.
