@@ -175,14 +175,14 @@ class Builder:
 
     def _wake(self, batch: Batch) -> None:
         """The first one now; those that its turns begin, as far as there is room: each may go on as the next."""
-        room = True
+        first = True
         while batch.woken:
             key = batch.woken.popleft()
-            if room:
+            if first or batch.has_room():
                 self._take_turns(batch, key)
             else:
                 self.later[key] = None
-            room = batch.has_room()
+            first = False
 
     def _take_turns(self, batch: Batch, key: RunKey) -> None:
         while True:

@@ -30,7 +30,6 @@ from tests.engine.rig import kill
 
 PATIENCE_S = 25.0
 """Below what an engine takes for hung: it ends its process."""
-LONG_MS = 25_000.0
 LOOK_S = 0.005
 POINTS = {"commits": "K8", "lost": "K8", "unproven": "K9"}
 """How a batch that stood still goes on: it commits; it never does; it did, and nobody has read that yet."""
@@ -138,7 +137,7 @@ def holding() -> Iterator[None]:
     with (
         mock.patch.object(Inbox, "put_commands", put_commands),
         mock.patch.object(Inbox, "drop_commands", drop_commands),
-        mock.patch.object(Batch, "bound", lambda batch, _ms, most_bytes, _cuts: bound(batch, LONG_MS, most_bytes)),
+        mock.patch.object(Batch, "bound", lambda batch, _ms, most, _cuts: bound(batch, PATIENCE_S * 1_000, most)),
         mock.patch.object(KeptBack, "passed", passed),
     ):
         yield
