@@ -374,33 +374,35 @@ def test_an_id_is_used_again_in_the_batch_that_purges_its_old_run(world: World, 
     """The old run left a sleep that was pending, and its purge is due: neither touches the run that has the id now."""
 
     async def scenario(client: Client) -> None:
-        old = await client.start(races.sleeps.options(id="w"), 3600)
-        await until(lambda: "TimerSet" in kinds(world, "w"))
-        async with Halted(world, "w", e.RunTerminated) as halted:
-            end = asyncio.ensure_future(old.terminate())
-            await halted.reached()
-            (start,) = await halted.then(client.start(races.sleeps.options(id="w"), 3 * RETENTION_MS / 1000))
-            await halted.due(e.RunTerminated, lambda event: event.recorded_at_ms + RETENTION_MS)
-            halted.go_on()
-        await end
-        new: Handle[float] = await start
-        await until(lambda: "RunCompleted" in kinds(world, "w"))
-        events = [event for _, event in of_kind(world, "w", object)]
-        story = [type(event.body).__name__ for event in events if event.run_id == new.run_id]
-        assert story[:4] == ["RunStarted", "TimerSet", "TimerFired", "RunCompleted"]
-        (purged, _), (started, _) = of_kind(world, "w", e.RunPurged)[0], of_kind(world, "w", e.RunStarted)[1]
-        assert purged == started, "purge and start were decided in one batch"
-        fired = of_kind(world, "w", e.TimerFired)
-        assert len(fired) == 1
-        assert fired[0][1].recorded_at_ms >= of_kind(world, "w", e.TimerSet)[1][1].body.due_at_ms
-        # Nothing of either run is left to fire once the second is purged too.
-        await until(lambda: kinds(world, "w").count("RunPurged") == 2)
-        await until(
-            lambda: (
-                (store := owned_store(world, "w")) is not None
-                and not any(row.workflow_id == "w" for _, row in store.scan(TIMERS, (1,)))
+        async def meet(name: str) -> bool:
+            old = await client.start(races.sleeps.options(id=name), 3600)
+            await until(lambda: "TimerSet" in kinds(world, name))
+            async with Halted(world, name, e.RunTerminated) as halted:
+                end = asyncio.ensure_future(old.terminate())
+                await halted.reached()
+                (start,) = await halted.then(client.start(races.sleeps.options(id=name), 3 * RETENTION_MS / 1000))
+                await halted.due(e.RunTerminated, lambda event: event.recorded_at_ms + RETENTION_MS)
+                halted.go_on()
+            await end
+            new: Handle[float] = await start
+            await until(lambda: "RunCompleted" in kinds(world, name))
+            events = [event for _, event in of_kind(world, name, object)]
+            story = [type(event.body).__name__ for event in events if event.run_id == new.run_id]
+            assert story[:4] == ["RunStarted", "TimerSet", "TimerFired", "RunCompleted"]
+            fired = of_kind(world, name, e.TimerFired)
+            assert len(fired) == 1
+            assert fired[0][1].recorded_at_ms >= of_kind(world, name, e.TimerSet)[1][1].body.due_at_ms
+            # Nothing of either run is left to fire once the second is purged too.
+            await until(lambda: kinds(world, name).count("RunPurged") == 2)
+            await until(
+                lambda: (
+                    (store := owned_store(world, name)) is not None
+                    and not any(row.workflow_id == name for _, row in store.scan(TIMERS, (1,)))
+                )
             )
-        )
+            return of_kind(world, name, e.RunPurged)[0][0] == of_kind(world, name, e.RunStarted)[1][0]
+
+        await met_at_last(world, meet)
 
     world.run(races.app, scenario, retention_ms=RETENTION_MS)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -250,16 +250,35 @@ def test_waiting_for_a_retry_holds_no_memory_beyond_its_row(world: World) -> Non
     world.run(mine, scenario, cached_runs=1)
 
 
+R = TypeVar("R")
+
+
+async def run_that_told_its_step(
+    start: Callable[[], Awaitable[Handle[R]]], ask: Callable[[Handle[R]], Awaitable[object]]
+) -> Handle[R]:
+    """Ask a run to end its step, which hears of it. One that was handed over does not: another run is begun then."""
+    while not await tells_its_step(handle := await start(), ask):
+        pass
+    return handle
+
+
+async def tells_its_step(handle: Handle[R], ask: Callable[[Handle[R]], Awaitable[object]]) -> bool:
+    """Ask it to, once the step runs, and wait for that."""
+    key = handle.workflow_id
+    gates[key] = threading.Event()
+    await until(lambda: key in began)
+    await ask(handle)
+    while key not in told and not await events(handle, "StepHandedOver"):
+        await asyncio.sleep(0.01)
+    return key in told
+
+
 @pytest.mark.contract("step-cancel-modes", "step-cancel")
 @pytest.mark.parametrize("how", ["try", "wait"])
 def test_a_cancelled_await_goes_on_at_once_or_when_the_step_has_ended(world: World, how: str) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.start(lets_go, how)
+        handle = await run_that_told_its_step(lambda: client.start(lets_go, how), lambda handle: handle.signal(go, 1))
         key = handle.workflow_id
-        gates[key] = threading.Event()
-        await until(lambda: key in began)
-        await handle.signal(go, 1)
-        await until(lambda: key in told)
         if how == "try":
             assert await handle.result() == "let go"
             assert key not in ended
@@ -280,12 +299,8 @@ def test_a_cancelled_await_goes_on_at_once_or_when_the_step_has_ended(world: Wor
 @pytest.mark.contract("step-cancel-modes")
 def test_a_run_that_waits_for_its_steps_end_is_cancelled_after_it(world: World) -> None:
     async def scenario(client: Client) -> None:
-        handle = await client.start(waits_for_it)
+        handle = await run_that_told_its_step(lambda: client.start(waits_for_it), lambda handle: handle.cancel())
         key = handle.workflow_id
-        gates[key] = threading.Event()
-        await until(lambda: key in began)
-        await handle.cancel()
-        await until(lambda: key in told)
         assert await client.execute(passes, 8) == 8
         assert (await handle.describe()).is_open
         gates[key].set()
