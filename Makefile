@@ -10,7 +10,7 @@ BIN := .venv/bin
 LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --quiet
 
-.PHONY: help demo test check lint types fast-tests modes bench walls chaos lock clean environment-demo environment-dev
+.PHONY: help demo test check lint types fast-tests modes bench walls chaos compose lock clean environment-demo environment-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ walls: environment-dev ## the largest runs (100,000 steps, 10,000 at once, 10 MB
 
 chaos: environment-dev ## one slice of the long campaign of faults; the last line is one JSON object (MINUTES= ARGS=)
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),50) $(ARGS)
+
+compose: environment-dev ## docker-compose.yml brought up with Docker, an engine killed, a volume lost; the last line is one JSON object
+	@$(BIN)/python -m tests.k8s.compose_up
 
 lock: ## resolve the hashed locks again (needs uv on PATH); LOCK_ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH: python3 -m pip install uv"; exit 1; }
