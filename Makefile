@@ -10,6 +10,9 @@ BIN := .venv/bin
 LOCK = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-header --quiet
 
+# Tests start hundreds of processes: without bytecode each of them compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check lint types fast-tests modes bench walls chaos compose lock clean environment-demo environment-dev
 
 help: ## this list

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ def kustomization() -> Manifest:
 
 def manifests(kind: str | None = None, name: str | None = None) -> list[Manifest]:
     """Every document of every listed file, or those of one kind and name."""
-    found = []
-    for file in kustomization()["resources"]:
-        found += [item for item in yaml.safe_load_all((FOLDER / file).read_text(encoding="utf-8")) if item]
-    assert found, "no manifests: the rules would check nothing"
-    found = [item for item in found if kind in (None, item["kind"])]
+    found = [item for item in _listed() if kind in (None, item["kind"])]
     return [item for item in found if name in (None, item["metadata"]["name"])]
+
+
+@cache
+def _listed() -> tuple[Manifest, ...]:
+    texts = [(FOLDER / file).read_text(encoding="utf-8") for file in kustomization()["resources"]]
+    found = tuple(item for text in texts for item in yaml.safe_load_all(text) if item)
+    assert found, "no manifests: the rules would check nothing"
+    return found
 
 
 def one(kind: str, name: str) -> Manifest:
