@@ -35,8 +35,8 @@ from .ownership import Ground
 from .poison import Poisoned, astray
 from .routing import Routing
 from .sabotage import sabotaged
-from .steps import Begin, LocalSteps, Stop, Watch
-from .timers import Timers
+from .steps import ELSEWHERE, Begin, LocalSteps, Stop, Watch
+from .timers import LOOK_AGAIN_MS, Timers
 from .turns import Turns
 from .updates import NOT_YET, refusal
 
@@ -89,12 +89,13 @@ class Intake:
 
     # -- outcomes of steps -------------------------------------------------------------------------------------------
 
-    def report(self, batch: Batch, report: StepReport) -> None:
-        """The outcome or heartbeat of a step of this process."""
-        batch.reports.append(report)
-        batch.trace = self._steps.trace_of(report.body)
-        self._report(batch, report)
-        batch.trace = ""
+    def report(self, batch: Batch, *reports: StepReport) -> None:
+        """Outcomes and heartbeats of steps of this process. All are the batch's from here on: none is lost with it."""
+        batch.reports += reports
+        for report in reports:
+            batch.trace = self._steps.trace_of(report.body)
+            self._report(batch, report)
+            batch.trace = ""
 
     def _report(self, batch: Batch, report: StepReport) -> None:
         body = report.body
@@ -122,12 +123,21 @@ class Intake:
 
     # -- deadlines of this owner's own ------------------------------------------------------------------------------
 
-    def watch(self, batch: Batch, watch: Watch) -> None:
-        """A deadline of this owner's own."""
-        overlay = self._builder.overlay
+    def watch(self, batch: Batch, now: float) -> None:
+        """The deadlines of this owner's own that are over."""
+        self.timers.is_due_now()
+        for watch in self._steps.watches.due(now):
+            self._over(batch, watch)
+
+    def _over(self, batch: Batch, watch: Watch) -> None:
+        overlay, name = self._builder.overlay, f"{watch.kind} {watch.token}"
         row = overlay.get(STEPS, step_key(*watch.ref))
         if not isinstance(row, StepRow) or row.token != watch.token:
+            self.timers.gone(name)
             self._steps.unwatched(watch)
+            return
+        if self._steps.reports_by_command(watch, row) and self.timers.unproven(name, batch):
+            self._steps.look_again(watch, LOOK_AGAIN_MS / 1000)
             return
         batch.trace = self._turns.trace_of(overlay, (watch.ref.workflow_id, watch.ref.run_id))
         self._watch(batch, watch, row)
@@ -159,7 +169,7 @@ class Intake:
         self._builder.take(batch, [draft])
 
     def _interrupted(self, batch: Batch, watch: Watch, row: StepRow) -> None:
-        if row.state not in ("started", "handed_over"):
+        if row.state not in ELSEWHERE:
             return
         if row.options.on_crash == "retry" and row.cancelled:
             self._cancelled(batch, watch, row)
@@ -219,11 +229,12 @@ class Intake:
 
     def cuts(self, batch: Batch, wire: Wire) -> bool:
         """Whether a record waits for the next batch: what this one holds is not to wait until its run has begun."""
-        if not (batch.cuts and batch.records):
+        if not (batch.cuts and batch.records) or wire.offset in self._poisoned:
             return False
         try:
             return isinstance(self._codec.decode_command(wire.value).body, StartWorkflow)
-        except UndecodableRecord:
+        except Exception:
+            # Whatever is wrong with it, `command` finds and says.
             return False
 
     def _take(self, batch: Batch, wire: Wire) -> None:

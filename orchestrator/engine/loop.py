@@ -223,8 +223,8 @@ class PartitionLoop:
             self.intake.report(batch, report)
         self.intake.timers.fire(batch)
         # While outcomes are queued, no step is called late: its own may be among them.
-        for watch in () if self.inbox.reports else self.steps.watches.due(self._shared.clock.monotonic()):
-            self.intake.watch(batch, watch)
+        if not self.inbox.reports:
+            self.intake.watch(batch, self._shared.clock.monotonic())
         if self.inbox.slot_freed or self.steps.wanting:
             self.inbox.slot_freed = False
             self.intake.want_slots(batch)
@@ -379,8 +379,7 @@ class PartitionLoop:
         batch = self._open = self._new_batch()
         self.builder.take(batch, also)
         running = self._shared.executor.running()  # before the outcomes: none ends unseen between the two
-        for report in self.inbox.hand_on():
-            self.intake.report(batch, report)
+        self.intake.report(batch, *self.inbox.hand_on())
         for key, row in list(self.ground.overlay.scan(STEPS, ())):
             if isinstance(row, StepRow) and row.state in UNDER_WAY and row.token in running:
                 over = StepHandedOver(str(key[2]), row.attempt, self._options.instance, self.inbox.request.grace_ms)

@@ -22,7 +22,7 @@ class Pace:
 
     def __init__(self, batch_ms: int) -> None:
         self._long_s = LONG * batch_ms / 1000
-        self._took_s = self._long_upto = 0.0
+        self._took_s = self._cuts_until = 0.0
 
     @property
     def slow(self) -> bool:
@@ -31,14 +31,18 @@ class Pace:
 
     @property
     def cuts(self) -> bool:
-        """Whether the next batch ends before a run begins: for about as long as the long turn before it took."""
-        return self.slow and time.perf_counter() < self._long_upto + self._took_s
+        """Whether the next batch ends before a run begins: for as long as the long turn before it took."""
+        return time.perf_counter() < self._cuts_until
 
     def took(self, seconds: float) -> None:
-        """The longest turn of a batch, with what it issued, took so long; a long one counts for a few batches."""
+        """The longest turn of a batch, with what it issued, took so long; a long one counts for a few batches.
+
+        One that is taken while runs wait makes them wait no longer: turns that follow each other would for ever.
+        """
         self._took_s = max(seconds, FORGETS * self._took_s)
-        if seconds > self._long_s:
-            self._long_upto = time.perf_counter()
+        now = time.perf_counter()
+        if seconds > self._long_s and now >= self._cuts_until:
+            self._cuts_until = now + seconds
 
     def footer_is_near(self, inbox: Inbox) -> bool:
         """Whether something was read back; before a long batch that is waited for."""

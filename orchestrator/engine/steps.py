@@ -33,6 +33,8 @@ from .deadlines import Deadlines
 from .large import unheard, whole_call
 from .options import EngineOptions
 
+ELSEWHERE = ("started", "handed_over")
+"""States of an attempt that an owner before this one may carry on: its outcome comes as a command then."""
 WAITS, MOST_WAIT_S = 10, 5.0
 """How late a local time-out may be noticed for want of a slot: a tenth of its time, at most so many seconds."""
 
@@ -105,6 +107,7 @@ class LocalSteps:
         """Told of attempts that cannot begin, for want of their arguments."""
         self.traces: dict[str, str] = {}
         """Trace contexts of attempts under way, by token; of those that have one."""
+        self._sent: Container[str] = ()
         self._beats: dict[str, float] = {}
         self._listened: set[str] = set()
         """Attempts whose silence is watched."""
@@ -245,6 +248,7 @@ class LocalSteps:
         Begin, keep, wait out, or want a slot. `reported` names the attempts whose outcome waits to be taken, `sent`
         those whose outcome this process sent by command when the partition was not its own: it is yet to be read.
         """
+        self._sent = sent
         self.watches.clear()
         self.wanting.clear()
         self._listened.clear()
@@ -277,7 +281,7 @@ class LocalSteps:
                     begin += [Begin(call, safe=True)] if call else []
                 else:
                     self.wanting[ref] = row.token
-            elif row.state in ("started", "handed_over"):
+            elif row.state in ELSEWHERE:
                 # The whole duration, from our own claim's read-back: the old owner counts from before its commit.
                 wait = 0.0 if row.worker == mine and row.token not in sent else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
@@ -308,6 +312,16 @@ class LocalSteps:
         """A local attempt is alive."""
         if token in self._listened:
             self._beats[token] = self._clock.monotonic()
+
+    def reports_by_command(self, watch: Watch, row: StepRow) -> bool:
+        """Whether the outcome of what is judged may be on the commands topic: another owner carried it out, or did."""
+        if watch.kind == "again":
+            return row.cancelled or watch.token in self._sent
+        return watch.kind != "offer" and row.state in ELSEWHERE
+
+    def look_again(self, watch: Watch, wait_s: float) -> None:
+        """It is over, but not judged yet."""
+        self.watches.add(self._clock.monotonic() + wait_s, watch)
 
     def unwatched(self, watch: Watch) -> None:
         """The attempt is over, or it was just found silent."""

@@ -45,6 +45,9 @@ class Supervisor:
     It strikes itself when it can: it holds the GIL, so that what it prints stands still. The C thread reads the frames
     of threads that run, of which a process may die (SIGSEGV) before all are printed.
 
+    A process that was stopped (SIGSTOP) for longer than the C thread waits may be ended by it as it goes on: that one
+    counts by a clock that does not stop.
+
     Under a debugger it is off: one that stops every thread stops this one, too.
     """
 

@@ -19,7 +19,8 @@ from .steps import LocalSteps, Stop
 from .turns import Turns
 
 LOOK_AGAIN_MS = 5
-"""How soon a silence timer is looked at again that waits for the reader of commands: nothing else says it came on."""
+"""How soon what judges silence is looked at again when it waits for the reader of commands: nothing else says that it
+came on."""
 
 
 class Timers:
@@ -34,6 +35,7 @@ class Timers:
         self._turns = turns
         self._options = options
         self._barriers: dict[str, int] = {}
+        self._asked: int | None = None
         self._spent: set[Key] = set()
         self._left: list[Key] = []
         self._next_ms = 0
@@ -55,6 +57,7 @@ class Timers:
 
     def fire(self, batch: Batch) -> None:
         """Fire what is due by the log's clock."""
+        self.is_due_now()
         overlay = self._builder.overlay
         now_ms = batch.now_ms + (60_000 if sabotaged("timer_early") else 0)
         start = min(self._next_ms, overlay.earliest_timer_ms)
@@ -130,20 +133,30 @@ class Timers:
         if self._ground.inbox.reports:
             return True
         step = self._builder.overlay.get(STEPS, step_key(row.workflow_id, row.run_id, row.ref))
-        return self._silence_unproven(name, batch) or (isinstance(step, StepRow) and self._steps.held(step.token))
+        return self.unproven(name, batch) or (isinstance(step, StepRow) and self._steps.held(step.token))
 
-    def _silence_unproven(self, name: str, batch: Batch) -> bool:
-        """Whether commands that arrived before the timer's due time may still wait: a result among them wins.
+    def is_due_now(self) -> None:
+        """What is found due from here on is judged by an end of the commands that is asked after this."""
+        self._asked = None
 
-        What was read and what was decided differ by what waits in the inbox, and by offsets that hold no command.
+    def gone(self, name: str) -> None:
+        """What was judged is there no more."""
+        self._barriers.pop(name, None)
+
+    def unproven(self, name: str, batch: Batch) -> bool:
+        """Whether commands that arrived before the due time of something that judges silence may still wait.
+
+        A result among them wins. What was read and what was decided differ by what waits in the inbox, and by offsets
+        that hold no command. The end is asked once for all that is due at a time.
         """
         if sabotaged("timer_before_report"):
             return False
         inputs, number = self._ground.log.inputs(), self._ground.number
         barrier = self._barriers.get(name)
         if barrier is None:
-            _, barrier = inputs.bounds(number)
-            self._barriers[name] = barrier
+            if self._asked is None:
+                self._asked = inputs.bounds(number)[1]
+            barrier = self._barriers[name] = self._asked
         # In this order: whatever lies below what was reached is in the inbox by then.
         read = inputs.reached(number) >= barrier and not self._ground.inbox.commands
         if batch.next_offset < barrier and not read:

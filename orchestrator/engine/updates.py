@@ -26,6 +26,8 @@ def refusal(builder: Builder, turns: Turns, batch: Batch, command: Command, body
             return None
         if run_id == woken:
             break
+        if woken and not batch.has_room():
+            return _not_yet(command, run_id)
         # It may go on as a new run in a turn that it owes: then that one is who is asked.
         builder.wake(batch, (command.workflow_id, run_id))
         woken = run_id
@@ -36,13 +38,12 @@ def refusal(builder: Builder, turns: Turns, batch: Batch, command: Command, body
     if not turns.has_code(key, run):
         what = f"{run.workflow_type} version {run.version}"
         return said._replace(code="no_code", message=f"this engine lacks the code of {what}: send the update again")
-    not_yet = said._replace(outcome=NOT_YET, code=NOT_YET, message="its run's code is not there yet: send it again")
     if turns.replaying(key) or builder.careful.doubts(key, run):
-        return not_yet
+        return _not_yet(command, run_id)
     try:
         payload = bytes_of(body.payload, turns.blobs, f"{command.workflow_id}, what update {body.name} was sent with")
         if turns.ask(view, key, run, lambda live: live.talk.judge(body.name, payload)) is None:
-            return not_yet
+            return _not_yet(command, run_id)
     except BlobError as error:
         return said._replace(code="blob", message=str(error))
     except LookupError as error:
@@ -52,3 +53,8 @@ def refusal(builder: Builder, turns: Turns, batch: Batch, command: Command, body
         failure = encode_failure(error, turns.registry.errors)
         return said._replace(code="update_rejected", message=f"{failure.type}: {failure.message}", failure=failure)
     return None
+
+
+def _not_yet(command: Command, run_id: str) -> Reply:
+    message = "its run's code is not there yet: send it again"
+    return Reply(command.id, command.workflow_id, run_id, NOT_YET, code=NOT_YET, message=message)

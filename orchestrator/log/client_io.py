@@ -86,7 +86,7 @@ class ClientIo:
     def _found_again(self) -> bool:
         try:
             self._seek_to_end()
-        except KafkaUnavailable as error:
+        except (KafkaUnavailable, KafkaException) as error:
             log.warning("no answer is heard: %s", error)
             return False
         return True

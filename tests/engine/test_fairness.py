@@ -6,17 +6,24 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from orchestrator import Orchestrator, continue_as_new
 from orchestrator.core import commands as c, events as e
-from orchestrator.core.values import Payload
+from orchestrator.core.values import BatchId, Payload
+from orchestrator.engine import updates
+from orchestrator.engine.batch import Batch
 from orchestrator.engine.builder import Builder
+from orchestrator.engine.intake import Intake
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.run import Engine
 from orchestrator.engine.timers import Timers
+from orchestrator.engine.turns import Turns
+from orchestrator.errors import StoreError
+from orchestrator.sdk.execution import StepReport
 from orchestrator.testing.clock import SkippingClock
 from tests.engine.rig import Rig, until
 
@@ -148,3 +155,35 @@ def test_a_run_that_continues_as_new_for_ever_holds_nobody_up(rig: Make) -> None
     assert one.result("other") == b"1"
     one.send("restless", c.TerminateWorkflow())
     one.wait_for(e.RunTerminated, "restless")
+
+
+def test_an_update_to_a_run_that_goes_on_as_a_new_one_for_ever_makes_no_batch_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of those runs was woken for it, one after the other."""
+    woken: list[tuple[str, str]] = []
+    builder: Any = SimpleNamespace(
+        overlay=SimpleNamespace(get=lambda *_: None), wake=lambda _batch, key: woken.append(key)
+    )
+    monkeypatch.setattr(updates, "current_run", lambda *_: (f"run {len(woken)}", SimpleNamespace()))
+    batch = Batch(BatchId(1, 1), 0, 0)
+    batch.bound(0, 1, False)
+    body = c.UpdateWorkflow("change")
+    said = updates.refusal(builder, cast(Turns, None), batch, c.Command("u", "w", body), body)
+    assert said is not None
+    assert (said.outcome, said.run_id) == (updates.NOT_YET, "run 1")
+    assert woken == [("w", "run 0")]
+
+
+def test_outcomes_that_a_release_took_are_not_lost_with_its_batch() -> None:
+    """One of them could not be decided; those behind it were forgotten, and their steps begun again."""
+
+    def fails(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    batch = Batch(BatchId(1, 1), 0, 0)
+    intake: Any = SimpleNamespace(_steps=SimpleNamespace(trace_of=lambda _: ""), _report=fails)
+    reports = [StepReport("w", c.ReportStep("r", f"s/{number}", 1, "")) for number in range(2)]
+    with pytest.raises(StoreError):
+        Intake.report(intake, batch, *reports)
+    assert batch.reports == reports

@@ -17,7 +17,7 @@ from orchestrator.sdk.execution import ExecutorOptions
 from orchestrator.testing.clock import SkippingClock
 from orchestrator.worker import heartbeat
 from orchestrator.worker.threads import ThreadExecutor
-from tests.engine.rig import PATIENCE_S, Rig
+from tests.engine.rig import PATIENCE_S, Rig, until
 
 Make = Callable[[Orchestrator], Rig]
 
@@ -109,6 +109,11 @@ async def beating() -> str:
 @app.workflow
 async def guarded() -> str:
     return await _try({"heartbeat": 30 * S, "on_crash": "park"}, step=beats)
+
+
+@app.workflow
+async def parks() -> str:
+    return await _try({"on_crash": "park"})
 
 
 @app.workflow
@@ -234,6 +239,26 @@ def test_a_step_that_was_handed_over_has_its_time_outs(bench: Bench, code: Any, 
     assert bench.rig.result("w") == b'"a 2"'
     script.gate(1).set()
     leaving.join()
+
+
+@pytest.mark.parametrize(("code", "seconds"), [(parks, 3_601), (slow, 31)])
+def test_a_result_that_is_on_the_topic_when_its_time_is_over_counts(bench: Bench, code: Any, seconds: float) -> None:
+    """Who judges an attempt that another engine carries out reads first what that one may have told."""
+    leaving = bench.hand_over(code)
+    (number,) = (
+        number for number, one in bench.engine.partitions.items() if one._loop.steps.watches.next() is not None
+    )
+    inputs = bench.engine.log.inputs()
+    inputs.pause(number)
+    script.gate(1).set()
+    leaving.join()
+    bench.clock.skip(seconds)
+    timers = bench.engine.partitions[number]._loop.intake.timers
+    until(lambda: bool(timers._barriers))
+    inputs.resume(number)
+    assert bench.rig.result("w") == b'"a 1"'
+    assert bench.rig.bodies(e.StepInterrupted, "w") == bench.failures() == []
+    assert not timers._barriers
 
 
 def test_a_step_that_was_handed_over_and_beats_is_alive(bench: Bench) -> None:

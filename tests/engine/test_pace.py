@@ -57,7 +57,7 @@ def test_a_long_turn_counts_for_a_few_batches() -> None:
 
 
 def test_for_as_long_as_a_long_turn_took_others_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No longer: starts that come faster than batches would wait ever longer."""
+    """No longer: starts that come faster than batches would wait ever longer, and so behind turns that are all long."""
     now = [100.0]
     monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     pace = Pace(50)
@@ -67,9 +67,12 @@ def test_for_as_long_as_a_long_turn_took_others_go_first(monkeypatch: pytest.Mon
     now[0] = 100.05
     pace.took(0.001)
     assert pace.cuts
-    now[0] = 100.09
+    pace.took(0.1)
+    now[0] = 100.1
     assert not pace.cuts
     assert pace.slow
+    pace.took(0.1)
+    assert pace.cuts
 
 
 def test_only_before_a_long_batch_is_anything_waited_for() -> None:
