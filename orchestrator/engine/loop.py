@@ -97,6 +97,7 @@ class PartitionLoop:
         _, self.came_to = shared.log.inputs().bounds(ground.number)
         self.builder.careful.begin(ground.unclean, self._clock.now_ms(), self.came_to, self._mark.take())
         self.inbox.drop_commands()
+        self.queries.copies.clear()
         shared.log.inputs().follow(ground.number, self._input.offset, self.inbox.put_commands, self.inbox.commands_lost)
         self.inbox.take_on()
         self.steps.perform(self.steps.resume(ground.overlay, self._options.instance, self.inbox.reported, shared.sent))
@@ -187,6 +188,7 @@ class PartitionLoop:
             or inbox.slot_freed
             or inbox.trouble
             or self.intake.queries
+            or self.queries.copies.waiting
             or self.builder.later
             or self.builder.careful.waiting
             or self.builder.careful.attempted
@@ -347,14 +349,12 @@ class PartitionLoop:
             for command in self.intake.queries:
                 self.queries.answer(command, self._shared.clock.monotonic())
             self.intake.queries.clear()
+        self.queries.copies.go_on()
 
     # -- a claim's end -----------------------------------------------------------------------------------------------
 
     def abandon(self) -> None:
-        """Nothing unproven counts: discard it, keep the inputs, end every lane.
-
-        What the log has, the next claim reads.
-        """
+        """Nothing unproven counts: discard it, keep the inputs, end every lane. The next claim reads the log."""
         self.deadline = float("inf")
         lost = [batch for batch in (self._unproven, self._open) if batch is not None]
         self._unproven = self._open = None

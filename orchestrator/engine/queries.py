@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..core import levels
@@ -43,12 +44,13 @@ from ..core.values import Payload, ReplyTo
 from ..errors import OrchestratorError
 from ..sdk.identity import release
 from . import approval_views, entities, limits, rejections, relatives, views, waits
+from .copies import Copies
 from .deadlines import Deadlines
 from .options import EVENT_BYTES
 from .pages import Page, as_json
 from .search import conditions, fits
 from .topic_views import topic_view
-from .turns import RunKey, Turns
+from .turns import Ask, RunKey, Turns
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Queries:
         self._send = send
         self._waiting: dict[RunKey, list[Waiter]] = {}
         self.patience: Deadlines[tuple[RunKey, Waiter]] = Deadlines()
+        self.copies = Copies(view, turns, self._code)
 
     def answer(self, command: Command, monotonic: float) -> None:
         """Answer now, or keep the caller waiting for a result."""
@@ -144,7 +147,9 @@ class Queries:
         elif body.kind == "approval":
             self._approval(command, run_id, _arguments(body))
         elif body.kind == "code":
-            self._code(command, (command.workflow_id, run_id), run, body)
+            key = (command.workflow_id, run_id)
+            if not self.copies.takes(command, key, run):
+                self._code(command, key, run, partial(self._turns.ask, self._view, key, run))
         else:
             self._refuse(command, "bad_request", f"unknown query {body.kind!r}")
 
@@ -322,9 +327,14 @@ class Queries:
             last = key
         return page.payload("schedules", next=None)
 
-    def _code(self, command: Command, key: RunKey, run: RunRow, body: QueryWorkflow) -> None:
+    def _code(self, command: Command, key: RunKey, run: RunRow | None, ask: Ask) -> None:
+        body = command.body
+        assert isinstance(body, QueryWorkflow)
+        if run is None:
+            self._refuse(command, "not_found", no_such_run(*key))
+            return
         try:
-            answer = self._turns.ask(self._view, key, run, lambda live: live.talk.query(body.name, body.arguments))
+            answer = ask(lambda live: live.talk.query(body.name, body.arguments))
         except Exception as error:
             # Whatever a query handler raises is the asker's to see; the run is untouched.
             self._refuse(command, "query_failed", f"{type(error).__name__}: {error}")

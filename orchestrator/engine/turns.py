@@ -28,6 +28,8 @@ from .options import EngineOptions
 from .turn_guard import TurnGuard
 
 RunKey = tuple[str, str]
+Ask = Callable[[Callable[[LiveRun], Payload]], Payload | None]
+"""Puts a question to a run's code; see `Turns.ask`."""
 
 
 class Taken(NamedTuple):
@@ -108,6 +110,52 @@ class _Loaded:
     def notice(self, event: Event) -> None:
         """A delivery that was recorded after the run was loaded."""
         (self.deliveries if self.replays is None else self.noticed).append(event)
+
+
+class Copy:
+    """A run that is replayed to be asked, in pieces if need be; what it does reaches nobody."""
+
+    def __init__(self, loaded: _Loaded, replayed: Callable[[_Loaded, Event, list[Event]], Turn], owed: bool) -> None:
+        self._loaded = loaded
+        self._replayed = replayed
+        self._owed = owed
+        self._problem: BlobMissing | None = None
+        self._diverges = False
+
+    def go_on(self, until: float = inf) -> bool:
+        """Replay to the end, or up to this moment (of `perf_counter`); whether there is nothing more to replay."""
+        loaded = self._loaded
+        while True:
+            turn = loaded.replay(until)
+            if turn is None and loaded.replays is None:
+                if not (self._owed and loaded.deliveries):
+                    return True
+                turn = (loaded.deliveries.popleft(), [])
+            if turn is not None and self._cannot_be_asked(self._replayed(loaded, *turn)):
+                return True
+            if time.perf_counter() > until:
+                return False
+
+    def _cannot_be_asked(self, turn: Turn) -> bool:
+        if turn.verdict is not None and turn.verdict.kind == UNREAD:
+            self._problem = BlobMissing(turn.verdict.message)
+        self._diverges = turn.verdict is not None
+        return self._diverges
+
+    def ask(self, question: Callable[[LiveRun], Payload]) -> Payload | None:
+        """The code's answer; None if it diverges from the history. Raises BlobMissing, and what the question raises."""
+        if self._problem is not None:
+            raise self._problem
+        return None if self._diverges else question(self._loaded.live)
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether a question has changed it."""
+        return self._loaded.live.talk.spoilt
+
+    def close(self) -> None:
+        """Let it go."""
+        self._loaded.live.evict()
 
 
 class Turns:
@@ -215,17 +263,16 @@ class Turns:
             finally:
                 if live.talk.spoilt:
                     self.drop(key)
-        copy = self._loaded(view, key, run)
+        copy = self.copy(view, key, run, owed)
         try:
-            while (turn := copy.replay()) is not None:
-                if _cannot_be_asked(self._replayed(copy, *turn)):
-                    return None
-            for delivery in copy.deliveries if owed else ():
-                if _cannot_be_asked(self._replayed(copy, delivery, [])):
-                    return None
-            return question(copy.live)
+            copy.go_on()
+            return copy.ask(question)
         finally:
-            copy.live.evict()
+            copy.close()
+
+    def copy(self, view: View, key: RunKey, run: RunRow, owed: bool = True) -> Copy:
+        """The run as its history has it now, to be replayed for a question; `has_code` was asked before."""
+        return Copy(self._loaded(view, key, run), self._replayed, owed)
 
     def trace_of(self, view: View, key: RunKey) -> str:
         """The trace context that a run was started with; "" of no run."""
@@ -234,6 +281,11 @@ class Turns:
             return loaded.trace
         first = view.get(HISTORY, history_key(*key, 1)) if key[1] else None
         return first.event.trace if first is not None else ""
+
+    def owes(self, key: RunKey) -> bool:
+        """Whether the run is in memory, and has not seen everything yet."""
+        loaded = self._runs.get(key)
+        return loaded is not None and (loaded.replays is not None or bool(loaded.deliveries))
 
     def remembers(self, key: RunKey) -> bool:
         """Whether the run is in memory as its history left it: a question to it costs no replay."""
@@ -306,12 +358,6 @@ class Turns:
 
 def _unread(event: Event, error: BlobError) -> Turn:
     return Turn((), ParkRun(UNREAD, f"{error} Then: orchestrator workflow retry {event.workflow_id}", ""))
-
-
-def _cannot_be_asked(turn: Turn) -> bool:
-    if turn.verdict is not None and turn.verdict.kind == UNREAD:
-        raise BlobMissing(turn.verdict.message)
-    return turn.verdict is not None
 
 
 def _replay(live: LiveRun, recorded: list[Event], delivery: Event) -> Turn:

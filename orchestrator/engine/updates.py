@@ -38,7 +38,7 @@ def refusal(builder: Builder, turns: Turns, batch: Batch, command: Command, body
     if not turns.has_code(key, run):
         what = f"{run.workflow_type} version {run.version}"
         return said._replace(code="no_code", message=f"this engine lacks the code of {what}: send the update again")
-    if turns.replaying(key) or builder.careful.doubts(key, run):
+    if turns.owes(key) or builder.careful.doubts(key, run):
         return _not_yet(command, run_id)
     try:
         payload = bytes_of(body.payload, turns.blobs, f"{command.workflow_id}, what update {body.name} was sent with")
