@@ -13,6 +13,7 @@ from ..core.decide.decision import View
 from ..core.events import (
     Event,
     StepAdmitted,
+    StepAttemptFailed,
     StepCancelRequested,
     StepCompleted,
     StepFailed,
@@ -87,6 +88,14 @@ class StopAll(NamedTuple):
 Effect = Begin | Stop | StopAll
 
 
+def told(event: Event) -> bool:
+    """Whether an attempt's outcome came by command: from a person, a worker, or an engine that it was handed over by.
+
+    The same attempt may run here all the same, begun again when the time of that one was over.
+    """
+    return bool(event.cause.command_id)
+
+
 class LocalSteps:
     """One partition's side of the executor."""
 
@@ -138,7 +147,7 @@ class LocalSteps:
         if isinstance(body, StepHeartbeat):
             self.beat(ids.step_token(event.run_id, body.step, body.attempt))
             return []
-        if isinstance(body, StepFailed) or (isinstance(body, StepCompleted) and body.actor is not None):
+        if isinstance(body, StepFailed) or (isinstance(body, StepCompleted | StepAttemptFailed) and told(event)):
             return [Stop(ids.step_token(event.run_id, body.step, body.attempt))]
         return []
 

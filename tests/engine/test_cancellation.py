@@ -233,6 +233,7 @@ def test_a_result_does_not_use_the_cancellation_up(one: Rig, code: Any, count: i
 
 def test_code_that_returns_the_result_completes(one: Rig) -> None:
     cancel_while_it_runs(one, returns)
+    one.wait_for(e.StepCancelRequested, "w")
     script.end.set()
     assert one.result("w") == b'"a"'
     assert story(one) == ["StepScheduled", "CancelRequested", "StepCancelRequested", "StepCompleted", "RunCompleted"]

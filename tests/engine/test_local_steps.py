@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -79,6 +80,20 @@ def beats(name: str) -> str:
     return name
 
 
+@app.step
+async def lasts(name: str) -> str:
+    """Waits for a gate of its own, however often the attempt is begun, and says if it is told to end."""
+    script.begin(name)
+    gate = script.gate(len(script.began))
+    try:
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        script.begin("told")
+        raise
+    return name
+
+
 async def _try(options: dict[str, Any], name: str = "a", step: Any = works) -> str:
     try:
         return str(await step.options(**options)(name))
@@ -114,6 +129,14 @@ async def guarded() -> str:
 @app.workflow
 async def parks() -> str:
     return await _try({"on_crash": "park"})
+
+
+@app.workflow
+async def lasting() -> str:
+    """Goes on long after its step."""
+    said = await _try({}, step=lasts)
+    await asyncio.sleep(7_200)
+    return said
 
 
 @app.workflow
@@ -259,6 +282,18 @@ def test_a_result_that_is_on_the_topic_when_its_time_is_over_counts(bench: Bench
     assert bench.rig.result("w") == b'"a 1"'
     assert bench.rig.bodies(e.StepInterrupted, "w") == bench.failures() == []
     assert not timers._barriers
+
+
+def test_who_begins_an_attempt_again_ends_it_when_the_engine_before_tells_its_outcome(bench: Bench) -> None:
+    """It had run for longer than its grace time: two carry it out then, and one outcome counts."""
+    leaving = bench.hand_over(lasting)
+    bench.skip(3_601)
+    script.wait(2)
+    script.gate(1).set()
+    bench.rig.wait_for(e.StepCompleted, "w")
+    script.wait(3)
+    assert script.began == ["a", "a", "told"]
+    leaving.join()
 
 
 def test_a_step_that_was_handed_over_and_beats_is_alive(bench: Bench) -> None:
