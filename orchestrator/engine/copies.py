@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from ..core.commands import Command
 from ..core.decide.decision import View
 from ..core.rows import RUNS, RunRow, run_key
+from ..errors import OrchestratorError
 from .turns import REPLAY_S, Ask, Copy, RunKey, Turns
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 2_000
 """Events of a history that is replayed in one go to be asked."""
@@ -46,28 +51,45 @@ class Copies:
             return
         key = next(iter(self._asked))
         run: RunRow | None = self._view.get(RUNS, run_key(*key))
-        if run is not None:
-            if self._copy is None:
-                self._copy = self._turns.copy(self._view, key, run)
-            if not self._copy.go_on(time.perf_counter() + REPLAY_S):
-                return
+        ask = self._replayed(key, run)
+        if ask is None:
+            return
         commands = list(self._asked.pop(key).values())
-        copy, self._copy = self._copy, None
-        while commands and not (copy is not None and copy.is_spoilt):
-            self._answer(commands.pop(0), key, run, copy.ask if copy is not None else _nobody)
+        while commands and not (self._copy is not None and self._copy.is_spoilt):
+            self._answer(commands.pop(0), key, run, ask)
         if commands:
             # A question has changed what the history made: those behind it need a copy of their own.
             self._asked[key] = {one.id: one for one in commands}
-        if copy is not None:
-            copy.close()
+        self._close()
+
+    def _replayed(self, key: RunKey, run: RunRow | None) -> Ask | None:
+        """How to ask the run now; None while there is more to replay. What goes wrong is the answer to whoever asks."""
+        if run is None or not self._turns.has_code(key, run):
+            return _nobody
+        try:
+            if self._copy is None:
+                self._copy = self._turns.copy(self._view, key, run)
+            return self._copy.ask if self._copy.go_on(time.perf_counter() + REPLAY_S) else None
+        except OrchestratorError:
+            raise
+        except Exception as error:
+            log.warning("%s: a question cannot be answered", key[0], exc_info=True)
+            return partial(_failed, error)
 
     def clear(self) -> None:
         """Another claim may find another history: who asked asks again."""
         self._asked.clear()
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
+        self._close()
+
+    def _close(self) -> None:
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.close()
 
 
 def _nobody(_question: object) -> None:
     return None
+
+
+def _failed(error: Exception, _question: object) -> None:
+    raise error

@@ -153,3 +153,18 @@ def test_a_run_that_is_purged_meanwhile_is_not_there(rig: Make, pieces: Pieces) 
     clock.skip(3_601)
     said = one_rig.answers(question)[0]
     assert (said.outcome, said.code) == ("rejected", "not_found")
+
+
+def test_a_replay_that_fails_is_the_affair_of_who_asks_alone(rig: Make, pieces: Pieces) -> None:
+    one_rig = without_memory(rig, True)
+
+    def fails(number: int) -> bool:
+        if number > 2:
+            raise ZeroDivisionError("no such luck")
+        return True
+
+    pieces.before = fails
+    said = asked(one_rig)
+    assert (said.code, said.message) == ("query_failed", "ZeroDivisionError: no such luck")
+    pieces.before = lambda _: True
+    assert asked(one_rig).result.data == b"%d" % STEPS
