@@ -1,5 +1,6 @@
 """`make walls`: a run of 100,000 steps, 10,000 concurrent steps in one run, 10 MB of state, 20,000 signals, on one
-partition; then the engine is started anew and they are replayed while somebody else's runs go on.
+partition; then the engine is started anew and they are replayed while somebody else's runs go on, once more for a
+question to the longest one.
 
 The last line is one JSON object. `broken` names the figures that are beyond their bound; if there are any, the exit
 code is 1. Figures of one run are for comparing with each other, not with another machine's.
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.__main__ import quantile, say
 from benchmarks.engines import EngineProcess, site
-from benchmarks.walls_app import app, counts, finished, go, heavy, long, other, wide
+from benchmarks.walls_app import app, counts, finished, go, heavy, long, other, steps_done, wide
 from benchmarks.walls_fair import fairness
 from benchmarks.walls_fair_app import app as fair_app
 from orchestrator import Client, Handle
@@ -42,6 +43,7 @@ BOUNDS = {
     "flat": 2.0,
     "history_page_ratio": 3.0,
     "other_beside_replay_ms_max": 1_000.0,
+    "other_beside_question_ms_max": 1_000.0,
     "peak_mb": 512.0,
     "peak_mb_of_replay": 512.0,
     "fair_delay_beside_asking_ms_max": 1_000.0,
@@ -235,6 +237,17 @@ async def replayed(client: Client, walls: Walls, found: dict[str, Any], runs: Bu
     found |= await flatness(runs.longest)
 
 
+async def asked(client: Client, walls: Walls, found: dict[str, Any], runs: Built) -> None:
+    """Ask the code of the longest run, which has ended, in an engine that never had it in memory."""
+    others = Others(client)
+    await others.once()
+    async with others.beside() as took:
+        began = time.perf_counter()
+        assert await runs.longest.query(steps_done) == walls.steps
+        found["question_s"] = time.perf_counter() - began
+    found["other_beside_question_ms_max"] = max(took)
+
+
 async def measured_fairness(settings: Settings, directory: Path, scale: float) -> dict[str, Any]:
     """The last wall, on a log of its own."""
     init_topics(LogConfig.of(settings, fair_app.name), 1)
@@ -257,6 +270,9 @@ async def measure(settings: Settings, directory: Path, walls: Walls) -> dict[str
         with running(settings, directory) as engine:
             await replayed(client, walls, found, runs)
             found["peak_mb_of_replay"] = engine.peak_mb()
+        say("the engine starts anew, the longest run is asked something")
+        with running(settings, directory):
+            await asked(client, walls, found, runs)
     return found
 
 

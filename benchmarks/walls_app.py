@@ -8,6 +8,7 @@ from orchestrator import Orchestrator
 
 app = Orchestrator("walls")
 go = app.signal("go", int)
+steps_done = app.query("steps_done", int)
 finished = app.update("finished", int, int)
 """Answered once a run has done what it was to do: whoever waits for that asks nobody else meanwhile."""
 
@@ -40,6 +41,7 @@ async def piece(i: int, size: int) -> str:
 async def long(steps: int) -> int:
     """One step after the other, then a wait."""
     done = 0
+    steps_done.answer(lambda: done)
     for i in range(steps):
         await tick(i)
         done += 1
