@@ -60,11 +60,16 @@ class Counted(Mixed):
     _joined = 0
 
     def _until_fired(self, engine: subprocess.Popen[bytes], kill: Kill) -> None:
-        """A member has to give partitions away when another one joins: that one is killed too, behind it."""
-        if kill.point != "K17":
+        """A member has to give partitions away when another one joins: that one is killed too, behind it.
+
+        The group may ask it to before that, when one that was killed before is missed at last.
+        """
+        ended = engine.poll
+        if kill.point == "K17":
+            self.until(lambda: ended() is not None or _owned(self) == PARTITIONS, "a member owns every partition")
+        if kill.point != "K17" or ended() is not None:
             super()._until_fired(engine, kill)
             return
-        self.until(lambda: _owned(self) == PARTITIONS, "a member owns every partition", engine)
         self._joined += 1
         other = self._engine(JOINED + self._joined, "", "thread", f"state-of-the-joined-{self._joined}")
         try:
