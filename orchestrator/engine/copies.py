@@ -13,11 +13,9 @@ from ..core.decide.decision import View
 from ..core.rows import RUNS, RunRow, run_key
 from ..errors import OrchestratorError
 from .turns import REPLAY_S, Ask, Copy, RunKey, Turns
+from .waits import REPLAYED
 
 log = logging.getLogger(__name__)
-
-AT_ONCE = 2_000
-"""Events of a history that is replayed in one go to be asked."""
 
 
 class Copies:
@@ -40,7 +38,7 @@ class Copies:
 
     def takes(self, command: Command, key: RunKey, run: RunRow) -> bool:
         """Whether the question has to wait until its run was replayed. Asked again by its caller it waits once."""
-        if run.seq <= AT_ONCE or self._turns.remembers(key) or not self._turns.has_code(key, run):
+        if run.seq <= REPLAYED or self._turns.remembers(key) or not self._turns.has_code(key, run):
             return False
         self._asked.setdefault(key, {})[command.id] = command
         return True

@@ -35,7 +35,7 @@ from .ownership import Ground
 from .poison import Poisoned, astray
 from .routing import Routing
 from .sabotage import sabotaged
-from .steps import ELSEWHERE, Begin, LocalSteps, Stop, Watch
+from .steps import CARRIED_ON, Begin, LocalSteps, Stop, Watch
 from .timers import LOOK_AGAIN_MS, Timers
 from .turns import Turns
 from .updates import NOT_YET, refusal
@@ -169,7 +169,7 @@ class Intake:
         self._builder.take(batch, [draft])
 
     def _interrupted(self, batch: Batch, watch: Watch, row: StepRow) -> None:
-        if row.state not in ELSEWHERE:
+        if row.state not in CARRIED_ON:
             return
         if row.options.on_crash == "retry" and row.cancelled:
             self._cancelled(batch, watch, row)

@@ -34,7 +34,7 @@ from .deadlines import Deadlines
 from .large import unheard, whole_call
 from .options import EngineOptions
 
-ELSEWHERE = ("started", "handed_over")
+CARRIED_ON = ("started", "handed_over")
 """States of an attempt that an owner before this one may carry on: its outcome comes as a command then."""
 WAITS, MOST_WAIT_S = 10, 5.0
 """How late a local time-out may be noticed for want of a slot: a tenth of its time, at most so many seconds."""
@@ -290,7 +290,7 @@ class LocalSteps:
                     begin += [Begin(call, safe=True)] if call else []
                 else:
                     self.wanting[ref] = row.token
-            elif row.state in ELSEWHERE:
+            elif row.state in CARRIED_ON:
                 # The whole duration, from our own claim's read-back: the old owner counts from before its commit.
                 wait = 0.0 if row.worker == mine and row.token not in sent else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
@@ -326,7 +326,7 @@ class LocalSteps:
         """Whether the outcome of what is judged may be on the commands topic: another owner carried it out, or did."""
         if watch.kind == "again":
             return row.cancelled or watch.token in self._sent
-        return watch.kind != "offer" and row.state in ELSEWHERE
+        return watch.kind != "offer" and row.state in CARRIED_ON
 
     def look_again(self, watch: Watch, wait_s: float) -> None:
         """It is over, but not judged yet."""

@@ -289,8 +289,7 @@ class Turns:
 
     def remembers(self, key: RunKey) -> bool:
         """Whether the run is in memory as its history left it: a question to it costs no replay."""
-        loaded = self._runs.get(key)
-        return loaded is not None and loaded.replays is None and not loaded.deliveries
+        return key in self._runs and not self.owes(key)
 
     def drop(self, key: RunKey) -> None:
         """Evict one run."""

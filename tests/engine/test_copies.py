@@ -55,7 +55,7 @@ async def other() -> int:
 @pytest.fixture(autouse=True)
 def one_turn_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every history is long, and a piece is one turn."""
-    monkeypatch.setattr(copies, "AT_ONCE", 0)
+    monkeypatch.setattr(copies, "REPLAYED", 0)
     monkeypatch.setattr(copies, "REPLAY_S", -1.0)
 
 
