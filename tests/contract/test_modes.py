@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from orchestrator import Client, Orchestrator
-from orchestrator.core.events import TimerFired
+from orchestrator.core.events import StepHandedOver, TimerFired
 from orchestrator.core.replay import BatchAssembler
+from tests.contract.forced import Gates, Halted
 from tests.contract.modes import MODES, SKIPS, reasons
 from tests.contract.run_modes import counts
 from tests.contract.world import CODEC, World
@@ -94,6 +95,34 @@ def test_nothing_moves_after_the_end_however_often_a_mode_deals() -> None:
         await still(world)
 
     world.run(app, scenario)
+
+
+@pytest.mark.usefixtures("held")
+def test_an_owner_that_is_ending_is_held_as_any() -> None:
+    """Its last batch, say, which hands over what it runs."""
+    gates, own = Gates(), Orchestrator("ending")
+    world = World(MODES["moving"]._replace(deal_s=0.0))
+
+    @own.step(isolation="thread")
+    def gated() -> None:
+        gates.wait("gated")
+
+    @own.workflow
+    async def one() -> None:
+        await gated()
+
+    async def scenario(client: Client) -> None:
+        await client.start(one.options(id="one"))
+        await gates.stands("gated")
+        async with Halted(world, "one", StepHandedOver) as halted:
+            ending = asyncio.ensure_future(world.end())
+            await halted.reached()
+            halted.go_on()
+            gates["gated"].set()
+            await ending
+        assert world.engines == []
+
+    world.run(own, scenario)
 
 
 def report(tmp_path: Path, *skipped: str) -> Path:

@@ -136,6 +136,7 @@ class World:
         self._bootstrap = bootstrap
         self.ground: Ground | None = None
         self.engines: list[Engine | EngineProcess] = []
+        """Oldest first; one that starts, or ends, is among them."""
         self.stores: list[dict[int, MemoryStore]] = []
         """State of every engine of this process, by partition."""
         self.blobs: DirectoryBlobs | None = None
@@ -211,8 +212,8 @@ class World:
         """
         found = whereabouts(self._app) if self.mode.processes and self._app is not None else None
         engine = self._thread() if found is None else self._process(*found)
-        engine.start()
         self.engines.append(engine)
+        engine.start()
 
     def _thread(self) -> Engine:
         assert self.ground is not None
@@ -235,12 +236,18 @@ class World:
     def _stop(self) -> None:
         """End every engine, oldest first."""
         while self.engines:
-            self.engines.pop(0).stop(1.0)
+            self._stop_oldest()
+
+    def _stop_oldest(self) -> None:
+        try:
+            self.engines[0].stop(1.0)
+        finally:
+            self.engines.pop(0)
 
     async def _replace(self) -> None:
         """An engine comes, the oldest goes."""
         await asyncio.to_thread(self._add)
-        await asyncio.to_thread(self.engines.pop(0).stop, 1.0)
+        await asyncio.to_thread(self._stop_oldest)
 
     async def at_least(self, engines: int) -> None:
         """As many engines as that, however many the mode has."""
