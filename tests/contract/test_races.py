@@ -202,10 +202,16 @@ def test_a_signal_that_arrives_while_the_completing_turn_is_in_flight(world: Wor
                 )
                 halted.go_on()
             await first
-            with pytest.raises(RunClosed, match=how):
-                await second
+            (refused,) = await asyncio.gather(second, return_exceptions=True)
             assert await handle.result() == 1
             found = kinds(world, how)
+            if refused is None:
+                # Another engine took over meanwhile, and took the run's first turn with care: behind both signals.
+                assert "TurnAttempted" in found
+                assert found[-3:] == ["SignalReceived", "SignalReceived", "RunCompleted"]
+                continue
+            assert isinstance(refused, RunClosed)
+            assert how in str(refused)
             assert (found.count("SignalReceived"), found.count("RunCompleted")) == (1, 1)
             assert found.index("CommandRejected") > found.index("RunCompleted")
 
