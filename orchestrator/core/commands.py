@@ -178,7 +178,8 @@ class QueryWorkflow(NamedTuple):
     """A read-only question, answered between batches from proven state, without event, row or dedup.
 
     `kind` is describe, result, update, history, list, routing, schedule, schedules, limit, limits, events, approvals,
-    approval, code (a question to workflow code, named `name`) or entity (a read of an entity, named `name`).
+    approval, code (a question to workflow code, named `name`), entity (a read of an entity, named `name`) or attempt
+    (whether an attempt of step `name` is wanted: who carries it on asks).
     """
 
     kind: str

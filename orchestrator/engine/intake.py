@@ -136,6 +136,10 @@ class Intake:
             self.timers.gone(name)
             self._steps.unwatched(watch)
             return
+        if watch.kind == "interrupted" and (left_s := self._steps.renewals.left_s(watch.token)):
+            self.timers.gone(name)
+            self._steps.look_again(watch, left_s)
+            return
         if self._steps.reports_by_command(watch, row) and self.timers.unproven(name, batch):
             self._steps.look_again(watch, LOOK_AGAIN_MS / 1000)
             return
@@ -261,6 +265,7 @@ class Intake:
             self._builder.take(batch, rejected(command, context, "limit", f"it belongs to another partition: {error}"))
             return
         if isinstance(command.body, QueryWorkflow):
+            self._steps.renewals.heard(command.body)
             self.queries.append(command)
             return
         known = self._builder.overlay.get(DEDUP, dedup_key(command.workflow_id, command.id))

@@ -22,6 +22,7 @@ from .answers import Answers
 from .batch import Batch
 from .builder import Builder
 from .clock import LogClock
+from .handed_over import Origin
 from .intake import Intake
 from .mark import Mark
 from .outbox import Outbox
@@ -55,7 +56,7 @@ class PartitionLoop:
         self.inbox = ground.inbox
         self.answers = Answers(shared.log, shared.codec, self._options.blobs)
         self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
-        self.steps.began = lambda token: shared.origins.__setitem__(token, ground.number)
+        self.steps.began = lambda call: shared.origins.__setitem__(call.token, Origin.of(ground.number, call))
         self.steps.unheard = self.inbox.put_report
         self._mark = Mark(self._options.marks, ground.number)
         self.turns = Turns(shared.registry, shared.guard, self._options, self._mark)

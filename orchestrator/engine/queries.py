@@ -43,7 +43,7 @@ from ..core.tasks import Reply
 from ..core.values import Payload, ReplyTo
 from ..errors import OrchestratorError
 from ..sdk.identity import release
-from . import approval_views, entities, limits, rejections, relatives, views, waits
+from . import approval_views, entities, handed_over, limits, rejections, relatives, views, waits
 from .copies import Copies
 from .deadlines import Deadlines
 from .options import EVENT_BYTES
@@ -132,6 +132,9 @@ class Queries:
         if body.kind == "level":
             level = levels.in_force(self._view.get(META, POSITION_KEY))
             self._reply(command, "", {"level": level, "reads": levels.LEVEL, "engine": release()})
+            return
+        if body.kind == handed_over.KIND:
+            self._reply(command, body.run_id, handed_over.wanted(self._view, command.workflow_id, body))
             return
         run_id, run = current_run(self._view, command.workflow_id, body.run_id)
         if run is None:

@@ -24,6 +24,7 @@ from ..store.rows import Store
 from .anchors import OFF, AnchorWriter, NoAnchors
 from .checkpoints import CheckpointTaker, NoCheckpoints
 from .clock import Clock, SystemClock
+from .handed_over import Carrier
 from .health import Health
 from .inbox import Requests
 from .keyring import RingWatch
@@ -99,6 +100,7 @@ class Engine:
             self._standby,
             self._sign,
         )
+        self._carrier = Carrier(self._shared, lambda number: number in self.partitions)
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
         self._ring = RingWatch(self.options.signatures)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s, self._counted)
@@ -131,6 +133,7 @@ class Engine:
         if self._checkpoints is not None:
             self._checkpoints.start()
         self._standby.start()
+        self._carrier.start()
         self.log.membership().start(self._assigned, self._revoked)
         self._counted(self._count)
 
@@ -145,6 +148,7 @@ class Engine:
         self._stopping.set()
         deadline = time.monotonic() + grace_s
         left = self._release(grace_s)
+        self._carrier.ends_within(max(0.0, deadline - time.monotonic()))
         self.ending = "while the group was left"
         self.log.membership().stop()
         self.ending = "while steps were running"
@@ -153,7 +157,12 @@ class Engine:
             log.warning("%d steps were cut off at the end of the grace time", len(cut))
         self.ending = "while everything was closed"
         # Anchors are sent by the log's producer, so the log comes last.
-        beside = {"standbys": self._standby.stop, "topics": self._topics.stop, "key ring": self._ring.stop}
+        beside = {
+            "carrier": self._carrier.stop,
+            "standbys": self._standby.stop,
+            "topics": self._topics.stop,
+            "key ring": self._ring.stop,
+        }
         if self._anchors is not None:
             beside["anchors"] = self._anchors.stop
         if self._checkpoints is not None:
@@ -271,7 +280,7 @@ class Engine:
         body = report.body
         origins = self._shared.origins
         origin = origins.get(body.token) if isinstance(body, HeartbeatStep) else origins.pop(body.token, None)
-        number = partition_of(report.workflow_id.encode(), self._count) if origin is None else origin
+        number = partition_of(report.workflow_id.encode(), self._count) if origin is None else origin.partition
         partition = self.partitions.get(number)
         if partition is not None and partition.inbox.put_report(report):
             return

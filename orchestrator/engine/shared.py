@@ -16,6 +16,7 @@ from ..store.rows import Store
 from .anchors import Anchors, NoAnchors
 from .checkpoints import NoCheckpoints, Takes
 from .clock import Clock
+from .handed_over import Origin
 from .options import EngineOptions
 from .standby import NoStandby, Standby
 from .turn_guard import TurnGuard
@@ -58,7 +59,7 @@ class Shared(NamedTuple):
     options: EngineOptions
     open_store: Callable[[int], Store]
     stopped: Callable[[int, str], None]
-    origins: dict[str, int]
+    origins: dict[str, Origin]
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
     sent: Sent
     anchors: Anchors = NoAnchors()

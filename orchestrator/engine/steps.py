@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Container
-from math import inf
 from typing import NamedTuple
 
 from ..core import ids
@@ -31,6 +30,7 @@ from ..sdk.debugger import debugged
 from ..sdk.execution import StepCall, StepExecutor, StepReport, outcome
 from .clock import Clock
 from .deadlines import Deadlines
+from .handed_over import Renewals
 from .large import unheard, whole_call
 from .options import EngineOptions
 
@@ -52,7 +52,8 @@ class Watch(NamedTuple):
     """A deadline of a step.
 
     `kind` is start_to_close, heartbeat, interrupted, again or offer; `token` guards against later attempts. `begun`:
-    the attempt had its slot when this was put, so that the whole time has passed.
+    the attempt had its slot when this was put, so that the whole time has passed. `elsewhere`: another process carried
+    it on then; begun here meanwhile, it has its time anew.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Watch(NamedTuple):
     token: str
     wait_s: float = 0.0
     begun: bool = False
+    elsewhere: bool = False
 
 
 class Begin(NamedTuple):
@@ -108,10 +110,11 @@ class LocalSteps:
     ) -> None:
         self.executor = executor
         self.watches: Deadlines[Watch] = Deadlines()
+        self.renewals = Renewals(clock)
         self.wanting: OrderedDict[StepRef, str] = OrderedDict()
         self.send_offer = send_offer
-        self.began: Callable[[str], None] = lambda token: None
-        """Told of every attempt's token before it begins."""
+        self.began: Callable[[StepCall], object] = lambda call: None
+        """Told of every attempt before it begins."""
         self.unheard: Callable[[StepReport], object] = lambda report: None
         """Told of attempts that cannot begin, for want of their arguments."""
         self.traces: dict[str, str] = {}
@@ -199,7 +202,7 @@ class LocalSteps:
         if any(call.guarded for call in calls):
             failpoint("K25")
         for call in calls:
-            self.began(call.token)
+            self.began(call)
             if call.trace:
                 self.traces[call.token] = call.trace
         refused = {call.token for call in self.executor.start_many(calls)} if calls else set()
@@ -229,19 +232,19 @@ class LocalSteps:
                 self.unheard(outcome(call, NOTHING, unheard(error)))
         return found
 
-    def _watch(self, call: StepCall, within_s: float = inf) -> None:
-        """Wait for the time-outs of an attempt, those alone that are shorter than `within_s`."""
+    def _watch(self, call: StepCall, elsewhere: bool = False) -> None:
+        """Wait for the time-outs of an attempt."""
         ref = StepRef(call.workflow_id, call.run_id, call.step)
         # Guarded attempts have durable timers from their StepStarted on.
-        if call.start_to_close_ms and not call.guarded and (wait := call.start_to_close_ms / 1000) < within_s:
-            self._put(Watch("start_to_close", ref, call.token, wait))
-        if call.heartbeat_ms and not call.guarded and (wait := call.heartbeat_ms / 1000) < within_s:
+        if call.start_to_close_ms and not call.guarded:
+            self._put(Watch("start_to_close", ref, call.token, call.start_to_close_ms / 1000, elsewhere=elsewhere))
+        if call.heartbeat_ms and not call.guarded:
             if call.token in self._listened:
                 # Handed over, it beat elsewhere and begins again here: its silence is watched already.
                 self.beat(call.token)
                 return
             self._listened.add(call.token)
-            self._put(Watch("heartbeat", ref, call.token, wait))
+            self._put(Watch("heartbeat", ref, call.token, call.heartbeat_ms / 1000))
 
     def _put(self, watch: Watch) -> None:
         """Wait for the whole time of an attempt that has its slot. One that has none is soon looked at again."""
@@ -259,6 +262,7 @@ class LocalSteps:
         """
         self._sent = sent
         self.watches.clear()
+        self.renewals.clear()
         self.wanting.clear()
         self._listened.clear()
         self.traces.clear()
@@ -295,8 +299,8 @@ class LocalSteps:
                 wait = 0.0 if row.worker == mine and row.token not in sent else row.window_ms / 1000
                 self.watches.add(now + wait, Watch("interrupted", ref, row.token))
                 if row.state == "handed_over" and (call := self.call_of(view, ref)) is not None:
-                    # Who carries it out in its grace time watches it no more.
-                    self._watch(call, wait)
+                    # Who carries it on watches it no more.
+                    self._watch(call, elsewhere=True)
         return begin
 
     # -- attempts that are not carried out after all -----------------------------------------------------------------
@@ -340,8 +344,11 @@ class LocalSteps:
     def postponed(self, watch: Watch) -> bool:
         """Whether a local time-out is not over after all.
 
-        The attempt waited for a slot meanwhile, sent a heartbeat, or somebody debugs this process.
+        The attempt waited for a slot meanwhile, sent a heartbeat, was begun here and not elsewhere, or somebody debugs
+        this process.
         """
+        if watch.elsewhere and watch.token in self.executor.running():
+            return True
         now = self._clock.monotonic()
         if not watch.begun or self.executor.waiting(watch.token) or debugged():
             self._put(watch)

@@ -5,30 +5,20 @@ A producer of commands, a reader of one reply partition, a member of a task queu
 
 from __future__ import annotations
 
-import logging
-import random
-import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ..config import Settings
 from ..errors import ConfigurationError, KafkaUnavailable
 from .closing import CLOSE_S, FLUSH_S, LEAVE_S, close_all
 from .config import LogConfig
-from .connecting import connected, described, made
+from .connecting import described, made
 from .outbox import KafkaOutgoing
 from .ports import Headers, Out
+from .replies import KafkaReplies
 from .rights import Need, check_topics_allow, lacks, on_topic, refused
 from .topics import admin, unequal
-
-log = logging.getLogger(__name__)
-
-ASK_S = 15.0
-ELSEWHERE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
-"""The log of replies is not what it was: cut by an election, or made anew."""
 
 
 class ClientIo:
@@ -50,78 +40,33 @@ class ClientIo:
         # Whoever may not see the events topic cannot compare.
         if events is not None and len(events.partitions) < self.partitions:
             raise ConfigurationError(unequal(config, self.partitions, len(events.partitions)))
-        self.reply_topic = config.topic("replies")
-        self.reply_partition = random.randrange(len(replies.partitions))
-        self._config = config
-        self._on_reply = on_reply
-        self._stopped = False
+        self._commands = config.topic("commands")
         self._outgoing = KafkaOutgoing(config)
-        consumer = Consumer(config.consumer(group_id=f"{config.app}.client", fetch_wait_max_ms=200))
-        self._consumer = connected(consumer, self.reply_topic)
-        self._thread = threading.Thread(target=self._serve, name="replies", daemon=True)
         try:
-            self._seek_to_end()
+            self._replies = KafkaReplies(config, len(replies.partitions), on_reply)
         except KafkaUnavailable:
             self._outgoing.close()
             raise
-        self._thread.start()
 
-    def _seek_to_end(self) -> None:
-        """From here on. A topic that was just made may have no leader yet: asked again until the time is over."""
-        position = TopicPartition(self.reply_topic, self.reply_partition)
-        deadline = time.monotonic() + ASK_S
-        bounds: Any = None
-        while True:
-            try:
-                bounds = self._consumer.get_watermark_offsets(position, timeout=ASK_S)
-                break
-            except KafkaException as error:
-                if time.monotonic() > deadline:
-                    raise KafkaUnavailable(f"{self.reply_topic}: {error.args[0].str()}") from error
-                self._consumer.poll(0.1)
-        if bounds is None:
-            raise KafkaUnavailable(f"{self.reply_topic}: the broker did not answer within {ASK_S:.0f} s")
-        self._consumer.assign([TopicPartition(self.reply_topic, self.reply_partition, bounds[1])])
+    @property
+    def reply_topic(self) -> str:
+        """Where answers are heard."""
+        return self._replies.topic
 
-    def _found_again(self) -> bool:
-        try:
-            self._seek_to_end()
-        except (KafkaUnavailable, KafkaException) as error:
-            log.warning("no answer is heard: %s", error)
-            return False
-        return True
+    @property
+    def reply_partition(self) -> int:
+        """Which partition of it."""
+        return self._replies.partition
 
     def send(
         self, partition: int, key: bytes, value: bytes, done: Callable[[str], None], headers: Headers = ()
     ) -> None:
         """Queue a command for one partition of the commands topic."""
-        self._outgoing.send(Out(self._config.topic("commands"), partition, key, value, headers), done)
+        self._outgoing.send(Out(self._commands, partition, key, value, headers), done)
 
     def close(self) -> None:
         """Let what was queued go; end every thread. What is late is left, after seconds."""
-        close_all({"outgoing": self._outgoing.close, "replies": self._close_replies}, FLUSH_S + CLOSE_S)
-
-    def _close_replies(self) -> None:
-        self._stopped = True
-        self._thread.join()
-        self._consumer.close()
-
-    def _serve(self) -> None:
-        astray = False
-        while not self._stopped:
-            astray = astray and not self._found_again()
-            message = self._consumer.poll(0.2)
-            if message is None:
-                continue
-            if (error := message.error()) is None:
-                self._on_reply(message.value() or b"")
-            elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                # The right was there when the client was opened. A group's is not needed: nothing is committed.
-                log.error("no answer is heard: %s", lacks(self._config, on_topic("Read", self.reply_topic)))
-            elif error.code() in ELSEWHERE:
-                # Nothing more would be fetched. An answer that is missed comes again: its command is sent again.
-                log.warning("%s: %s: answers are heard from its end on", self.reply_topic, error.str())
-                astray = True
+        close_all({"outgoing": self._outgoing.close, "replies": self._replies.close}, FLUSH_S + CLOSE_S)
 
 
 class TaskConsumer:

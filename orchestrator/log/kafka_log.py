@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from ..errors import KafkaUnavailable
 from .closing import CLOSE_S, FLUSH_S, close_all
 from .config import LogConfig
+from .connecting import described
 from .group_offsets import GroupOffsets
 from .growing import first_event
 from .inputs import KafkaInputs
@@ -14,6 +16,7 @@ from .lanes import KafkaLanes
 from .membership import GroupMembership, StaticMembership
 from .outbox import KafkaOutgoing
 from .ports import TopicIds, Wire
+from .replies import KafkaReplies
 from .rights import check_topics_allow
 from .tail import KafkaStandby, KafkaTail
 from .topics import ASK_S, admin, topic_ids
@@ -75,6 +78,15 @@ class KafkaLog:
     def membership(self) -> GroupMembership | StaticMembership:
         """Which partitions are mine."""
         return self._membership
+
+    def replies(self, sink: Callable[[bytes], None]) -> KafkaReplies:
+        """A reader of answers, which its owner closes. Raises KafkaUnavailable, also for want of the right to read."""
+        check_topics_allow(self._config, self._admin, {"replies": ("Read",)})
+        topic = self._config.topic("replies")
+        found = described(self._admin, self._config.bootstrap, [topic]).get(topic)
+        if found is None:
+            raise KafkaUnavailable(f"the topic {topic} is not there: orchestrator topics init")
+        return KafkaReplies(self._config, len(found.partitions), sink)
 
     def noted(self, partition: int) -> str:
         """The metadata of the group's offset of one partition. Raises KafkaUnavailable when it cannot be had."""

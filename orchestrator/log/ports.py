@@ -135,6 +135,15 @@ class Outgoing(Protocol):
         """Which right is missing to send commands; "" while they go."""
 
 
+class Replies(Protocol):
+    """A reader of one partition of the replies topic, from its end on."""
+
+    topic: str
+    partition: int
+
+    def close(self) -> None: ...
+
+
 class Membership(Protocol):
     """Which partitions are mine: a group (classic or KIP-848) or a static map."""
 
@@ -181,6 +190,13 @@ class Log(Protocol):
     def inputs(self) -> Inputs: ...
     def outgoing(self) -> Outgoing: ...
     def membership(self) -> Membership: ...
+
+    def replies(self, sink: Callable[[bytes], None]) -> Replies:
+        """A reader of a partition of replies; returns when what is answered from now on will be heard.
+
+        `sink` gets the value of every record of it, also those meant for others, from the reader's thread. Raises
+        KafkaUnavailable, ConfigurationError.
+        """
 
     def noted(self, partition: int) -> str:
         """What `commit_offset` noted last, of whichever process; "" if nothing.

@@ -169,6 +169,27 @@ class MemoryInputs(Reader):
             return log.start, log.stable
 
 
+class MemoryReplies:
+    """The only partition of the replies, from its end on."""
+
+    partition = 0
+
+    def __init__(self, cluster: MemoryCluster, app: str, sink: Callable[[bytes], None]) -> None:
+        self.topic = f"{app}.replies"
+        self._reader = Reader(cluster, self.topic, "replies")
+        with cluster.changed:
+            end = cluster.partition(self.topic, self.partition).end
+        self._sink = sink
+        self._reader.follow(self.partition, end, self._hear)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _hear(self, wires: Sequence[Wire]) -> None:
+        for wire in wires:
+            self._sink(wire.value)
+
+
 class MemoryOutgoing:
     """An idempotent producer that acknowledges at once."""
 
@@ -314,6 +335,9 @@ class MemoryLog:
 
     def membership(self) -> MemoryMembership:
         return self._membership
+
+    def replies(self, sink: Callable[[bytes], None]) -> MemoryReplies:
+        return MemoryReplies(self._cluster, self.app, sink)
 
     def noted(self, partition: int) -> str:
         return self._group.offsets.get(partition, (0, ""))[1]

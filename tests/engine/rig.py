@@ -393,6 +393,7 @@ def kill(engine: Engine) -> None:
         assert partition.join(5.0)
     engine._shared.executor.stop(0.0)
     engine._stopping.set()
+    engine._carrier._ending.set()
     engine._supervisor.stop()
     engine._guard.stop()
     engine.log.close()

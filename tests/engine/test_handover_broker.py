@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.core import commands as c, events as e
 from orchestrator.devkafka import DevKafka
+from orchestrator.engine import handed_over
 from orchestrator.worker.loading import load_app
 from tests.engine.rig import KafkaSite, Rig
 from tests.worker.processes import APP, Process, began, notes
@@ -19,6 +20,9 @@ from tests.worker.rig import until
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
+GRACE_S = 9
+ASKED = 3 * handed_over.ASKS_A_WINDOW + 1
+"""How often one is asked about while three windows pass."""
 
 
 class Deploy:
@@ -33,7 +37,7 @@ class Deploy:
         self.rig = Rig(self.code, KafkaSite(self.name, bootstrap, PARTITIONS))
         self.engines: list[Process] = []
 
-    def engine(self) -> Process:
+    def engine(self, grace_s: float = 60) -> Process:
         """Start one more."""
         number = len(self.engines)
         started = Process(
@@ -44,7 +48,7 @@ class Deploy:
                 "ORCHESTRATOR_APP_NAME": self.name,
                 "ORCHESTRATOR_BOOTSTRAP": self._bootstrap,
                 "ORCHESTRATOR_STATE_DIR": str(self.folder / f"state-{number}"),
-                "ORCHESTRATOR_GRACE_S": "60",
+                "ORCHESTRATOR_GRACE_S": str(grace_s),
             },
         )
         self.engines.append(started)
@@ -121,3 +125,36 @@ def test_a_run_is_cancelled_while_its_steps_are_handed_over(deploy: Deploy) -> N
     assert old.wait() == 0, old.said
     until(lambda: len(one.bodies(e.CommandRejected, run)) == 2, "two late outcomes on record")
     assert {body.code for body in one.bodies(e.CommandRejected, run)} == {"stale_attempt"}
+
+
+def test_a_step_is_carried_on_for_longer_than_the_grace_time_by_an_engine_that_lives(deploy: Deploy) -> None:
+    """Another engine came and took half of the partitions: the old one asks its steps' new owner, and hears from it."""
+    one = deploy.rig
+    old = deploy.engine(GRACE_S)
+    runs = [deploy.start(f"{on_crash}{n}", on_crash) for on_crash in ("retry", "fail") for n in range(4)]
+    for run in runs:
+        began(deploy.folder, f"{run}-0")
+        began(deploy.folder, f"{run}-1")
+    new = deploy.engine(GRACE_S)
+    until(lambda: deploy.owners() == {old.pid, new.pid}, "the new engine's claim")
+    moved = [run for run in runs if one.bodies(e.StepHandedOver, run)]
+    assert len(moved) >= 2
+    until(lambda: questions(one, moved[0]) >= 2 * ASKED, "three windows to pass")
+    one.accepted(moved[1], c.CancelWorkflow())
+    until(lambda: notes(deploy.folder, f"{moved[1]}-0")[-1].what == "cancelled", "the old engine to be told")
+    for run in runs:
+        if run != moved[1]:
+            (deploy.folder / f"{run}-0.go").touch()
+            (deploy.folder / f"{run}-1.go").touch()
+            assert one.result(run) == f'"{run}-0 by attempt 1, {run}-1 by attempt 1"'.encode()
+    for run in moved:
+        for step in (f"{run}-0", f"{run}-1"):
+            assert [note.pid for note in notes(deploy.folder, step)] == [old.pid] * 2, "begun once, where it began"
+    assert one.bodies(e.StepInterrupted) == one.bodies(e.StepAttemptFailed) == []
+
+
+def questions(one: Rig, workflow: str) -> int:
+    """How often the carrier of a run's two steps asked about them."""
+    records = (raw for part in one.records("commands").values() for raw in part if raw.key == workflow.encode())
+    bodies = [one.codec.decode_command(raw.value).body for raw in records]
+    return sum(isinstance(body, c.QueryWorkflow) and body.kind == handed_over.KIND for body in bodies)
