@@ -15,7 +15,7 @@ from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Payload
 from orchestrator.sdk.identity import release
 from tests.cli.conftest import Ran, served
-from tests.client.fake_engine import FakeEngine
+from tests.client.fake_engine import PARTITIONS, FakeEngine
 
 Run = Callable[..., Ran]
 app = Orchestrator("upgraded")
@@ -80,7 +80,8 @@ def answering(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, reads: dict[i
     """Partitions whose owners have these levels, the others are silent; the list of those that were raised."""
     raised: list[int] = []
     monkeypatch.setattr(levels, "LEVEL", 2)
-    monkeypatch.setattr(upgrade, "ANSWER_S", 0.3)
+    # Only for those that stay silent is it waited to the end.
+    monkeypatch.setattr(upgrade, "ANSWER_S", 30.0 if len(reads) == PARTITIONS else 2.0)
 
     def handle(partition: int, key: bytes, value: bytes) -> Reply | None:
         command = engine.codec.decode_command(value)
@@ -108,9 +109,9 @@ def test_an_older_owner_or_none_changes_nothing(engine: FakeEngine, run: Run, mo
 
 
 def test_all_owners_of_the_release_are_told(engine: FakeEngine, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    raised = answering(engine, monkeypatch, dict.fromkeys(range(4), 3))
+    raised = answering(engine, monkeypatch, dict.fromkeys(range(PARTITIONS), 3))
     assert run("upgrade", "finalize", "--yes").code == 0
-    assert sorted(raised) == [0, 1, 2, 3]
+    assert sorted(raised) == list(range(PARTITIONS))
 
 
 def test_a_release_that_does_not_know_the_question(
