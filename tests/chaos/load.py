@@ -30,6 +30,7 @@ class Mixed(Campaign):
     def __init__(self, site: Site, rng: random.Random) -> None:
         self.answered: set[str] = set()
         self._updates: dict[str, tuple[str, c.UpdateWorkflow]] = {}
+        self._refused: set[str] = set()
         super().__init__(site, rng)
 
     def heard(self, reply: bytes) -> None:
@@ -39,11 +40,18 @@ class Mixed(Campaign):
             self.answered.add(said.command_id)
             if said.outcome == "accepted":
                 self._updates.pop(said.command_id, None)
+            elif said.outcome == "rejected":
+                self._refused.add(said.command_id)
 
     def _unfinished(self) -> list[str]:
-        """An update that met a run whose code was not there yet left nothing: its caller sends it again."""
+        """An update that met a run whose code was not there yet left nothing: its caller sends it again. What met a run
+        that two kills had parked was refused for good: its caller sends another."""
         for command_id, (workflow, body) in list(self._updates.items()):
-            self._send_as(command_id, workflow, body)
+            if command_id in self._refused:
+                del self._updates[command_id]
+                self._updates[self._send(workflow, body)] = workflow, body
+            else:
+                self._send_as(command_id, workflow, body)
         return super()._unfinished()
 
     def feed(self, count: int) -> None:
