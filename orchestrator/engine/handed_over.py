@@ -12,23 +12,37 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core import ids
 from ..core.commands import Command, QueryWorkflow
-from ..core.decide.decision import View
+from ..core.decide.decision import CLOSED, View
 from ..core.decide.step import UNDER_WAY
-from ..core.rows import STEPS, StepRow, step_key
+from ..core.rows import (
+    CLAIM_KEY,
+    META,
+    POSITION_KEY,
+    RUNS,
+    STEPS,
+    ClaimRow,
+    PositionRow,
+    RunRow,
+    StepRow,
+    run_key,
+    step_key,
+)
 from ..core.tasks import Reply
 from ..core.values import Actor, Payload, ReplyTo
-from ..errors import OrchestratorError, UndecodableRecord
-from ..log.ports import Out, Replies
+from ..errors import UndecodableRecord
+from ..log.ports import Log, Out
 from ..sdk.execution import StepCall
 from .clock import Clock
 from .pages import as_json
 
 if TYPE_CHECKING:
+    from .ownership import Ground
     from .shared import Shared
 
 log = logging.getLogger(__name__)
@@ -40,28 +54,92 @@ ASKS_A_WINDOW = 3
 """How often a window is renewed before it is over: two questions may be late or lost."""
 MOST_MS = 600_000
 """The longest window that a question opens, whatever it says: anybody may have sent it."""
+LEAST_S = 0.1
+"""How soon it is asked again at most, however short a window is."""
 DEAF_S = 60.0
 """How soon answers are tried to be heard again where they could not be."""
+ENDED = ("backoff", "interrupted", "parked")
+"""States of a step whose attempt has ended."""
+OF_OTHERS = ("started", "handed_over")
+"""States of an attempt that another process may carry on."""
 
 
 class Origin(NamedTuple):
-    """Where an attempt of this process belongs: the partition that began it, and its place there."""
+    """Where an attempt of this process belongs: the partition and the claim that began it, and its place there."""
 
     partition: int
+    claim_no: int
     workflow_id: str
     run_id: str
     step: str
     attempt: int
 
     @classmethod
-    def of(cls, partition: int, call: StepCall) -> Origin:
-        """Of an attempt that a partition begins."""
-        return cls(partition, call.workflow_id, call.run_id, call.step, call.attempt)
+    def of(cls, ground: Ground, call: StepCall) -> Origin:
+        """Of an attempt that an owner begins."""
+        return cls(ground.number, ground.claim_no, call.workflow_id, call.run_id, call.step, call.attempt)
 
     def question(self, window_ms: int) -> QueryWorkflow:
         """Whether it is wanted; who asks carries it on for so long at most without asking again."""
         about = {"attempt": self.attempt, "window_ms": window_ms}
         return QueryWorkflow(KIND, self.run_id, self.step, Payload(data=as_json(about)))
+
+
+class Begun:
+    """The attempts of this process that one of its partitions began."""
+
+    def __init__(self, origins: dict[str, Origin], ground: Ground) -> None:
+        self._origins = origins
+        self._ground = ground
+
+    def add(self, call: StepCall) -> None:
+        """One is about to begin."""
+        self._origins[call.token] = Origin.of(self._ground, call)
+
+    def drop(self, token: str) -> None:
+        """It did not begin after all."""
+        self._origins.pop(token, None)
+
+    def unwanted(self, view: View, running: Iterable[str]) -> list[str]:
+        """Those that are to end: another owner may have recorded it while it had the partition."""
+        found = ((token, self._origins.get(token)) for token in running)
+        mine = [(token, one) for token, one in found if one is not None and one.partition == self._ground.number]
+        return [token for token, origin in mine if _is_to_end(view, origin)]
+
+
+def _is_to_end(view: View, origin: Origin) -> bool:
+    """Whether that is on record. What is not there at all may be yet to come: its batch did not land, it comes again."""
+    row = view.get(STEPS, step_key(origin.workflow_id, origin.run_id, origin.step))
+    if isinstance(row, StepRow):
+        same = row.attempt == origin.attempt
+        return row.attempt > origin.attempt or (same and (row.cancelled or row.state in ENDED))
+    run: RunRow | None = view.get(RUNS, run_key(origin.workflow_id, origin.run_id))
+    return run is not None and run.status in CLOSED
+
+
+class Tokens:
+    """Attempts, by token; the newest of them. Thread-safe."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._tokens: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, token: str) -> None:
+        """Remember one."""
+        with self._lock:
+            self._tokens[token] = None
+            while len(self._tokens) > self._most:
+                self._tokens.popitem(last=False)
+
+    def discard(self, token: str) -> None:
+        """Forget one."""
+        with self._lock:
+            self._tokens.pop(token, None)
+
+    def __contains__(self, token: object) -> bool:
+        with self._lock:
+            return token in self._tokens
 
 
 # -- the owner's side --------------------------------------------------------------------------------------------------
@@ -74,17 +152,20 @@ class Renewals:
         self._clock = clock
         self._until: dict[str, float] = {}
 
-    def clear(self) -> None:
-        """A claim was won: every window begins anew with it."""
-        self._until.clear()
-
-    def heard(self, body: QueryWorkflow) -> None:
-        """A question came."""
-        if body.kind == KIND:
-            attempt, window_ms = _asked(body)
-            token = ids.step_token(body.run_id, body.name, attempt)
+    def heard(self, view: View, command: Command) -> None:
+        """A question came. What this owner has not seen begin elsewhere nobody carries on."""
+        body = command.body
+        if not isinstance(body, QueryWorkflow) or body.kind != KIND:
+            return
+        attempt, window_ms = _asked(body)
+        row = _attempt(view, command.workflow_id, body, attempt)
+        if row is not None and row.state in OF_OTHERS:
             until = self._clock.monotonic() + min(window_ms, MOST_MS) / 1000
-            self._until[token] = max(until, self._until.get(token, 0.0))
+            self._until[row.token] = max(until, self._until.get(row.token, 0.0))
+
+    def drop(self, token: str) -> None:
+        """Nobody waits for the attempt any more."""
+        self._until.pop(token, None)
 
     def left_s(self, token: str) -> float:
         """How much of an attempt's renewed window is left; 0 for one that nobody speaks for."""
@@ -94,13 +175,27 @@ class Renewals:
         return max(left, 0.0)
 
 
-def wanted(view: View, workflow_id: str, body: QueryWorkflow) -> dict[str, bool]:
-    """The answer: whether the attempt is `over`, its outcome known or another attempt begun; whether `cancelled`."""
-    row = view.get(STEPS, step_key(workflow_id, body.run_id, body.name))
+def wanted(view: View, workflow_id: str, body: QueryWorkflow) -> dict[str, Any]:
+    """The answer: whether the attempt is `over`, its outcome known or another one begun, or `cancelled`.
+
+    `partition` and `claim_no` are of the owner that answers.
+    """
     attempt, _ = _asked(body)
-    if isinstance(row, StepRow) and row.attempt == attempt and row.state in UNDER_WAY:
-        return {"over": False, "cancelled": row.cancelled}
-    return {"over": True, "cancelled": False}
+    row = _attempt(view, workflow_id, body, attempt)
+    position: PositionRow | None = view.get(META, POSITION_KEY)
+    claim: ClaimRow | None = view.get(META, CLAIM_KEY)
+    return {
+        "over": row is None,
+        "cancelled": row is not None and row.cancelled,
+        "partition": position.position.partition if position is not None else -1,
+        "claim_no": claim.claim_no if claim is not None else 0,
+    }
+
+
+def _attempt(view: View, workflow_id: str, body: QueryWorkflow, attempt: int) -> StepRow | None:
+    """The step's row, if that attempt of it is under way."""
+    row = view.get(STEPS, step_key(workflow_id, body.run_id, body.name))
+    return row if isinstance(row, StepRow) and row.attempt == attempt and row.state in UNDER_WAY else None
 
 
 def _asked(body: QueryWorkflow) -> tuple[int, int]:
@@ -119,13 +214,16 @@ class Carrier:
     """Asks about what this process runs of partitions that are not its own, from a thread of its own."""
 
     def __init__(self, shared: Shared, owns: Callable[[int], bool]) -> None:
-        """`owns(partition)`: whether the partition is this process's own, so that it knows by itself."""
+        """`owns(partition)`: whether this process works on the partition, so that it knows by itself."""
+        self.over = Tokens()
+        """Attempts whose outcome nobody wants."""
         self._shared = shared
         self._owns = owns
-        self._me = shared.options.instance
+        self._mark = f"/{KIND}/{shared.options.instance}/"
+        """Between an attempt's token and a number, in the ids of our questions."""
         self._numbers = itertools.count()
-        self._replies: Replies | None = None
-        self._deaf_until = 0.0
+        self._on_its_way: set[str] = set()
+        self._listener: Listener | None = None
         self._ends_at = math.inf
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="carrier", daemon=True)
@@ -139,82 +237,117 @@ class Carrier:
         self._ends_at = self._shared.clock.monotonic() + left_s
 
     def stop(self) -> None:
-        """Ask no more, and end the thread."""
+        """Ask no more, and end the threads."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener.join()
 
     def _serve(self) -> None:
-        every_s = min(ASKS_S, self._shared.options.hand_over_ms / 1000 / ASKS_A_WINDOW)
+        options = self._shared.options
+        windows_s = (options.hand_over_ms / 1000, options.start_within_ms / 1000)
+        every_s = max(LEAST_S, min(ASKS_S, *(window_s / ASKS_A_WINDOW for window_s in windows_s)))
         while not self._ending.wait(every_s):
             try:
-                if self._ask():
-                    self._hear()
-                else:
-                    self._hear_no_more()
+                self._listen(self._ask() > 0)
             except Exception:
                 log.exception("steps that are carried on could not be asked about; asking again")
-        self._hear_no_more()
 
     def _ask(self) -> int:
-        """One question about each; how many."""
+        """One question about each that has none on its way; how many there are."""
+        abroad = self._abroad()
         left_s = max(0.0, self._ends_at - self._shared.clock.monotonic())
         window_ms = int(min(self._shared.options.hand_over_ms, left_s * 1000))
-        found = [(token, self._shared.origins.get(token)) for token in self._shared.executor.running()]
-        abroad = [(token, one) for token, one in found if one is not None and not self._owns(one.partition)]
-        for token, origin in abroad:
-            self._send(token, origin, window_ms)
+        for token, origin in abroad.items():
+            if token not in self._on_its_way:
+                self._on_its_way.add(token)
+                self._send(token, origin, window_ms)
         return len(abroad)
 
+    def _abroad(self) -> dict[str, Origin]:
+        found = ((token, self._shared.origins.get(token)) for token in self._shared.executor.running())
+        return {token: origin for token, origin in found if origin is not None and not self._owns(origin.partition)}
+
     def _send(self, token: str, origin: Origin, window_ms: int) -> None:
-        shared, replies = self._shared, self._replies
+        shared, listener = self._shared, self._listener
         command = Command(
             id=f"{token}{self._mark}{next(self._numbers)}",
             workflow_id=origin.workflow_id,
             body=origin.question(window_ms),
-            actor=Actor(kind="engine", id=self._me),
+            actor=Actor(kind="engine", id=shared.options.instance),
             time_ms=shared.clock.wall_ms(),
-            reply_to=ReplyTo(replies.topic, replies.partition) if replies is not None else None,
+            reply_to=listener.address if listener is not None else None,
         )
         value = shared.codec.encode_command(command)
         key, topic = origin.workflow_id.encode(), f"{shared.log.app}.commands"
-        shared.log.outgoing().send(Out(topic, origin.partition, key, value, shared.sign.headers(value)), _lost)
-
-    @property
-    def _mark(self) -> str:
-        """Between an attempt's token and a number, in the ids of our questions."""
-        return f"/{KIND}/{self._me}/"
+        out = Out(topic, origin.partition, key, value, shared.sign.headers(value))
+        # One that cannot be sent is asked again.
+        shared.log.outgoing().send(out, lambda problem: self._on_its_way.discard(token))
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
-        """Hear answers, if we may: who cannot renews all the same."""
-        now = self._shared.clock.monotonic()
-        if self._replies is not None or now < self._deaf_until:
-            return
-        try:
-            self._replies = self._shared.log.replies(self._heard)
-        except OrchestratorError as error:
-            self._deaf_until = now + DEAF_S
-            log.warning("steps that are carried on do not hear that they are cancelled: %s", error)
-
-    def _hear_no_more(self) -> None:
-        if self._replies is not None:
-            self._replies.close()
-            self._replies = None
+    def _listen(self, listens: bool) -> None:
+        """Hear answers while there is something to hear of, if we may: who cannot renews all the same."""
+        listener = self._listener
+        if listener is not None and (not listens or listener.deaf_for_s() > DEAF_S):
+            listener.close()
+            self._listener = listener = None
+        if listens and listener is None:
+            self._listener = Listener(self._shared.log, self._heard)
+            self._listener.start()
 
     def _heard(self, value: bytes) -> None:
         """From the reader's thread: an answer, to whomever."""
         try:
             reply = self._shared.codec.decode(value)
-        except UndecodableRecord:
-            return
-        token, is_ours, _ = reply.command_id.rpartition(self._mark) if isinstance(reply, Reply) else ("", "", "")
-        if is_ours and reply.outcome == "answered":  # An owner of an older release refuses the question.
+            token, is_ours, _ = reply.command_id.rpartition(self._mark) if isinstance(reply, Reply) else ("", "", "")
+            if not is_ours or reply.outcome != "answered":  # An owner of an older release refuses the question.
+                return
             said = json.loads(reply.result.data)
-            if said["over"] or said["cancelled"]:
-                self._shared.executor.cancel(token)
+            partition, claim_no = int(said["partition"]), int(said["claim_no"])
+            over, cancelled = bool(said["over"]), bool(said["cancelled"])
+        except (UndecodableRecord, ValueError, TypeError, KeyError, RecursionError):
+            return
+        origin = self._shared.origins.get(token)
+        # One that has stood still since before the attempt began knows nothing of it.
+        if origin is None or partition != origin.partition or claim_no <= origin.claim_no:
+            return
+        if over:
+            self.over.add(token)
+        if over or cancelled:
+            self._shared.executor.cancel(token)
 
 
-def _lost(problem: str) -> None:
-    """A question that cannot be sent is asked again."""
+class Listener(threading.Thread):
+    """A reader of answers in a thread of its own: to open one, or to close it, may take as long as a broker likes."""
+
+    def __init__(self, log_: Log, sink: Callable[[bytes], None]) -> None:
+        super().__init__(name="listener", daemon=True)
+        self.address: ReplyTo | None = None
+        """Where answers are heard, once they are."""
+        self._log = log_
+        self._sink = sink
+        self._over = threading.Event()
+        self._deaf_since = math.inf
+
+    def deaf_for_s(self) -> float:
+        """How long ago it was found that nothing can be heard; below 0: it can, or nobody knows yet."""
+        return time.monotonic() - self._deaf_since
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Hear, until closed."""
+        try:
+            replies = self._log.replies(self._sink)
+        except Exception as error:
+            self._deaf_since = time.monotonic()
+            log.warning("steps that are carried on do not hear that they are cancelled: %s", error)
+            return
+        self.address = ReplyTo(replies.topic, replies.partition)
+        self._over.wait()
+        replies.close()

@@ -42,6 +42,8 @@ from .updates import NOT_YET, refusal
 
 log = logging.getLogger(__name__)
 
+BEGINS = ("interrupted", "again")
+"""Watches whose end says that nobody carries the attempt on."""
 LONGEST_TRACE = 128
 """Letters of a trace context that events take over: a traceparent has 55, and this field is any producer's to fill."""
 LONGEST_ANSWERED = 65_536
@@ -136,7 +138,7 @@ class Intake:
             self.timers.gone(name)
             self._steps.unwatched(watch)
             return
-        if watch.kind == "interrupted" and (left_s := self._steps.renewals.left_s(watch.token)):
+        if watch.kind in BEGINS and (left_s := self._steps.renewals.left_s(watch.token)):
             self.timers.gone(name)
             self._steps.look_again(watch, left_s)
             return
@@ -265,7 +267,7 @@ class Intake:
             self._builder.take(batch, rejected(command, context, "limit", f"it belongs to another partition: {error}"))
             return
         if isinstance(command.body, QueryWorkflow):
-            self._steps.renewals.heard(command.body)
+            self._steps.renewals.heard(self._builder.overlay, command)
             self.queries.append(command)
             return
         known = self._builder.overlay.get(DEDUP, dedup_key(command.workflow_id, command.id))

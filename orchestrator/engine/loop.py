@@ -22,7 +22,7 @@ from .answers import Answers
 from .batch import Batch
 from .builder import Builder
 from .clock import LogClock
-from .handed_over import Origin
+from .handed_over import Begun
 from .intake import Intake
 from .mark import Mark
 from .outbox import Outbox
@@ -51,12 +51,11 @@ class PartitionLoop:
     def __init__(self, ground: Ground, shared: Shared) -> None:
         self.ground = ground
         self.deadline = float("inf")
-        self._shared = shared
-        self._options = shared.options
+        self._shared, self._options = shared, shared.options
         self.inbox = ground.inbox
         self.answers = Answers(shared.log, shared.codec, self._options.blobs)
-        self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer)
-        self.steps.began = lambda call: shared.origins.__setitem__(call.token, Origin.of(ground.number, call))
+        begun = Begun(shared.origins, ground)
+        self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer, begun)
         self.steps.unheard = self.inbox.put_report
         self._mark = Mark(self._options.marks, ground.number)
         self.turns = Turns(shared.registry, shared.guard, self._options, self._mark)
@@ -379,6 +378,7 @@ class PartitionLoop:
         self.intake.next_offset = next_offset if exact else max(self.intake.next_offset, next_offset)
         batch = self._open = self._new_batch()
         self.builder.take(batch, also)
+        self.steps.give_back(self.ground.overlay)
         running = self._shared.executor.running()  # before the outcomes: none ends unseen between the two
         self.intake.report(batch, *self.inbox.hand_on())
         for key, row in list(self.ground.overlay.scan(STEPS, ())):

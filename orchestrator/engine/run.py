@@ -24,14 +24,14 @@ from ..store.rows import Store
 from .anchors import OFF, AnchorWriter, NoAnchors
 from .checkpoints import CheckpointTaker, NoCheckpoints
 from .clock import Clock, SystemClock
-from .handed_over import Carrier
+from .handed_over import Carrier, Tokens
 from .health import Health
 from .inbox import Requests
 from .keyring import RingWatch
 from .large import keeper, reported
 from .options import EngineOptions
 from .partition import Partition, State
-from .shared import Sent, Shared
+from .shared import Shared
 from .standby import NoStandby, Standby, Standbys
 from .supervisor import Supervisor
 from .topic_watch import TopicWatch
@@ -94,13 +94,13 @@ class Engine:
             lambda number: open_store(number, self._codec),
             self._stopped,
             {},
-            Sent(),
+            Tokens(),
             self._anchors or NoAnchors(),
             self._checkpoints or NoCheckpoints(),
             self._standby,
             self._sign,
         )
-        self._carrier = Carrier(self._shared, lambda number: number in self.partitions)
+        self._carrier = Carrier(self._shared, self._owns)
         self._supervisor = Supervisor(lambda: list(self.partitions.values()), self._clock)
         self._ring = RingWatch(self.options.signatures)
         self._topics = TopicWatch(log_, lambda: self.partitions.values(), self.options.topics_every_s, self._counted)
@@ -117,6 +117,10 @@ class Engine:
             return open_store(number, self._codec)
 
         return Standbys(self.log, self._codec, opened, self.options, self._clock, self._restoring)
+
+    def _owns(self, number: int) -> bool:
+        partition = self.partitions.get(number)
+        return partition is not None and partition.state is State.OWNED
 
     def _restoring(self) -> bool:
         return any(partition.state is State.RESTORING for partition in list(self.partitions.values()))
@@ -147,8 +151,8 @@ class Engine:
             return []
         self._stopping.set()
         deadline = time.monotonic() + grace_s
+        self._carrier.ends_within(grace_s)
         left = self._release(grace_s)
-        self._carrier.ends_within(max(0.0, deadline - time.monotonic()))
         self.ending = "while the group was left"
         self.log.membership().stop()
         self.ending = "while steps were running"
@@ -280,6 +284,9 @@ class Engine:
         body = report.body
         origins = self._shared.origins
         origin = origins.get(body.token) if isinstance(body, HeartbeatStep) else origins.pop(body.token, None)
+        if isinstance(body, ReportStep) and body.token in self._carrier.over:
+            # Its owner knows the outcome, or has begun another attempt.
+            return
         number = partition_of(report.workflow_id.encode(), self._count) if origin is None else origin.partition
         partition = self.partitions.get(number)
         if partition is not None and partition.inbox.put_report(report):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,35 +14,10 @@ from ..store.rows import Store
 from .anchors import Anchors, NoAnchors
 from .checkpoints import NoCheckpoints, Takes
 from .clock import Clock
-from .handed_over import Origin
+from .handed_over import Origin, Tokens
 from .options import EngineOptions
 from .standby import NoStandby, Standby
 from .turn_guard import TurnGuard
-
-
-class Sent:
-    """Attempts whose outcome left this process by command: it lies before whoever owns their partition next."""
-
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._tokens: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def add(self, token: str) -> None:
-        """Its outcome is about to leave."""
-        with self._lock:
-            self._tokens[token] = None
-            while len(self._tokens) > self._most:
-                self._tokens.popitem(last=False)
-
-    def discard(self, token: str) -> None:
-        """It could not be sent."""
-        with self._lock:
-            self._tokens.pop(token, None)
-
-    def __contains__(self, token: object) -> bool:
-        with self._lock:
-            return token in self._tokens
 
 
 class Shared(NamedTuple):
@@ -61,7 +34,8 @@ class Shared(NamedTuple):
     stopped: Callable[[int, str], None]
     origins: dict[str, Origin]
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
-    sent: Sent
+    sent: Tokens
+    """Attempts whose outcome left this process by command: it lies before whoever owns their partition next."""
     anchors: Anchors = NoAnchors()
     checkpoints: Takes = NoCheckpoints()
     standby: Standby = NoStandby()

@@ -30,7 +30,7 @@ from ..sdk.debugger import debugged
 from ..sdk.execution import StepCall, StepExecutor, StepReport, outcome
 from .clock import Clock
 from .deadlines import Deadlines
-from .handed_over import Renewals
+from .handed_over import Begun, Renewals
 from .large import unheard, whole_call
 from .options import EngineOptions
 
@@ -107,14 +107,13 @@ class LocalSteps:
         options: EngineOptions,
         clock: Clock,
         send_offer: Callable[[str, TaskOffer], None],
+        begun: Begun,
     ) -> None:
         self.executor = executor
         self.watches: Deadlines[Watch] = Deadlines()
         self.renewals = Renewals(clock)
         self.wanting: OrderedDict[StepRef, str] = OrderedDict()
         self.send_offer = send_offer
-        self.began: Callable[[StepCall], object] = lambda call: None
-        """Told of every attempt before it begins."""
         self.unheard: Callable[[StepReport], object] = lambda report: None
         """Told of attempts that cannot begin, for want of their arguments."""
         self.traces: dict[str, str] = {}
@@ -124,6 +123,7 @@ class LocalSteps:
         self._listened: set[str] = set()
         """Attempts whose silence is watched."""
         self._options = options
+        self._begun = begun
         self._clock = clock
 
     # -- from events to effects --------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class LocalSteps:
         if any(call.guarded for call in calls):
             failpoint("K25")
         for call in calls:
-            self.began(call)
+            self._begun.add(call)
             if call.trace:
                 self.traces[call.token] = call.trace
         refused = {call.token for call in self.executor.start_many(calls)} if calls else set()
@@ -262,7 +262,6 @@ class LocalSteps:
         """
         self._sent = sent
         self.watches.clear()
-        self.renewals.clear()
         self.wanting.clear()
         self._listened.clear()
         self.traces.clear()
@@ -270,7 +269,7 @@ class LocalSteps:
         running = set(self.executor.running())
         running |= reported()
         now = self._clock.monotonic()
-        begin: list[Effect] = []
+        begin: list[Effect] = [Stop(token) for token in self._begun.unwanted(view, running)]
         for key, row in view.scan(STEPS, ()):
             if not isinstance(row, StepRow):
                 continue
@@ -302,6 +301,13 @@ class LocalSteps:
                     # Who carries it on watches it no more.
                     self._watch(call, elsewhere=True)
         return begin
+
+    def give_back(self, view: View) -> None:
+        """The claim ends: what waits for a slot here is the next owner's to begin, at once."""
+        waiting = set(filter(self.executor.waiting, self.executor.running()))
+        for _, row in view.scan(STEPS, ()) if waiting else ():
+            if isinstance(row, StepRow) and row.token in waiting and self.executor.withdraw(row.token):
+                self._begun.drop(row.token)
 
     # -- attempts that are not carried out after all -----------------------------------------------------------------
 
@@ -340,6 +346,7 @@ class LocalSteps:
         """The attempt is over, or it was just found silent."""
         self._listened.discard(watch.token)
         self._beats.pop(watch.token, None)
+        self.renewals.drop(watch.token)
 
     def postponed(self, watch: Watch) -> bool:
         """Whether a local time-out is not over after all.

@@ -15,11 +15,12 @@ from ..sdk.registry import Registry
 from ..store.memory_store import MemoryStore
 from ..store.rows import Store
 from .clock import SystemClock
+from .handed_over import Tokens
 from .inbox import Inbox
 from .loop import PartitionLoop
 from .options import EngineOptions
 from .ownership import Ground
-from .shared import Sent, Shared
+from .shared import Shared
 from .turn_guard import TurnGuard
 
 
@@ -34,6 +35,9 @@ class NoSteps:
 
     def cancel(self, token: str) -> None:
         """Nothing runs."""
+
+    def withdraw(self, token: str) -> bool:
+        return False
 
     def slot_free(self) -> bool:
         return False
@@ -78,7 +82,7 @@ def visit(ground: Ground) -> Iterator[PartitionLoop]:
             lambda number: ground.store,
             lambda number, problem: None,
             {},
-            Sent(),
+            Tokens(),
         )
         ground.take_over()
         loop = PartitionLoop(ground, shared)

@@ -44,7 +44,7 @@ class ClientIo:
         self._outgoing = KafkaOutgoing(config)
         try:
             self._replies = KafkaReplies(config, len(replies.partitions), on_reply)
-        except KafkaUnavailable:
+        except BaseException:
             self._outgoing.close()
             raise
 

@@ -35,8 +35,12 @@ class KafkaReplies:
         self._stopped = False
         consumer = Consumer(config.consumer(group_id=f"{config.app}.client", fetch_wait_max_ms=200))
         self._consumer = connected(consumer, self.topic)
+        try:
+            self._seek_to_end()
+        except BaseException:
+            self._consumer.close()
+            raise
         self._thread = threading.Thread(target=self._serve, name="replies", daemon=True)
-        self._seek_to_end()
         self._thread.start()
 
     def close(self) -> None:
@@ -70,6 +74,13 @@ class KafkaReplies:
             return False
         return True
 
+    def _tell(self, value: bytes) -> None:
+        try:
+            self._sink(value)
+        except Exception:
+            # Anybody's record, to whomever: what is wrong with it is nobody else's affair.
+            log.exception("%s/%d: an answer that cannot be taken", self.topic, self.partition)
+
     def _serve(self) -> None:
         astray = False
         while not self._stopped:
@@ -78,7 +89,7 @@ class KafkaReplies:
             if message is None:
                 continue
             if (error := message.error()) is None:
-                self._sink(message.value() or b"")
+                self._tell(message.value() or b"")
             elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 # The right was there when the reader was opened. A group's is not needed: nothing is committed.
                 log.error("no answer is heard: %s", lacks(self._config, on_topic("Read", self.topic)))

@@ -107,6 +107,9 @@ class StepExecutor(Protocol):
     def cancel(self, token: str) -> None:
         """Ask an attempt to end; its report still comes. An unknown token is ignored."""
 
+    def withdraw(self, token: str) -> bool:
+        """Take back an attempt that waits for a slot: nothing of it happened, it has no outcome. False: too late."""
+
     def slot_free(self) -> bool:
         """Whether a `fail` or `park` attempt could begin now. Advice: only `reserve` holds the slot."""
 

@@ -80,6 +80,11 @@ class Executor:
         self._flush(touched.channels)
         self._tell(touched)
 
+    def withdraw(self, token: str) -> bool:
+        """See `StepExecutor.withdraw`."""
+        with self._changed:
+            return self._pool.withdraw(token)
+
     def slot_free(self) -> bool:
         """See `StepExecutor.slot_free`."""
         with self._changed:

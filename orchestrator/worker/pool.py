@@ -107,10 +107,22 @@ class Pool:
             self._tell_cancel(placed, placed.channel)
             touched.channels.add(placed.channel)
             return
+        self._leave_line(placed)
+        self._end(placed, cancelled(placed.call, "before it began"), touched)
+
+    def withdraw(self, token: str) -> bool:
+        """Forget an attempt that waits. False: it does not."""
+        placed = self.placed.get(token)
+        if placed is None or placed.channel is not None:
+            return False
+        self._leave_line(placed)
+        del self.placed[token]
+        return True
+
+    def _leave_line(self, placed: Placed) -> None:
         for line in (self._waiting, self._homeless):
             if placed in line:
                 line.remove(placed)
-        self._end(placed, cancelled(placed.call, "before it began"), touched)
 
     def _tell_cancel(self, placed: Placed, channel: Channel) -> None:
         channel.write(frames.encode(frames.CANCEL, [placed.seq]))

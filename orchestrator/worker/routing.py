@@ -39,6 +39,10 @@ class RoutedExecutor:
         self._processes.cancel(token)
         self._threads.cancel(token)
 
+    def withdraw(self, token: str) -> bool:
+        """See `StepExecutor.withdraw`."""
+        return self._processes.withdraw(token) or self._threads.withdraw(token)
+
     def slot_free(self) -> bool:
         """See `StepExecutor.slot_free`."""
         return self._processes.slot_free()

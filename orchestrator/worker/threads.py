@@ -79,6 +79,14 @@ class ThreadExecutor:
         if early:
             self._conclude(outcome(attempt.call, NOTHING, cancelled(attempt.call, "before it began")))
 
+    def withdraw(self, token: str) -> bool:
+        """See `StepExecutor.withdraw`."""
+        with self._changed:
+            if self._waiting.pop(token, None) is None:
+                return False
+            del self._running[token]
+            return True
+
     def slot_free(self) -> bool:
         """See `StepExecutor.slot_free`."""
         with self._changed:

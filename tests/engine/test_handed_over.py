@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator import Orchestrator, StepFailed
-from orchestrator.core import commands as c, events as e, ids
+from orchestrator.codec.records import Codec
+from orchestrator.codec.signatures import CommandSigner
+from orchestrator.codec.signing import PublicKeys, Signer, generate, public_path
+from orchestrator.core import commands as c, events as e
+from orchestrator.core.rows import STEPS, StepRow, step_key
 from orchestrator.core.tasks import Reply
-from orchestrator.core.values import Payload
+from orchestrator.core.values import Payload, StepOptions
 from orchestrator.engine import handed_over
 from orchestrator.engine.handed_over import KIND, MOST_MS, Renewals
-from orchestrator.engine.options import EngineOptions
+from orchestrator.engine.options import EngineOptions, SignatureOptions
 from orchestrator.engine.partition import State
 from orchestrator.engine.queries import Queries
 from orchestrator.engine.run import Engine
 from orchestrator.errors import KafkaUnavailable
 from orchestrator.log.partitioner import partition_of
+from orchestrator.store.memory_store import MemoryStore
 from orchestrator.testing.clock import SkippingClock
 from orchestrator.testing.memory_log import MemoryLog
+from orchestrator.worker.threads import ThreadExecutor
 from tests.engine.rig import Rig, kill, until
 
 pytestmark = pytest.mark.slow
@@ -62,12 +72,13 @@ class Script:
         retry = app.step(name="retry")(hold)
         fail = app.step(name="fail", on_crash="fail")(hold)
         told = app.step(name="told")(listen)
+        waits = app.step(name="waits", cancellation="wait")(listen)
         timed = app.step(name="timed", start_to_close=timedelta(seconds=3 * WINDOW_S))(listen)
 
         @app.workflow(name="run")
         async def run(kind: str) -> str:
             try:
-                return await {"retry": retry, "fail": fail, "told": told, "timed": timed}[kind](kind)
+                return await {"retry": retry, "fail": fail, "told": told, "waits": waits, "timed": timed}[kind](kind)
             except StepFailed as error:
                 return f"failed: {error}"
 
@@ -81,17 +92,17 @@ def script() -> Iterator[Script]:
     made.open.set()
 
 
-def options() -> EngineOptions:
+def options(**more: Any) -> EngineOptions:
     """Of one engine: each has a name of its own."""
-    return EngineOptions(hand_over_ms=int(WINDOW_S * 1000))
+    return EngineOptions(hand_over_ms=int(WINDOW_S * 1000), **more)
 
 
 class Moved:
     """A run whose step went on in `old` when its partition went to `new`, whose clock is the test's."""
 
-    def __init__(self, rig: Rig, script: Script, kind: str) -> None:
-        self.rig, self.script = rig, script
-        self.old = rig.engine(options(), stores={})
+    def __init__(self, rig: Rig, script: Script, kind: str, **more: Any) -> None:
+        self.rig, self.script, self._more = rig, script, more
+        self.old = rig.engine(options(**more), stores={})
         rig.start(RUN, script.run, kind)
         until(lambda: script.began == [kind])
         self.clock = SkippingClock()
@@ -101,7 +112,7 @@ class Moved:
 
     def add(self) -> Engine:
         """One more engine."""
-        return self.rig.engine(options(), stores={}, clock=self.clock)
+        return self.rig.engine(options(**self._more), stores={}, clock=self.clock)
 
     def owned_by(self, engine: Engine) -> None:
         """Wait until the run's partition is an engine's."""
@@ -154,6 +165,12 @@ def position(engine: Engine) -> int:
     return loop.intake.next_offset if loop is not None else -1
 
 
+def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine hears an answer."""
+    opened = MemoryLog.replies
+    monkeypatch.setattr(MemoryLog, "replies", lambda log, sink: opened(log, lambda value: None))
+
+
 @pytest.fixture(autouse=True)
 def asking_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The windows are long, for slow machines' sake."""
@@ -177,13 +194,134 @@ def test_the_next_owner_waits_for_it_as_well(rig: Make, script: Script, kind: st
     one.through(kind)
 
 
-def test_a_partition_that_comes_back_is_asked_nothing(rig: Make, script: Script) -> None:
-    one = Moved(rig(script.app), script, "retry")
+def test_a_step_whose_partition_comes_back_before_the_answer_is_told_all_the_same(
+    rig: Make, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another had it the run ended, and no answer was heard."""
+    deafen(monkeypatch)
+    one = Moved(rig(script.app), script, "told")
     one.asks(one.new)
+    one.rig.accepted(RUN, c.TerminateWorkflow())
     one.new.stop(1.0)
-    one.owned_by(one.old)
-    assert one.old._carrier._ask() == 0
-    one.through("retry")
+    until(lambda: script.ended == ["told"])
+
+
+def test_a_cancellation_that_is_waited_for_is_heard_by_a_step_whose_partition_came_back(
+    rig: Make, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deafen(monkeypatch)
+    one = Moved(rig(script.app), script, "waits")
+    one.asks(one.new)
+    one.rig.accepted(RUN, c.CancelWorkflow())
+    one.rig.wait_for(e.StepCancelRequested, RUN)
+    one.new.stop(1.0)
+    assert one.rig.outcome(RUN).code == "cancelled"
+    assert script.ended == ["waits"]
+
+
+def test_a_cancellation_that_is_waited_for_is_heard(rig: Make, script: Script) -> None:
+    one = Moved(rig(script.app), script, "waits")
+    one.rig.accepted(RUN, c.CancelWorkflow())
+    assert one.rig.outcome(RUN).code == "cancelled"
+    assert (script.began, script.ended) == (["waits"], ["waits"])
+
+
+def test_what_waits_for_a_slot_is_begun_by_the_new_owner(rig: Make, script: Script) -> None:
+    """It is not handed over: the old engine's queue may be long, and the new one idles."""
+
+    def narrow(code: Orchestrator, options: Any, report: Any) -> ThreadExecutor:
+        return ThreadExecutor(code, replace(options, slots=1), report)
+
+    one = rig(script.app)
+    names = [f"w{n}" for n in range(99) if partition_of(f"w{n}".encode(), 2) == MOVES][:3]
+    old = one.engine(options(), stores={}, executor=narrow)
+    for number, name in enumerate(names):
+        one.start(name, script.run, "retry")
+        until(lambda count=number + 1: len(old.executor.running()) == count)  # type: ignore[misc]
+    assert script.began == ["retry"]
+    one.engine(options(), stores={})
+    until(lambda: script.began == ["retry"] * 3)
+    assert len(old.executor.running()) == len(one.bodies(e.StepHandedOver)) == 1
+    script.open.set()
+    assert [one.result(name) for name in names] == [b'"retry"'] * 3
+    assert script.began == ["retry"] * 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_owner_of_before_that_wakes_ends_nothing(rig: Make, script: Script) -> None:
+    """It stood still since before the step began: it has no row of it, and answers that it is over."""
+    one = Moved(rig(script.app), script, "told")
+    (token,) = one.old.executor.running()
+    origin = one.old._shared.origins[token]
+    mark = one.old._carrier._mark
+
+    def answer(**about: Any) -> None:
+        said = {"over": True, "cancelled": True, "partition": MOVES, "claim_no": origin.claim_no + 1, **about}
+        reply = Reply(f"{token}{mark}1", RUN, "", "answered", result=Payload(data=json.dumps(said).encode()))
+        one.old._carrier._heard(one.rig.codec.encode(reply))
+
+    for claim_no in (0, origin.claim_no - 1, origin.claim_no):
+        answer(claim_no=claim_no)
+    answer(partition=1 - MOVES)
+    answer(claim_no="x")
+    answer(partition=None)
+    time.sleep(0.05)
+    assert script.ended == []
+    answer()
+    until(lambda: script.ended == ["told"])
+
+
+def test_what_is_over_is_not_reported(rig: Make, script: Script) -> None:
+    """Its outcome would be refused, on record."""
+    one = Moved(rig(script.app), script, "told")
+    one.rig.accepted(RUN, c.TerminateWorkflow())
+    until(lambda: script.ended == ["told"])
+    until(lambda: not one.old.executor.running())
+    one.rig.start("after", script.run, "retry")
+    script.open.set()
+    assert one.rig.result("after") == b'"retry"'
+    assert one.rig.bodies(e.CommandRejected) == []
+
+
+def test_no_reader_of_answers_holds_up_the_questions(
+    rig: Make, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take as long as a broker likes."""
+    opening, may = threading.Event(), threading.Event()
+    opened = MemoryLog.replies
+
+    def slow(log: MemoryLog, sink: Any) -> Any:
+        opening.set()
+        assert may.wait(30)
+        return opened(log, sink)
+
+    monkeypatch.setattr(MemoryLog, "replies", slow)
+    one = Moved(rig(script.app), script, "told")
+    assert opening.wait(20)
+    one.windows_pass(one.new, 2)
+    may.set()
+    one.rig.accepted(RUN, c.TerminateWorkflow())
+    until(lambda: script.ended == ["told"])
+
+
+def test_without_a_grace_time_it_is_still_asked_now_and_then(rig: Make, script: Script) -> None:
+    one = rig(script.app)
+    engine = one.engine(EngineOptions(hand_over_ms=0))
+    asked = []
+    engine._carrier._ask = lambda: asked.append(1) or 0  # type: ignore[method-assign, func-returns-value]
+    time.sleep(0.5)
+    assert len(asked) <= 10
+
+
+def test_questions_are_signed_where_signatures_are_required(rig: Make, script: Script, tmp_path: Path) -> None:
+    generate(tmp_path / "k.pem")
+    signer, keys = Signer.load(tmp_path / "k.pem"), PublicKeys.load([public_path(tmp_path / "k.pem")])
+    one = rig(script.app)
+    one.sign = CommandSigner(script.app.name, signer)
+    moved = Moved(one, script, "told", signatures=SignatureOptions(keys, signer, True))
+    until(lambda: moved.renewed_s(moved.new) > 0)
+    one.accepted(RUN, c.TerminateWorkflow())
+    until(lambda: script.ended == ["told"])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -311,25 +449,30 @@ def test_a_question_that_says_nothing_renews_nothing(rig: Make, script: Script, 
     one.start(RUN, script.run, "told")
     until(lambda: script.began == ["told"])
     (answer,) = one.answers(one.send(RUN, c.QueryWorkflow(KIND, "", "told:1", Payload(data=data))))
-    assert answer.result.data == b'{"over":true,"cancelled":false}'
+    assert json.loads(answer.result.data)["over"]
     script.open.set()
     assert one.result(RUN) == b'"told"'
 
 
-def test_no_question_opens_a_window_for_ever() -> None:
+def test_no_question_opens_a_window_for_ever_and_none_what_nobody_else_carries_on() -> None:
     clock = SkippingClock()
     renewals = Renewals(clock)
-    token = ids.step_token("r", "s:1", 1)
+    row = StepRow("s", "handed_over", 1, 1, 0, StepOptions(), token="r/s:1/1")
+    store = MemoryStore(Codec())
 
-    def asks(window_ms: object) -> float:
-        data = b'{"attempt":1,"window_ms":%s}' % str(window_ms).encode()
-        renewals.heard(c.QueryWorkflow(KIND, "r", "s:1", Payload(data=data)))
-        return renewals.left_s(token)
+    def asks(window_ms: object, state: str = "handed_over", attempt: int = 1) -> float:
+        store.write({(STEPS, step_key("w", "r", "s:1")): row._replace(state=state)}, 0)
+        data = b'{"attempt":%d,"window_ms":%s}' % (attempt, str(window_ms).encode())
+        renewals.heard(store, c.Command("q", "w", c.QueryWorkflow(KIND, "r", "s:1", Payload(data=data))))
+        return renewals.left_s(row.token)
 
     assert asks(-1) == asks("null") == asks("1e999") == 0
+    assert asks(1_000, state="scheduled") == asks(1_000, state="backoff") == asks(1_000, attempt=2) == 0
     assert 0 < asks(1_000) <= 1
     assert asks(10**15) <= MOST_MS / 1000
     assert asks(1_000) > 1, "the longest one counts"
-    renewals.heard(c.QueryWorkflow("describe", "r", "s:1"))
     clock.skip(MOST_MS / 1000)
-    assert renewals.left_s(token) == 0
+    assert renewals.left_s(row.token) == 0
+    assert asks(1_000) > 0
+    renewals.drop(row.token)
+    assert renewals.left_s(row.token) == 0

@@ -13,11 +13,12 @@ from orchestrator.codec.records import Codec
 from orchestrator.core.commands import ReportStep
 from orchestrator.core.values import Failure, Payload
 from orchestrator.engine import loop as engine_loop, ownership, restored
+from orchestrator.engine.handed_over import Tokens
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.loop import PartitionLoop
 from orchestrator.engine.options import EngineOptions
 from orchestrator.engine.ownership import Ground
-from orchestrator.engine.shared import Sent, Shared
+from orchestrator.engine.shared import Shared
 from orchestrator.log.ports import Out, TopicIds, Wire
 from orchestrator.sdk.execution import StepCall, StepReport, cancelled, outcome
 from orchestrator.store.memory_store import MemoryStore
@@ -208,6 +209,10 @@ class Executor:
         if token in self.calls:
             self.told.add(token)
 
+    def withdraw(self, token: str) -> bool:
+        """See StepExecutor."""
+        return False
+
     def running(self) -> Set[str]:
         return set(self.calls)
 
@@ -268,7 +273,7 @@ class Process:
         self.loops: dict[int, PartitionLoop] = {}
         shared = Shared(
             self.log, codec, interpreter.app.registry, self.executor, Guard(), clock, options,  # type: ignore[arg-type]
-            stores.__getitem__, lambda number, problem: None, {}, Sent(),
+            stores.__getitem__, lambda number, problem: None, {}, Tokens(),
         )  # fmt: skip
         for number, store in stores.items():
             inbox = PumpedInbox(self.log.tail(), number)

@@ -220,6 +220,10 @@ class Attempts:
         """See StepExecutor."""
         self._reserved.discard(token)
 
+    def withdraw(self, token: str) -> bool:
+        """See StepExecutor."""
+        return False
+
     def running(self) -> Set[str]:
         """See StepExecutor."""
         return set(self.calls)
