@@ -108,7 +108,7 @@ class Begun:
 
 
 def _is_to_end(view: View, origin: Origin) -> bool:
-    """Whether that is on record. What is not there at all may be yet to come: its batch did not land, it comes again."""
+    """Whether that is on record. What is not there may be yet to come: its batch did not land, it comes again."""
     row = view.get(STEPS, step_key(origin.workflow_id, origin.run_id, origin.step))
     if isinstance(row, StepRow):
         same = row.attempt == origin.attempt

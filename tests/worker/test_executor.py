@@ -241,6 +241,28 @@ def test_the_last_heartbeat_of_a_failed_attempt_is_told_before_it(rig: Rig) -> N
     assert rig.beats(call) == [0, 49]
 
 
+def test_what_waits_for_a_slot_can_be_taken_back(make_rig: MakeRig, tmp_path: Path) -> None:
+    rig = make_rig(slots=1)
+    first = rig.start("blocking_hold", file=str(tmp_path / "first"))
+    until(lambda: lines(tmp_path / "first"), "the step to begin")
+    second = rig.start("blocking_hold", file=str(tmp_path / "second"))
+    assert rig.executor.waiting(second.token)
+    assert [rig.executor.withdraw(token) for token in (first.token, second.token, second.token, "?")] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert rig.executor.running() == {first.token}
+    (tmp_path / "first.go").touch()
+    assert rig.result(first)
+    assert rig.executor.start(second), "it may come again"
+    until(lambda: lines(tmp_path / "second"), "the step to begin")
+    (tmp_path / "second.go").touch()
+    assert rig.result(second)
+    assert len(lines(tmp_path / "second")) == 1
+
+
 def test_stop_waits_for_what_runs_and_takes_nothing_new(make_rig: MakeRig, tmp_path: Path) -> None:
     rig = make_rig()
     gate = tmp_path / "gate"
