@@ -17,20 +17,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core import ids
 from ..core.commands import Command, QueryWorkflow
-from ..core.decide.decision import CLOSED, View
+from ..core.decide.decision import View
 from ..core.decide.step import UNDER_WAY
+from ..core.events import StepScheduled
 from ..core.rows import (
     CLAIM_KEY,
+    HISTORY,
     META,
     POSITION_KEY,
-    RUNS,
     STEPS,
     ClaimRow,
     PositionRow,
-    RunRow,
     StepRow,
-    run_key,
+    history_key,
     step_key,
 )
 from ..core.tasks import Reply
@@ -64,36 +65,64 @@ OF_OTHERS = ("started", "handed_over")
 """States of an attempt that another process may carry on."""
 
 
-class Origin(NamedTuple):
-    """Where an attempt of this process belongs: the partition and the claim that began it, and its place there."""
+class Attempt(NamedTuple):
+    """An attempt of a step of a run, and the seq of the event that scheduled the step."""
 
-    partition: int
-    claim_no: int
     workflow_id: str
     run_id: str
     step: str
-    attempt: int
+    number: int
+    scheduled_seq: int
+
+    def is_over(self, view: View) -> bool:
+        """Whether that is on record. What is not there may be yet to come: its batch did not land, it comes again."""
+        row = view.get(STEPS, step_key(self.workflow_id, self.run_id, self.step))
+        if isinstance(row, StepRow):
+            return row.attempt > self.number or (row.attempt == self.number and row.state in ENDED)
+        record = view.get(HISTORY, history_key(self.workflow_id, self.run_id, self.scheduled_seq))
+        body = record.event.body if record is not None else None
+        return isinstance(body, StepScheduled) and ids.step_id(body.path, body.n) == self.step
+
+    def under_way(self, view: View) -> StepRow | None:
+        """The step's row, if it is this attempt's and that has not ended."""
+        row = view.get(STEPS, step_key(self.workflow_id, self.run_id, self.step))
+        return row if isinstance(row, StepRow) and row.attempt == self.number and row.state in UNDER_WAY else None
+
+
+class Origin(NamedTuple):
+    """Where an attempt of this process belongs: the partition and the claim that began it."""
+
+    partition: int
+    claim_no: int
+    attempt: Attempt
 
     @classmethod
     def of(cls, ground: Ground, call: StepCall) -> Origin:
         """Of an attempt that an owner begins."""
-        return cls(ground.number, ground.claim_no, call.workflow_id, call.run_id, call.step, call.attempt)
+        row = ground.overlay.get(STEPS, step_key(call.workflow_id, call.run_id, call.step))
+        scheduled = row.scheduled_seq if isinstance(row, StepRow) else 0
+        attempt = Attempt(call.workflow_id, call.run_id, call.step, call.attempt, scheduled)
+        return cls(ground.number, ground.claim_no, attempt)
 
     def question(self, window_ms: int) -> QueryWorkflow:
         """Whether it is wanted; who asks carries it on for so long at most without asking again."""
-        about = {"attempt": self.attempt, "window_ms": window_ms}
-        return QueryWorkflow(KIND, self.run_id, self.step, Payload(data=as_json(about)))
+        attempt = self.attempt
+        about = {"attempt": attempt.number, "scheduled_seq": attempt.scheduled_seq, "window_ms": window_ms}
+        return QueryWorkflow(KIND, attempt.run_id, attempt.step, Payload(data=as_json(about)))
 
 
 class Begun:
     """The attempts of this process that one of its partitions began."""
 
-    def __init__(self, origins: dict[str, Origin], ground: Ground) -> None:
+    def __init__(self, origins: dict[str, Origin], over: Tokens, ground: Ground) -> None:
+        """`over`: attempts whose outcome was not wanted any more."""
         self._origins = origins
+        self._over = over
         self._ground = ground
 
     def add(self, call: StepCall) -> None:
         """One is about to begin."""
+        self._over.discard(call.token)
         self._origins[call.token] = Origin.of(self._ground, call)
 
     def drop(self, token: str) -> None:
@@ -103,18 +132,8 @@ class Begun:
     def unwanted(self, view: View, running: Iterable[str]) -> list[str]:
         """Those that are to end: another owner may have recorded it while it had the partition."""
         found = ((token, self._origins.get(token)) for token in running)
-        mine = [(token, one) for token, one in found if one is not None and one.partition == self._ground.number]
-        return [token for token, origin in mine if _is_to_end(view, origin)]
-
-
-def _is_to_end(view: View, origin: Origin) -> bool:
-    """Whether that is on record. What is not there may be yet to come: its batch did not land, it comes again."""
-    row = view.get(STEPS, step_key(origin.workflow_id, origin.run_id, origin.step))
-    if isinstance(row, StepRow):
-        same = row.attempt == origin.attempt
-        return row.attempt > origin.attempt or (same and (row.cancelled or row.state in ENDED))
-    run: RunRow | None = view.get(RUNS, run_key(origin.workflow_id, origin.run_id))
-    return run is not None and run.status in CLOSED
+        mine = [(token, one.attempt) for token, one in found if one and one.partition == self._ground.number]
+        return [token for token, attempt in mine if attempt.is_over(view) or _is_cancelled(attempt, view)]
 
 
 class Tokens:
@@ -157,8 +176,8 @@ class Renewals:
         body = command.body
         if not isinstance(body, QueryWorkflow) or body.kind != KIND:
             return
-        attempt, window_ms = _asked(body)
-        row = _attempt(view, command.workflow_id, body, attempt)
+        attempt, window_ms = _asked(command.workflow_id, body)
+        row = attempt.under_way(view)
         if row is not None and row.state in OF_OTHERS:
             until = self._clock.monotonic() + min(window_ms, MOST_MS) / 1000
             self._until[row.token] = max(until, self._until.get(row.token, 0.0))
@@ -180,31 +199,30 @@ def wanted(view: View, workflow_id: str, body: QueryWorkflow) -> dict[str, Any]:
 
     `partition` and `claim_no` are of the owner that answers.
     """
-    attempt, _ = _asked(body)
-    row = _attempt(view, workflow_id, body, attempt)
+    attempt, _ = _asked(workflow_id, body)
     position: PositionRow | None = view.get(META, POSITION_KEY)
     claim: ClaimRow | None = view.get(META, CLAIM_KEY)
     return {
-        "over": row is None,
-        "cancelled": row is not None and row.cancelled,
+        "over": attempt.is_over(view),
+        "cancelled": _is_cancelled(attempt, view),
         "partition": position.position.partition if position is not None else -1,
         "claim_no": claim.claim_no if claim is not None else 0,
     }
 
 
-def _attempt(view: View, workflow_id: str, body: QueryWorkflow, attempt: int) -> StepRow | None:
-    """The step's row, if that attempt of it is under way."""
-    row = view.get(STEPS, step_key(workflow_id, body.run_id, body.name))
-    return row if isinstance(row, StepRow) and row.attempt == attempt and row.state in UNDER_WAY else None
+def _is_cancelled(attempt: Attempt, view: View) -> bool:
+    row = attempt.under_way(view)
+    return row is not None and row.cancelled
 
 
-def _asked(body: QueryWorkflow) -> tuple[int, int]:
-    """(number of the attempt, milliseconds); (0, 0), which no attempt has, for what no engine asks."""
+def _asked(workflow_id: str, body: QueryWorkflow) -> tuple[Attempt, int]:
+    """(attempt, milliseconds); one numbered 0, which no step has, for what no engine asks."""
     try:
         found = json.loads(body.arguments.data)
-        return int(found["attempt"]), max(0, int(found["window_ms"]))
+        number, seq, window_ms = (int(found[name]) for name in ("attempt", "scheduled_seq", "window_ms"))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return 0, 0
+        number = seq = window_ms = 0
+    return Attempt(workflow_id, body.run_id, body.name, number, max(0, seq)), max(0, window_ms)
 
 
 # -- the side of who carries it on -------------------------------------------------------------------------------------
@@ -215,8 +233,6 @@ class Carrier:
 
     def __init__(self, shared: Shared, owns: Callable[[int], bool]) -> None:
         """`owns(partition)`: whether this process works on the partition, so that it knows by itself."""
-        self.over = Tokens()
-        """Attempts whose outcome nobody wants."""
         self._shared = shared
         self._owns = owns
         self._mark = f"/{KIND}/{shared.options.instance}/"
@@ -262,7 +278,6 @@ class Carrier:
         window_ms = int(min(self._shared.options.hand_over_ms, left_s * 1000))
         for token, origin in abroad.items():
             if token not in self._on_its_way:
-                self._on_its_way.add(token)
                 self._send(token, origin, window_ms)
         return len(abroad)
 
@@ -271,18 +286,19 @@ class Carrier:
         return {token: origin for token, origin in found if origin is not None and not self._owns(origin.partition)}
 
     def _send(self, token: str, origin: Origin, window_ms: int) -> None:
-        shared, listener = self._shared, self._listener
+        shared, listener, workflow_id = self._shared, self._listener, origin.attempt.workflow_id
         command = Command(
             id=f"{token}{self._mark}{next(self._numbers)}",
-            workflow_id=origin.workflow_id,
+            workflow_id=workflow_id,
             body=origin.question(window_ms),
             actor=Actor(kind="engine", id=shared.options.instance),
             time_ms=shared.clock.wall_ms(),
             reply_to=listener.address if listener is not None else None,
         )
         value = shared.codec.encode_command(command)
-        key, topic = origin.workflow_id.encode(), f"{shared.log.app}.commands"
-        out = Out(topic, origin.partition, key, value, shared.sign.headers(value))
+        topic, headers = f"{shared.log.app}.commands", shared.sign.headers(value)
+        out = Out(topic, origin.partition, workflow_id.encode(), value, headers)
+        self._on_its_way.add(token)
         # One that cannot be sent is asked again.
         shared.log.outgoing().send(out, lambda problem: self._on_its_way.discard(token))
 
@@ -315,7 +331,7 @@ class Carrier:
         if origin is None or partition != origin.partition or claim_no <= origin.claim_no:
             return
         if over:
-            self.over.add(token)
+            self._shared.over.add(token)
         if over or cancelled:
             self._shared.executor.cancel(token)
 

@@ -54,7 +54,7 @@ class PartitionLoop:
         self._shared, self._options = shared, shared.options
         self.inbox = ground.inbox
         self.answers = Answers(shared.log, shared.codec, self._options.blobs)
-        begun = Begun(shared.origins, ground)
+        begun = Begun(shared.origins, shared.over, ground)
         self.steps = LocalSteps(shared.executor, self._options, shared.clock, self.answers.offer, begun)
         self.steps.unheard = self.inbox.put_report
         self._mark = Mark(self._options.marks, ground.number)

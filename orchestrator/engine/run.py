@@ -95,6 +95,7 @@ class Engine:
             self._stopped,
             {},
             Tokens(),
+            Tokens(),
             self._anchors or NoAnchors(),
             self._checkpoints or NoCheckpoints(),
             self._standby,
@@ -120,7 +121,7 @@ class Engine:
 
     def _owns(self, number: int) -> bool:
         partition = self.partitions.get(number)
-        return partition is not None and partition.state is State.OWNED
+        return partition is not None and partition.state in (State.OWNED, State.PARKED)
 
     def _restoring(self) -> bool:
         return any(partition.state is State.RESTORING for partition in list(self.partitions.values()))
@@ -284,7 +285,7 @@ class Engine:
         body = report.body
         origins = self._shared.origins
         origin = origins.get(body.token) if isinstance(body, HeartbeatStep) else origins.pop(body.token, None)
-        if isinstance(body, ReportStep) and body.token in self._carrier.over:
+        if isinstance(body, ReportStep) and body.token in self._shared.over:
             # Its owner knows the outcome, or has begun another attempt.
             return
         number = partition_of(report.workflow_id.encode(), self._count) if origin is None else origin.partition

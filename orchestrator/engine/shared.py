@@ -36,6 +36,8 @@ class Shared(NamedTuple):
     """Which partition began an attempt, by its token: its outcome goes there, whatever its workflow id hashes to."""
     sent: Tokens
     """Attempts whose outcome left this process by command: it lies before whoever owns their partition next."""
+    over: Tokens
+    """Attempts whose outcome nobody wants: their partition's owner of now said so."""
     anchors: Anchors = NoAnchors()
     checkpoints: Takes = NoCheckpoints()
     standby: Standby = NoStandby()

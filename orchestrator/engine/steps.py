@@ -208,6 +208,7 @@ class LocalSteps:
         refused = {call.token for call in self.executor.start_many(calls)} if calls else set()
         for call in calls:
             if call.token in refused:
+                self._begun.drop(call.token)
                 ref = StepRef(call.workflow_id, call.run_id, call.step)
                 self.watches.add(self._clock.monotonic() + 0.05, Watch("again", ref, call.token))
             else:

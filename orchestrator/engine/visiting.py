@@ -83,6 +83,7 @@ def visit(ground: Ground) -> Iterator[PartitionLoop]:
             lambda number, problem: None,
             {},
             Tokens(),
+            Tokens(),
         )
         ground.take_over()
         loop = PartitionLoop(ground, shared)

@@ -19,11 +19,11 @@ from orchestrator.codec.records import Codec
 from orchestrator.codec.signatures import CommandSigner
 from orchestrator.codec.signing import PublicKeys, Signer, generate, public_path
 from orchestrator.core import commands as c, events as e
-from orchestrator.core.rows import STEPS, StepRow, step_key
+from orchestrator.core.rows import HISTORY, STEPS, StepRow, history_key, step_key
 from orchestrator.core.tasks import Reply
 from orchestrator.core.values import Payload, StepOptions
 from orchestrator.engine import handed_over
-from orchestrator.engine.handed_over import KIND, MOST_MS, Renewals
+from orchestrator.engine.handed_over import KIND, MOST_MS, Attempt, Renewals
 from orchestrator.engine.options import EngineOptions, SignatureOptions
 from orchestrator.engine.partition import State
 from orchestrator.engine.queries import Queries
@@ -78,7 +78,10 @@ class Script:
         @app.workflow(name="run")
         async def run(kind: str) -> str:
             try:
-                return await {"retry": retry, "fail": fail, "told": told, "waits": waits, "timed": timed}[kind](kind)
+                done = await {"retry": retry, "fail": fail, "told": told, "waits": waits, "timed": timed}[kind](kind)
+                if done == "by hand":
+                    await asyncio.sleep(3_600)
+                return done
             except StepFailed as error:
                 return f"failed: {error}"
 
@@ -165,6 +168,13 @@ def position(engine: Engine) -> int:
     return loop.intake.next_offset if loop is not None else -1
 
 
+def answer(one: Moved, token: str, **about: Any) -> None:
+    """Somebody's answer to the engine that carries the step on: it is over."""
+    said = Payload(data=json.dumps({"over": True, "cancelled": False, "partition": MOVES, **about}).encode())
+    reply = Reply(f"{token}{one.old._carrier._mark}1", RUN, "", "answered", result=said)
+    one.old._carrier._heard(one.rig.codec.encode(reply))
+
+
 def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
     """No engine hears an answer."""
     opened = MemoryLog.replies
@@ -204,6 +214,63 @@ def test_a_step_whose_partition_comes_back_before_the_answer_is_told_all_the_sam
     one.rig.accepted(RUN, c.TerminateWorkflow())
     one.new.stop(1.0)
     until(lambda: script.ended == ["told"])
+
+
+def test_a_step_whose_outcome_another_owner_recorded_is_told_when_its_partition_comes_back(
+    rig: Make, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run goes on."""
+    deafen(monkeypatch)
+    one = Moved(rig(script.app), script, "told")
+    step = next(iter(one.old._shared.origins.values())).attempt.step
+    one.rig.accepted(RUN, c.ResolveStep("", step, "complete", Payload(data=b'"by hand"')))
+    one.new.stop(1.0)
+    until(lambda: script.ended == ["told"])
+
+
+def test_what_was_over_and_is_begun_again_is_reported(rig: Make, script: Script) -> None:
+    """A log that was cut says so, and has the step begin anew."""
+    one = Moved(rig(script.app), script, "told")
+    (token,) = one.old.executor.running()
+    answer(one, token, claim_no=one.old._shared.origins[token].claim_no + 1)
+    until(lambda: script.ended == ["told"])
+    one.new.stop(1.0)
+    until(lambda: script.began == ["told"] * 2)
+    script.open.set()
+    assert one.rig.result(RUN) == b'"told"'
+
+
+def test_what_did_not_land_is_not_over() -> None:
+    """A step that this log has not scheduled yet, an attempt that it has not begun."""
+    store, place = MemoryStore(Codec()), (STEPS, step_key("w", "r", "0:1"))
+    row = StepRow("s", "scheduled", 2, 7, 0, StepOptions(), token="r/0:1/2")
+    scheduled = Codec().seal(e.Event("w", "r", 7, e.StepScheduled(1, "0", 1, "s", "f:1", Payload())))
+
+    def over(attempt: int, **changes: Any) -> bool:
+        store.write({place: row._replace(**changes)}, 0)
+        return Attempt("w", "r", "0:1", attempt, 7).is_over(store)
+
+    assert [over(number) for number in (1, 2, 3)] == [True, False, False]
+    assert all(over(2, state=state) for state in ("backoff", "interrupted", "parked"))
+    assert not over(2, state="limited"), "its slot was granted, and that did not land"
+    store.write({place: None}, 0)
+    assert not Attempt("w", "r", "0:1", 2, 7).is_over(store), "nothing of it is there"
+    store.write({(HISTORY, history_key("w", "r", 7)): scheduled}, 0)
+    assert Attempt("w", "r", "0:1", 2, 7).is_over(store)
+    for other in (Attempt("w", "r", "0:1", 2, 8), Attempt("w", "r", "0:1", 2, 0), Attempt("w", "r", "0:2", 1, 7)):
+        assert not other.is_over(store)
+
+
+def test_a_parked_partition_is_asked_nothing(rig: Make, script: Script) -> None:
+    """It is this process's own, and nobody would answer."""
+    one = rig(script.app)
+    engine = one.engine(options(), stores={})
+    one.start(RUN, script.run, "told")
+    until(lambda: script.began == ["told"])
+    engine.partitions[MOVES].inbox.take_down("its log was replaced")
+    until(lambda: engine.partitions[MOVES].state is State.PARKED)
+    assert engine._carrier._ask() == 0
+    script.open.set()
 
 
 def test_a_cancellation_that_is_waited_for_is_heard_by_a_step_whose_partition_came_back(
@@ -252,22 +319,13 @@ def test_an_owner_of_before_that_wakes_ends_nothing(rig: Make, script: Script) -
     """It stood still since before the step began: it has no row of it, and answers that it is over."""
     one = Moved(rig(script.app), script, "told")
     (token,) = one.old.executor.running()
-    origin = one.old._shared.origins[token]
-    mark = one.old._carrier._mark
-
-    def answer(**about: Any) -> None:
-        said = {"over": True, "cancelled": True, "partition": MOVES, "claim_no": origin.claim_no + 1, **about}
-        reply = Reply(f"{token}{mark}1", RUN, "", "answered", result=Payload(data=json.dumps(said).encode()))
-        one.old._carrier._heard(one.rig.codec.encode(reply))
-
-    for claim_no in (0, origin.claim_no - 1, origin.claim_no):
-        answer(claim_no=claim_no)
-    answer(partition=1 - MOVES)
-    answer(claim_no="x")
-    answer(partition=None)
+    claimed = one.old._shared.origins[token].claim_no
+    for claim_no in (0, claimed - 1, claimed, "x", None):
+        answer(one, token, claim_no=claim_no)
+    answer(one, token, claim_no=claimed + 1, partition=1 - MOVES)
     time.sleep(0.05)
     assert script.ended == []
-    answer()
+    answer(one, token, claim_no=claimed + 1)
     until(lambda: script.ended == ["told"])
 
 
@@ -441,7 +499,7 @@ def test_answers_to_others_and_what_is_no_answer_end_nothing(rig: Make, script: 
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"null", b"[]", b'{"attempt":1}', b'{"attempt":"x","window_ms":1}', b"{" * 9_999]
+    "data", [b"", b"null", b"[]", b'{"attempt":1}', b'{"attempt":"x","scheduled_seq":2,"window_ms":1}', b"{" * 9_999]
 )
 def test_a_question_that_says_nothing_renews_nothing(rig: Make, script: Script, data: bytes) -> None:
     one = rig(script.app)
@@ -449,7 +507,8 @@ def test_a_question_that_says_nothing_renews_nothing(rig: Make, script: Script, 
     one.start(RUN, script.run, "told")
     until(lambda: script.began == ["told"])
     (answer,) = one.answers(one.send(RUN, c.QueryWorkflow(KIND, "", "told:1", Payload(data=data))))
-    assert json.loads(answer.result.data)["over"]
+    said = json.loads(answer.result.data)
+    assert (said["over"], said["cancelled"], said["partition"]) == (False, False, MOVES)
     script.open.set()
     assert one.result(RUN) == b'"told"'
 
@@ -462,7 +521,7 @@ def test_no_question_opens_a_window_for_ever_and_none_what_nobody_else_carries_o
 
     def asks(window_ms: object, state: str = "handed_over", attempt: int = 1) -> float:
         store.write({(STEPS, step_key("w", "r", "s:1")): row._replace(state=state)}, 0)
-        data = b'{"attempt":%d,"window_ms":%s}' % (attempt, str(window_ms).encode())
+        data = b'{"attempt":%d,"scheduled_seq":1,"window_ms":%s}' % (attempt, str(window_ms).encode())
         renewals.heard(store, c.Command("q", "w", c.QueryWorkflow(KIND, "r", "s:1", Payload(data=data))))
         return renewals.left_s(row.token)
 

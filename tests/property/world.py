@@ -273,7 +273,7 @@ class Process:
         self.loops: dict[int, PartitionLoop] = {}
         shared = Shared(
             self.log, codec, interpreter.app.registry, self.executor, Guard(), clock, options,  # type: ignore[arg-type]
-            stores.__getitem__, lambda number, problem: None, {}, Tokens(),
+            stores.__getitem__, lambda number, problem: None, {}, Tokens(), Tokens(),
         )  # fmt: skip
         for number, store in stores.items():
             inbox = PumpedInbox(self.log.tail(), number)
