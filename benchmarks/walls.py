@@ -171,6 +171,9 @@ def running(settings: Settings, directory: Path, where: str = "benchmarks.walls_
         engine.wait_ready()
         yield engine
         engine.terminate()
+    except Exception:
+        say(f"the engine's probe says {engine.health()}, its log ends:\n{engine.log.read_text()[-2000:]}")
+        raise
     finally:
         engine.kill()
 
