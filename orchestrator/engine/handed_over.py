@@ -61,8 +61,8 @@ DEAF_S = 60.0
 """How soon answers are tried to be heard again where they could not be."""
 ENDED = ("backoff", "interrupted", "parked")
 """States of a step whose attempt has ended."""
-OF_OTHERS = ("started", "handed_over")
-"""States of an attempt that another process may carry on."""
+CARRIED_ON = ("started", "handed_over")
+"""States of an attempt that an owner before this one may carry on: its outcome comes as a command then."""
 
 
 class Attempt(NamedTuple):
@@ -178,7 +178,7 @@ class Renewals:
             return
         attempt, window_ms = _asked(command.workflow_id, body)
         row = attempt.under_way(view)
-        if row is not None and row.state in OF_OTHERS:
+        if row is not None and row.state in CARRIED_ON:
             until = self._clock.monotonic() + min(window_ms, MOST_MS) / 1000
             self._until[row.token] = max(until, self._until.get(row.token, 0.0))
 

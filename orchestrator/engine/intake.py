@@ -25,6 +25,7 @@ from ..sdk.execution import StepReport
 from .admission import OVERLOADED, REFUSED, refusal as overload, unwanted
 from .batch import Batch
 from .builder import Builder
+from .handed_over import CARRIED_ON
 from .keyring import KeyRing, turned_away
 from .large import KEPT_LETTERS, keeper, reported, too_large, unclaimed
 from .letters import dead_letter, undeliverable
@@ -35,7 +36,7 @@ from .ownership import Ground
 from .poison import Poisoned, astray
 from .routing import Routing
 from .sabotage import sabotaged
-from .steps import CARRIED_ON, Begin, LocalSteps, Stop, Watch
+from .steps import Begin, LocalSteps, Stop, Watch
 from .timers import LOOK_AGAIN_MS, Timers
 from .turns import Turns
 from .updates import NOT_YET, refusal

@@ -30,12 +30,10 @@ from ..sdk.debugger import debugged
 from ..sdk.execution import StepCall, StepExecutor, StepReport, outcome
 from .clock import Clock
 from .deadlines import Deadlines
-from .handed_over import Begun, Renewals
+from .handed_over import CARRIED_ON, Begun, Renewals
 from .large import unheard, whole_call
 from .options import EngineOptions
 
-CARRIED_ON = ("started", "handed_over")
-"""States of an attempt that an owner before this one may carry on: its outcome comes as a command then."""
 WAITS, MOST_WAIT_S = 10, 5.0
 """How late a local time-out may be noticed for want of a slot: a tenth of its time, at most so many seconds."""
 
